@@ -1,0 +1,1 @@
+"""PyTorch cross-encoder to model bundle: ONNX export, graph rewrites, quantization, parity."""

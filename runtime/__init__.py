@@ -1,0 +1,1 @@
+"""Bundle and Parquet to scores: tokenize, bucket, run, write. Imports neither torch nor transformers."""

@@ -1,0 +1,8 @@
+"""Score claim-evidence pairs with a cross-encoder, offline, by the million, exact to PyTorch."""
+
+from importlib.metadata import version
+
+from pairscore.runtime.errors import PairscoreError
+
+__version__ = version("pairscore")
+__all__ = ["PairscoreError", "__version__"]
