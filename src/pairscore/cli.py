@@ -6,6 +6,7 @@ code that it drives, in the `command.py` of its package.
 
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"pairscore: error: {' '.join(message.split())}", err=True)
     sys.exit(code)
 
