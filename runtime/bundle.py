@@ -28,7 +28,7 @@ ACTIVATIONS = ("sigmoid", "identity", "tanh", "softmax")
 
 @dataclass(frozen=True)
 class Source:
-    """Where the weights came from: a hub id or a folder's name, the revision asked for, the weights' SHA-256."""
+    """Where the weights came from: a hub id or folder name, the revision asked for, the weights' digest."""
 
     name: str
     revision: str | None
