@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,13 +55,18 @@ class Variant:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contract between export and runtime. `max_length` counts tokens, special tokens included."""
+    """The contract between export and runtime. `max_length` counts tokens, special tokens included.
+
+    `activation`: what turns logits into scores, one of `ACTIVATIONS`. `truncation_side`: the end at which
+    the tokenizer cuts. `files`: path within the bundle -> SHA-256. `versions`: library -> release at export.
+    """
 
     source: Source
     model_type: str
     labels: tuple[str, ...]
     activation: str
     max_length: int
+    truncation_side: Literal["left", "right"]
     pad_token_id: int
     variants: Mapping[str, Variant]
     files: Mapping[str, str]
@@ -73,8 +78,8 @@ class Manifest:
             raise ValueError("a bundle needs at least one label")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {self.activation!r}: one of {', '.join(ACTIVATIONS)}")
-        if self.max_length < 8:
-            raise ValueError(f"max_length {self.max_length} leaves no room for a pair")
+        if self.truncation_side not in ("left", "right"):
+            raise ValueError(f"truncation_side {self.truncation_side!r} is neither left nor right")
         for name, variant in self.variants.items():
             if name != variant.precision:
                 raise ValueError(f"variant {name!r} says that its precision is {variant.precision!r}")

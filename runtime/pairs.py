@@ -1,0 +1,105 @@
+"""Pairs to batches: every batch holds pairs of one token length, so nothing is padded or masked."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.ragged import Int64Array, Ragged
+from pairscore.runtime.tokenizer import PairTokenizer, truncated_lengths
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model inputs for pairs of one length.
+
+    `rows`: Shape (n,), the pairs' places in their window. `input_ids`, `token_type_ids`: Shape (n, length).
+    """
+
+    rows: Int64Array
+    input_ids: Int64Array
+    token_type_ids: Int64Array
+
+    def input(self, name: str) -> Int64Array:
+        """The model input of this name, Shape (n, length). Raises PairscoreError for one that it cannot make."""
+        match name:
+            case "input_ids":
+                return self.input_ids
+            case "token_type_ids":
+                return self.token_type_ids
+            case "attention_mask":
+                return np.ones_like(self.input_ids)
+        raise PairscoreError(f"the graph wants an input {name!r}, which no pair has: export the bundle again")
+
+
+class TokenizedPairs:
+    """The pairs of one window, tokenized; nothing is assembled before a batch is asked for.
+
+    So a window of 65,536 pairs of 512 tokens costs the memory of its unique texts' tokens and of a few
+    batches, not of 33 million ids.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PairTokenizer,
+        claims: Ragged,
+        evidence: Ragged,
+        claim_of: Int64Array,
+        evidence_of: Int64Array,
+    ) -> None:
+        """`claims`, `evidence`: unique texts. `claim_of`, `evidence_of`: Shape (pairs,), which of them."""
+        texts = Ragged.concatenate([claims, evidence])
+        evidence_of = evidence_of + len(claims)
+        claim_full, evidence_full = texts.lengths[claim_of], texts.lengths[evidence_of]
+        self._claim_length, evidence_length = truncated_lengths(claim_full, evidence_full, tokenizer.room)
+        self._claim_start, self._evidence_start = texts.offsets[claim_of], texts.offsets[evidence_of]
+        if tokenizer.truncation_side == "left":
+            self._claim_start += claim_full - self._claim_length
+            self._evidence_start += evidence_full - evidence_length
+        self._values = texts.values
+        self._template = tokenizer.template
+        self.lengths: Int64Array = self._claim_length + evidence_length + tokenizer.template.specials
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, rows: Int64Array) -> Batch:
+        """Assemble the pairs at `rows`, Shape (n,), all of one length."""
+        template = self._template
+        length = int(self.lengths[rows[0]])
+        claim_length = self._claim_length[rows, None]
+        position = np.arange(length)
+        claim_stop = len(template.prefix) + claim_length
+        evidence_start = claim_stop + len(template.middle)
+        in_claim = position < claim_stop
+        source = np.where(
+            in_claim,
+            self._claim_start[rows, None] + (position - len(template.prefix)),
+            self._evidence_start[rows, None] + (position - evidence_start),
+        )
+        # Places of special tokens point outside their text; any valid index serves, they are set below.
+        input_ids = self._values.take(source, mode="clip").astype(np.int64) if len(self._values) else source
+        input_ids[:, : len(template.prefix)] = template.prefix
+        input_ids[:, length - len(template.suffix) :] = template.suffix
+        for place, token in enumerate(template.middle):
+            np.put_along_axis(input_ids, claim_stop + place, token, axis=1)
+        if template.type_boundary is None:
+            token_type_ids = np.zeros_like(input_ids)
+        else:
+            token_type_ids = (position >= claim_stop + template.type_boundary).astype(np.int64)
+        return Batch(rows, input_ids, token_type_ids)
+
+
+def plan_batches(lengths: Int64Array, token_budget: int) -> list[Int64Array]:
+    """Group pairs of one length into batches of at most `token_budget` tokens (or one pair).
+
+    lengths: Shape (pairs,), in tokens. Returns the rows of each batch, longest pairs first: the engine's
+    arena reaches its size with the first batches, and the last ones to finish are short.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    group_starts = np.flatnonzero(np.diff(lengths[order], prepend=-1))
+    batches: list[Int64Array] = []
+    for start, stop in zip(group_starts, [*group_starts[1:], len(order)], strict=True):
+        pairs = max(1, token_budget // int(lengths[order[start]]))
+        batches.extend(order[first : min(first + pairs, stop)] for first in range(start, stop, pairs))
+    return batches
