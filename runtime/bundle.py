@@ -125,9 +125,7 @@ class GoldenRows:
     def to_json(self) -> str:
         """One row a line, so that a difference between two bundles can be read."""
         rows = [
-            json.dumps(
-                {"claim": claim, "evidence": evidence, "input_ids": list(ids), "logits": logits.tolist()}
-            )
+            json.dumps({"claim": claim, "evidence": evidence, "input_ids": list(ids), "logits": logits.tolist()})
             for claim, evidence, ids, logits in zip(
                 self.claims, self.evidence, self.input_ids, self.logits, strict=True
             )
@@ -162,9 +160,7 @@ class Bundle:
         folder = Path(folder)
         path = folder / MANIFEST_NAME
         if not folder.is_dir():
-            raise PairscoreError(
-                f"no bundle at {str(folder)!r}: make one with `pairscore export SOURCE {folder}`"
-            )
+            raise PairscoreError(f"no bundle at {str(folder)!r}: make one with `pairscore export SOURCE {folder}`")
         if not path.is_file():
             hint = (
                 f"it looks like a checkpoint: `pairscore export {folder} BUNDLE` makes a bundle of it"
@@ -175,9 +171,7 @@ class Bundle:
         try:
             manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PairscoreError(
-                f"{str(path)!r} is not a valid manifest ({error}): export the bundle again"
-            ) from error
+            raise PairscoreError(f"{str(path)!r} is not a valid manifest ({error}): export the bundle again") from error
         return Bundle(folder, manifest)
 
     def path(self, name: str) -> Path:
@@ -186,9 +180,7 @@ class Bundle:
         Raises PairscoreError when the file is missing, unlisted or changed.
         """
         if name not in self.manifest.files:
-            raise PairscoreError(
-                f"bundle {str(self.folder)!r} lists no file {name!r}: export the bundle again"
-            )
+            raise PairscoreError(f"bundle {str(self.folder)!r} lists no file {name!r}: export the bundle again")
         path = self.folder / name
         if name not in self._verified:
             if not path.is_file():

@@ -49,6 +49,7 @@ class TokenizedPairs:
     ) -> None:
         """`claims`, `evidence`: unique texts. `claim_of`, `evidence_of`: Shape (pairs,), which of them."""
         texts = Ragged.concatenate([claims, evidence])
+        self.texts = len(texts)
         evidence_of = evidence_of + len(claims)
         claim_full, evidence_full = texts.lengths[claim_of], texts.lengths[evidence_of]
         self._claim_length, evidence_length = truncated_lengths(claim_full, evidence_full, tokenizer.room)

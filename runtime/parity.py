@@ -60,11 +60,7 @@ class ParityReport:
             value = getattr(self, name)
             if bound is not None and not value <= bound:
                 found.append(f"{name} {value:.3g} (promised at most {bound:g})")
-        if (
-            tier.min_spearman is not None
-            and self.spearman is not None
-            and not self.spearman >= tier.min_spearman
-        ):
+        if tier.min_spearman is not None and self.spearman is not None and not self.spearman >= tier.min_spearman:
             found.append(f"spearman {self.spearman:.6f} (promised at least {tier.min_spearman:g})")
         return found
 
@@ -89,9 +85,7 @@ def compare(
     difference[logits == reference_logits] = 0.0
     score_difference = np.abs(scores.astype(np.float64) - reference_scores)
     per_pair = np.where(np.isnan(difference), np.inf, difference).max(axis=1, initial=0.0)
-    correlations = [
-        spearman(logits[:, label], reference_logits[:, label]) for label in range(logits.shape[1])
-    ]
+    correlations = [spearman(logits[:, label], reference_logits[:, label]) for label in range(logits.shape[1])]
     known = [value for value in correlations if value is not None]
     return ParityReport(
         pairs=len(logits),

@@ -42,9 +42,7 @@ class PairTemplate:
 class PairTokenizer:
     """A `tokenizers.Tokenizer` seen as an encoder of single texts and a template for pairs."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, max_length: int, truncation_side: Literal["left", "right"]
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_length: int, truncation_side: Literal["left", "right"]) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
@@ -58,16 +56,12 @@ class PairTokenizer:
             )
 
     @staticmethod
-    def from_file(
-        path: Path, max_length: int, truncation_side: Literal["left", "right"] = "right"
-    ) -> "PairTokenizer":
+    def from_file(path: Path, max_length: int, truncation_side: Literal["left", "right"] = "right") -> "PairTokenizer":
         """Open a `tokenizer.json`. Raises PairscoreError when this release of `tokenizers` cannot read it."""
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
-            raise PairscoreError(
-                f"cannot read tokenizer {str(path)!r} ({error}): upgrade `tokenizers`"
-            ) from error
+            raise PairscoreError(f"cannot read tokenizer {str(path)!r} ({error}): upgrade `tokenizers`") from error
         return PairTokenizer(tokenizer, max_length, truncation_side)
 
     @property

@@ -43,9 +43,7 @@ def open_engine(name: str, graph: Path, precision: str, device: str, supported: 
     serve the device.
     """
     if name == "auto":
-        name = next(
-            (each for each in supported if each in ENGINES and find_spec(ENGINES[each][1])), supported[0]
-        )
+        name = next((each for each in supported if each in ENGINES and find_spec(ENGINES[each][1])), supported[0])
     if name not in ENGINES:
         raise PairscoreError(f"unknown engine {name!r}: use auto, {', '.join(ENGINES)}")
     if name not in supported:

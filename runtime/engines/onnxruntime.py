@@ -33,13 +33,9 @@ class OnnxRuntimeEngine:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = ort.InferenceSession(
-                str(graph), options, providers=[(provider, provider_options)]
-            )
+            self._session = ort.InferenceSession(str(graph), options, providers=[(provider, provider_options)])
         except Exception as error:  # the library's exceptions share no base class of its own
-            raise PairscoreError(
-                f"ONNX Runtime cannot open {str(graph)!r} on {device}: {_line(error)}"
-            ) from error
+            raise PairscoreError(f"ONNX Runtime cannot open {str(graph)!r} on {device}: {_line(error)}") from error
         if provider not in self._session.get_providers():
             raise PairscoreError(
                 f"ONNX Runtime did not give {provider} for device {device!r} (it fell back to "
@@ -47,8 +43,7 @@ class OnnxRuntimeEngine:
             )
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._types = {
-            node.name: np.int32 if node.type == "tensor(int32)" else np.int64
-            for node in self._session.get_inputs()
+            node.name: np.int32 if node.type == "tensor(int32)" else np.int64 for node in self._session.get_inputs()
         }
         self._output = self._session.get_outputs()[0].name
         self.precision = precision
@@ -82,9 +77,7 @@ def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        reason = (
-            "ONNX Runtime is not installed" if not found else f"ONNX Runtime does not import ({_line(error)})"
-        )
+        reason = "ONNX Runtime is not installed" if not found else f"ONNX Runtime does not import ({_line(error)})"
         raise PairscoreError(f"{reason}: `pip install pairscore[cpu]` (or pairscore[gpu])") from error
     return onnxruntime
 

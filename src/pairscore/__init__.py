@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.scorer import Scorer
 
 __version__ = version("pairscore")
-__all__ = ["PairscoreError", "__version__"]
+__all__ = ["PairscoreError", "Scorer", "__version__"]

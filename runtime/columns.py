@@ -1,0 +1,148 @@
+"""Arrow columns in and out: find the text columns, cut a stream into windows, append the scores."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.parity import FloatArray
+
+# A window is the unit of sorting, of memory and of work that a crash can lose.
+WINDOW_PAIRS = 65_536
+WINDOW_TEXT_BYTES = 64 * 1024 * 1024
+
+
+def check_text_column(schema: pa.Schema, name: str, option: str) -> None:
+    """Raise PairscoreError unless `schema` has one column `name` that can hold text.
+
+    `option`: the command-line option that names this column, for the remedy.
+    """
+    found = schema.get_all_field_indices(name)
+    if not found:
+        raise PairscoreError(f"no column {name!r}: the input has {', '.join(schema.names)}; use {option} NAME")
+    if len(found) > 1:
+        raise PairscoreError(f"{len(found)} columns are named {name!r}: rename one, or use {option} NAME")
+    kind = schema.field(found[0]).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (_is_text(kind) or _is_binary(kind) or pa.types.is_null(kind)):
+        raise PairscoreError(f"column {name!r} is of type {kind}, not text: cast it to string, or use {option} NAME")
+
+
+def text_array(column: pa.Array | pa.ChunkedArray, name: str) -> pa.StringArray:
+    """A text column of any Arrow encoding as one string array, nulls kept.
+
+    Raises PairscoreError for bytes that are not UTF-8.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    if isinstance(column, pa.ChunkedArray):  # what combine_chunks gives for no chunks at all
+        column = pa.array([], type=column.type)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid as error:
+        raise PairscoreError(f"column {name!r} holds bytes that are not UTF-8 text ({error}): decode it") from error
+
+
+def text_pair(
+    table: pa.Table | pa.RecordBatch, columns: Sequence[str], on_null: str = "error", first_row: int = 0
+) -> tuple[pa.StringArray, pa.StringArray, pa.BooleanArray]:
+    """Claims and evidence of the rows that have both, and which rows those are.
+
+    columns: the claim's and the evidence's. `first_row`: the table's place in its input, for the message.
+    Raises PairscoreError for a null unless `on_null` is "null".
+    """
+    claims, evidence = (text_array(table.column(name), name) for name in columns)
+    valid = pc.and_(claims.is_valid(), evidence.is_valid())
+    if claims.null_count == 0 and evidence.null_count == 0:
+        return claims, evidence, valid
+    if on_null != "null":
+        row = valid.index(False).as_py()
+        name = columns[0] if not claims[row].is_valid else columns[1]
+        raise PairscoreError(
+            f"row {first_row + row} has a null in column {name!r}: fill it, or give such rows a null score "
+            "with --on-null null"
+        )
+    return claims.filter(valid), evidence.filter(valid), valid
+
+
+def windows(
+    batches: Iterable[pa.RecordBatch],
+    text_columns: Sequence[str],
+    max_pairs: int = WINDOW_PAIRS,
+    max_text_bytes: int = WINDOW_TEXT_BYTES,
+) -> Iterator[pa.Table]:
+    """Cut a stream into tables of at most `max_pairs` rows and `max_text_bytes` of text (or one row).
+
+    Where a window ends depends on the rows alone, never on how they arrived in batches.
+    """
+    pending: list[pa.RecordBatch] = []
+    pairs = text_bytes = 0
+    for batch in batches:
+        sizes = _text_bytes(batch, text_columns)
+        ends = np.cumsum(sizes)
+        start = 0
+        while start < batch.num_rows:
+            before = int(ends[start - 1]) if start else 0
+            fitting = int(np.searchsorted(ends, before + max_text_bytes - text_bytes, side="right"))
+            stop = min(fitting, start + max_pairs - pairs, batch.num_rows)
+            if stop == start and not pairs:
+                stop = start + 1  # one row over the limit by itself
+            if stop > start:
+                pending.append(batch.slice(start, stop - start))
+                pairs += stop - start
+                text_bytes += int(ends[stop - 1]) - before
+                start = stop
+            if start < batch.num_rows or pairs == max_pairs:
+                yield pa.Table.from_batches(pending)
+                pending, pairs, text_bytes = [], 0, 0
+    if pending:
+        yield pa.Table.from_batches(pending)
+
+
+def score_fields(labels: Sequence[str], score_column: str) -> list[pa.Field]:
+    """One float32 field for one label, else one a label: `score_<label>`."""
+    names = [score_column] if len(labels) == 1 else [f"{score_column}_{label}" for label in labels]
+    return [pa.field(name, pa.float32()) for name in names]
+
+
+def check_new_columns(schema: pa.Schema, fields: Sequence[pa.Field]) -> None:
+    """Raise PairscoreError when the input already has a column of a score's name."""
+    for field in fields:
+        if field.name in schema.names:
+            raise PairscoreError(f"the input already has a column {field.name!r}: use --score-column NAME")
+
+
+def append_scores(table: pa.Table, fields: Sequence[pa.Field], scores: FloatArray, valid: pa.BooleanArray) -> pa.Table:
+    """`table` with one column a field.
+
+    scores: Shape (valid rows, labels). valid: Shape (rows,); the other rows get null.
+    """
+    places = np.flatnonzero(valid.to_numpy(zero_copy_only=False))
+    mask = np.ones(len(valid), dtype=bool)
+    mask[places] = False
+    for label, field in enumerate(fields):
+        values = np.zeros(len(valid), dtype=np.float32)
+        values[places] = scores[:, label]
+        table = table.append_column(field, pa.array(values, mask=mask))
+    return table
+
+
+def _text_bytes(batch: pa.RecordBatch, text_columns: Sequence[str]) -> np.ndarray:
+    total = np.zeros(batch.num_rows, dtype=np.int64)
+    for name in text_columns:
+        array = text_array(batch.column(name), name)
+        total += pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False)
+    return total
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))

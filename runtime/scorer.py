@@ -1,0 +1,234 @@
+"""Pairs to scores: the one way in.
+
+    scorer = Scorer.from_pretrained("bundle")
+    scorer.predict([("The sea rises.", "Tide gauges show a rise of 20 cm since 1900.")])
+
+Every method goes through `Scorer.stream`: windows of pairs in, logits out, in order.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from pairscore.runtime.activation import activate
+from pairscore.runtime.bundle import Bundle
+from pairscore.runtime.columns import (
+    append_scores,
+    check_new_columns,
+    check_text_column,
+    score_fields,
+    text_pair,
+    windows,
+)
+from pairscore.runtime.engines import Engine, open_engine
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.golden import replay_golden_rows
+from pairscore.runtime.pairs import TokenizedPairs
+from pairscore.runtime.parity import FloatArray
+from pairscore.runtime.streaming import Scored, Window, stream
+from pairscore.runtime.tokenizer import PairTokenizer
+
+T = TypeVar("T")
+Pair = Sequence[str]
+_PAIR_COLUMNS = ("claim", "evidence")
+
+
+class Scorer:
+    """A bundle's variant, opened on one engine and device. Safe to call from several threads."""
+
+    def __init__(self, bundle: Bundle, precision: str, engine: Engine, tokenizer: PairTokenizer) -> None:
+        self.bundle = bundle
+        self.precision = precision
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.labels: tuple[str, ...] = bundle.manifest.labels
+
+    @staticmethod
+    def from_pretrained(
+        bundle: str | Path,
+        *,
+        precision: str = "fp32",
+        engine: str = "auto",
+        device: str = "cpu",
+        max_length: int | None = None,
+    ) -> "Scorer":
+        """Open a bundle folder made by `pairscore export`.
+
+        `max_length`: tokens a pair is truncated to, specials included; at most the bundle's, which is the
+        default. Raises PairscoreError for a folder that is no bundle, a changed file, a precision that the
+        bundle lacks, an engine or device that is not there, and a machine on which the golden rows come out
+        different from PyTorch.
+        """
+        opened = Bundle.open(bundle)
+        manifest = opened.manifest
+        variant = opened.variant(precision)
+        tokenizer_path = opened.path("tokenizer.json")
+        tokenizer = PairTokenizer.from_file(tokenizer_path, manifest.max_length, manifest.truncation_side)
+        runner = open_engine(engine, opened.graph(variant), precision, device, variant.engines)
+        scorer = Scorer(opened, precision, runner, tokenizer)
+        replay_golden_rows(scorer, opened.golden_rows())
+        if max_length is None or max_length == manifest.max_length:
+            return scorer
+        if max_length > manifest.max_length:
+            raise PairscoreError(
+                f"max length {max_length} is more than this bundle's {manifest.max_length}: use at most that"
+            )
+        return Scorer(
+            opened,
+            precision,
+            runner,
+            PairTokenizer.from_file(tokenizer_path, max_length, manifest.truncation_side),
+        )
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a pair is truncated to, special tokens included."""
+        return self.tokenizer.max_length
+
+    def predict(
+        self,
+        pairs: Sequence[Pair] | Pair | np.ndarray,
+        *,
+        activation: str | None = None,
+        apply_softmax: bool = False,
+    ) -> Any:
+        """Score pairs as `sentence_transformers.CrossEncoder.predict` does.
+
+        pairs: a list of (claim, evidence), or one such pair. `activation`: overrides the checkpoint's; "identity"
+        gives logits. `apply_softmax`: over the labels of a multi-label model, after the activation.
+
+        Returns float32 of Shape (pairs,), or (pairs, labels) for a multi-label model; for a single pair that
+        row alone. Raises PairscoreError for anything that is not a pair of strings.
+        """
+        if isinstance(pairs, np.ndarray):
+            pairs = pairs.tolist()
+        single = len(pairs) > 0 and isinstance(pairs[0], str)
+        rows: list[Any] = [pairs] if single else list(pairs)
+        if not rows:
+            return np.asarray([])  # as CrossEncoder returns it
+        for place, row in enumerate(rows):
+            if not isinstance(row, list | tuple) or len(row) != 2 or not all(isinstance(text, str) for text in row):
+                raise PairscoreError(f"pair {place} is {row!r:.80}: a pair is (claim, evidence), two strings")
+        try:
+            claims, evidence = (pa.array([row[side] for row in rows], pa.string()) for side in (0, 1))
+        except UnicodeEncodeError as error:
+            raise PairscoreError(f"a text holds a lone surrogate ({error}): decode it correctly") from error
+        pieces = windows(pa.table([claims, evidence], _PAIR_COLUMNS).to_batches(), _PAIR_COLUMNS)
+        cut = (Window(*text_pair(piece, _PAIR_COLUMNS)[:2], None) for piece in pieces)
+        logits = np.concatenate([scored.logits for scored in self.stream(cut)])
+        scores = activate(activation or self.bundle.manifest.activation, logits)
+        if len(self.labels) == 1:
+            scores = scores[:, 0]
+        elif apply_softmax:
+            scores = activate("softmax", scores)
+        return scores[0] if single else scores
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_k: int | None = None,
+        return_documents: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Documents by falling score, as `sentence_transformers.CrossEncoder.rank` gives them.
+
+        Each result has `corpus_id`, `score` and, if asked for, `text`. Raises PairscoreError for a
+        multi-label model.
+        """
+        if len(self.labels) != 1:
+            raise PairscoreError(f"rank needs a model with one label, and this one has {len(self.labels)}: use predict")
+        scores = self.predict([(query, document) for document in documents])
+        results = [{"corpus_id": place, "score": score} for place, score in enumerate(scores)]
+        if return_documents:
+            results = [{**result, "text": document} for result, document in zip(results, documents, strict=True)]
+        return sorted(results, key=lambda result: result["score"], reverse=True)[:top_k]
+
+    def score_table(
+        self,
+        table: pa.Table,
+        *,
+        claim_column: str = "claim",
+        evidence_column: str = "evidence",
+        score_column: str = "score",
+        on_null: Literal["error", "null"] = "error",
+    ) -> pa.Table:
+        """`table` with its scores appended: float32 `score`, or `score_<label>` for each of several labels.
+
+        `on_null`: what a null claim or evidence is: an error that names the row, or a null score.
+        """
+        reader = self.score_batches(
+            table,
+            claim_column=claim_column,
+            evidence_column=evidence_column,
+            score_column=score_column,
+            on_null=on_null,
+        )
+        return reader.read_all()
+
+    def score_batches(
+        self,
+        stream: Any,
+        *,
+        claim_column: str = "claim",
+        evidence_column: str = "evidence",
+        score_column: str = "score",
+        on_null: Literal["error", "null"] = "error",
+    ) -> pa.RecordBatchReader:
+        """A lazy reader over `stream` with its scores appended; rows and order are kept.
+
+        stream: anything with the Arrow C stream interface (a pyarrow Table or RecordBatchReader, a Polars or
+        pandas frame, a DuckDB relation). At most a few windows are in memory at once.
+        """
+        reader = pa.RecordBatchReader.from_stream(stream)
+        columns = (claim_column, evidence_column)
+        fields = self.check_schema(reader.schema, *columns, score_column)
+
+        def scored() -> Iterator[pa.RecordBatch]:
+            def prepared() -> Iterator[Window[tuple[pa.Table, pa.BooleanArray]]]:
+                first_row = 0
+                for table in windows(reader, columns):
+                    claims, evidence, valid = text_pair(table, columns, on_null, first_row)
+                    yield Window(claims, evidence, (table, valid))
+                    first_row += table.num_rows
+
+            for each in self.stream(prepared()):
+                table, valid = each.payload
+                yield from append_scores(table, fields, self.scores(each.logits), valid).to_batches()
+
+        schema = pa.schema([*reader.schema, *fields], metadata=reader.schema.metadata)
+        return pa.RecordBatchReader.from_batches(schema, scored())
+
+    def check_schema(
+        self, schema: pa.Schema, claim_column: str, evidence_column: str, score_column: str
+    ) -> list[pa.Field]:
+        """The score columns that this scorer adds to an input. Raises PairscoreError where it does not fit."""
+        check_text_column(schema, claim_column, "--claim-column")
+        check_text_column(schema, evidence_column, "--evidence-column")
+        fields = score_fields(self.labels, score_column)
+        check_new_columns(schema, fields)
+        return fields
+
+    def scores(self, logits: FloatArray) -> FloatArray:
+        """The checkpoint's activation applied. logits and result: Shape (pairs, labels)."""
+        return activate(self.bundle.manifest.activation, logits)
+
+    def tokenize(self, claims: pa.StringArray, evidence: pa.StringArray) -> TokenizedPairs:
+        """Tokenize each unique text once. claims, evidence: Shape (pairs,), without nulls."""
+        claim_codes, evidence_codes = claims.dictionary_encode(), evidence.dictionary_encode()
+        return TokenizedPairs(
+            self.tokenizer,
+            self.tokenizer.encode(claim_codes.dictionary.to_pylist()),
+            self.tokenizer.encode(evidence_codes.dictionary.to_pylist()),
+            claim_codes.indices.to_numpy().astype(np.int64),
+            evidence_codes.indices.to_numpy().astype(np.int64),
+        )
+
+    def stream(
+        self, windows_in: Iterable[Window[T]], on_progress: Callable[[int], None] | None = None
+    ) -> Iterator[Scored[T]]:
+        """Score windows, in order, overlapping: see `pairscore.runtime.streaming.stream`."""
+        return stream(windows_in, self.tokenize, self.engine, len(self.labels), on_progress)
