@@ -1,6 +1,7 @@
 """Pairs to batches: every batch holds pairs of one token length, so nothing is padded or masked."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -98,9 +99,9 @@ def plan_batches(lengths: Int64Array, token_budget: int) -> list[Int64Array]:
     arena reaches its size with the first batches, and the last ones to finish are short.
     """
     order = np.argsort(-lengths, kind="stable")
-    group_starts = np.flatnonzero(np.diff(lengths[order], prepend=-1))
+    bounds = [*np.flatnonzero(np.diff(lengths[order], prepend=-1)), len(order)]
     batches: list[Int64Array] = []
-    for start, stop in zip(group_starts, [*group_starts[1:], len(order)], strict=True):
+    for start, stop in pairwise(bounds):
         pairs = max(1, token_budget // int(lengths[order[start]]))
         batches.extend(order[first : min(first + pairs, stop)] for first in range(start, stop, pairs))
     return batches
