@@ -1,0 +1,28 @@
+"""Fixtures that several test modules share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before any test imports a library that would try the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`checkpoint(family, labels=1, max_length=64, ...)`: a folder, built once a session; do not write into it."""
+    from tests.checkpoints import build_checkpoint
+
+    built: dict[str, Path] = {}
+
+    def build(family: str, labels: int = 1, max_length: int = 64, **changes: object) -> Path:
+        key = repr((family, labels, max_length, sorted(changes.items())))
+        if key not in built:
+            folder = tmp_path_factory.mktemp("checkpoints") / family
+            built[key] = build_checkpoint(family, folder, labels, max_length, **changes)
+        return built[key]
+
+    return build
