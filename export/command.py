@@ -1,0 +1,192 @@
+"""`pairscore export` and `pairscore verify`. PyTorch is imported only once the arguments are read."""
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pairscore.export.environment import require_export_extra
+from pairscore.export.errors import ParityError
+from pairscore.export.pairs_file import read_pairs
+from pairscore.runtime.bundle import Manifest
+from pairscore.runtime.parity import TIERS, ParityReport
+
+if TYPE_CHECKING:
+    from pairscore.export.verify import Verification
+
+# What a variant that breaks its promise exits with; bad input exits with 2.
+BROKEN_PROMISE = 1
+
+
+@click.command()
+@click.argument("source")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--revision", help="Branch, tag or commit of a Hugging Face id.")
+@click.option("--precision", default="fp32", show_default=True, help="Precision of the variant to make.")
+@click.option("--pairs", type=click.Path(path_type=Path), help="Parquet file of your own pairs to check parity on too.")
+@click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in --pairs.")
+@click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in --pairs.")
+@click.option("--max-length", type=click.IntRange(min=1), help="Tokens a pair is truncated to, instead of the model's.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+def export(
+    *,
+    source: str,
+    bundle: Path,
+    revision: str | None,
+    precision: str,
+    pairs: Path | None,
+    claim_column: str,
+    evidence_column: str,
+    max_length: int | None,
+    overwrite: bool,
+    quiet: bool,
+) -> int:
+    """Export the cross-encoder SOURCE, a folder or a Hugging Face id, into the new folder BUNDLE.
+
+    The export is scored against PyTorch before the folder appears: past the precision's promise nothing is
+    written and the exit code is 1.
+    """
+    require_export_extra()
+    from pairscore.export.bundle import export_bundle
+
+    _clean_up_when_terminated()
+    say = _say_nothing if quiet else _say
+    try:
+        manifest = export_bundle(
+            source,
+            bundle,
+            revision=revision,
+            precision=precision,
+            pairs=read_pairs(pairs, claim_column, evidence_column) if pairs else (),
+            max_length=max_length,
+            overwrite=overwrite,
+            say=say,
+        )
+    except ParityError as error:
+        click.echo(f"pairscore: error: {error}", err=True)
+        return BROKEN_PROMISE
+    for line in _summary(manifest, bundle, precision):
+        say(line)
+    return 0
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--reference", required=True, help="The checkpoint it was exported from: a folder or Hugging Face id.")
+@click.option("--revision", help="Branch, tag or commit of a Hugging Face id.")
+@click.option("--pairs", required=True, type=click.Path(path_type=Path), help="Parquet file of pairs.")
+@click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in --pairs.")
+@click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in --pairs.")
+@click.option("--limit", type=click.IntRange(min=1), help="Compare only the first rows of the file.")
+@click.option("--precision", default="fp32", show_default=True, help="Variant to compare.")
+@click.option("--engine", default="auto", show_default=True, help="Engine that runs it.")
+@click.option("--device", default="cpu", show_default=True, help="Device that runs it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def verify(
+    *,
+    bundle: Path,
+    reference: str,
+    revision: str | None,
+    pairs: Path,
+    claim_column: str,
+    evidence_column: str,
+    limit: int | None,
+    precision: str,
+    engine: str,
+    device: str,
+    as_json: bool,
+) -> int:
+    """Compare BUNDLE with its PyTorch checkpoint on pairs of your own.
+
+    Exit code 1 when a difference is past the precision's promise.
+    """
+    require_export_extra()
+    rows = read_pairs(pairs, claim_column, evidence_column, limit)
+    from pairscore.export.verify import verify_bundle
+
+    result = verify_bundle(
+        bundle, reference, rows, revision=revision, precision=precision, engine=engine, device=device
+    )
+    if as_json:
+        click.echo(json.dumps({**asdict(result), "passed": not result.broken}, indent=2, ensure_ascii=False))
+    else:
+        _print_verification(result)
+    return BROKEN_PROMISE if result.broken else 0
+
+
+def _summary(manifest: Manifest, bundle: Path, precision: str) -> list[str]:
+    variant = manifest.variants[precision]
+    report = variant.parity
+    return [
+        *(f"Graph: {note}" for note in variant.notes),
+        f"Parity over {report.pairs} pairs: logits differ by at most {report.max_logit_difference:.2g}, "
+        f"scores by at most {report.max_score_difference:.2g}",
+        f"Wrote {bundle}",
+    ]
+
+
+def _print_verification(result: "Verification") -> None:
+    console = Console()
+    title = f"{result.bundle}, {result.precision} on {result.engine} ({result.device}), against {result.reference}"
+    figures = Table(title=escape(title), title_justify="left")
+    for heading in ("", "measured", "promised"):
+        figures.add_column(heading, justify="left" if not heading else "right")
+    for name, measured, promised in _figures(result.report, result.precision):
+        figures.add_row(name, measured, promised)
+    console.print(figures)
+    worst = Table(title="Largest differences", title_justify="left")
+    for heading in ("row", "claim", "evidence", "logit", "PyTorch", "difference"):
+        text = heading in ("claim", "evidence")
+        worst.add_column(heading, justify="left" if text else "right", no_wrap=True, ratio=1 if text else None)
+    for pair in result.worst:
+        label = max(range(len(pair.logits)), key=lambda place: abs(pair.logits[place] - pair.reference_logits[place]))
+        logit, expected = pair.logits[label], pair.reference_logits[label]
+        texts = (escape(pair.claim), escape(pair.evidence))
+        worst.add_row(str(pair.row), *texts, f"{logit:.6f}", f"{expected:.6f}", f"{abs(logit - expected):.2g}")
+    console.print(worst)
+    for broken in result.broken:
+        console.print(f"Promise broken: {escape(broken)}", style="bold red")
+
+
+def _figures(report: ParityReport, precision: str) -> list[tuple[str, str, str]]:
+    tier = TIERS[precision]
+
+    def number(value: float | None, form: str) -> str:
+        return "not defined" if value is None else format(value, form)
+
+    def bound(word: str, value: float | None) -> str:
+        return "" if value is None else f"{word} {value:g}"
+
+    return [
+        ("pairs", str(report.pairs), ""),
+        ("largest logit difference", number(report.max_logit_difference, ".3g"), bound("≤", tier.max_logit_difference)),
+        ("mean logit difference", number(report.mean_logit_difference, ".3g"), ""),
+        ("largest score difference", number(report.max_score_difference, ".3g"), bound("≤", tier.max_score_difference)),
+        ("Spearman correlation", number(report.spearman, ".6f"), bound("≥", tier.min_spearman)),
+        ("same best evidence for a claim", number(report.top1_agreement, ".2%"), ""),
+    ]
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _say_nothing(line: str) -> None:
+    del line
+
+
+def _clean_up_when_terminated() -> None:
+    """Let a polite kill unwind the stack, so that the half-written folder is removed."""
+
+    def leave(number: int, frame: Any) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)

@@ -1,0 +1,61 @@
+"""What an export ran with: library releases and the processor."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from pairscore.runtime.errors import PairscoreError
+
+_MODULES = ("torch", "transformers", "optimum.exporters.onnx", "onnx", "sentence_transformers")
+_DISTRIBUTIONS = (
+    "pairscore",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "optimum-onnx",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tokenizers",
+    "numpy",
+)
+
+
+def require_export_extra() -> None:
+    """Raise PairscoreError unless everything that an export needs is installed."""
+    missing = [name for name in _MODULES if not _found(name)]
+    if missing:
+        raise PairscoreError(
+            f"exporting and verifying need PyTorch and its libraries, and {', '.join(missing)} is not installed: "
+            '`pip install "pairscore[export,cpu]"`'
+        )
+
+
+def library_versions() -> dict[str, str]:
+    """Library -> release, of those that are installed and decide what an export gives."""
+    versions = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def processor_name() -> str:
+    """The processor's marketing name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), "") or platform.processor() or platform.machine()
+
+
+def _found(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent package is missing
+        return False

@@ -1,0 +1,47 @@
+"""The user's own pairs, read from a Parquet file for checks against PyTorch."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairscore.export.parity_pairs import Pair
+from pairscore.runtime.columns import check_text_column, text_pair
+from pairscore.runtime.errors import PairscoreError
+
+
+def read_pairs(path: Path, claim_column: str, evidence_column: str, limit: int | None = None) -> list[Pair]:
+    """The first `limit` pairs of a Parquet file, or all of them.
+
+    Raises PairscoreError for a file that is missing, not Parquet, or empty, for a column that is missing or not
+    text, and for a null.
+    """
+    if not path.is_file():
+        raise PairscoreError(f"no file {str(path)!r}: give a Parquet file of pairs with --pairs")
+    try:
+        with pq.ParquetFile(path) as file:
+            check_text_column(file.schema_arrow, claim_column, "--claim-column")
+            check_text_column(file.schema_arrow, evidence_column, "--evidence-column")
+            table = _first_rows(file, [claim_column, evidence_column], limit)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PairscoreError(f"{str(path)!r} cannot be read as Parquet ({reason}): give a Parquet file") from error
+    if not table.num_rows:
+        raise PairscoreError(f"{str(path)!r} holds no rows: give a file with pairs")
+    claims, evidence, valid = text_pair(table, (claim_column, evidence_column), on_null="null")
+    if len(claims) != len(valid):
+        row = valid.index(False).as_py()
+        raise PairscoreError(f"row {row} of {str(path)!r} has a null claim or evidence: drop such rows")
+    return list(zip(claims.to_pylist(), evidence.to_pylist(), strict=True))
+
+
+def _first_rows(file: pq.ParquetFile, columns: list[str], limit: int | None) -> pa.Table:
+    batches: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
+        if limit is not None and rows >= limit:
+            break
+        batches.append(batch if limit is None else batch.slice(0, limit - rows))
+        rows += batches[-1].num_rows
+    schema = pa.schema([file.schema_arrow.field(name) for name in dict.fromkeys(columns)])
+    return pa.Table.from_batches(batches, schema=batches[0].schema if batches else schema)

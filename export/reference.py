@@ -1,0 +1,201 @@
+"""The PyTorch side: `sentence_transformers.CrossEncoder` in fp32 on the CPU, and what it resolves.
+
+Everything that decides a score (activation, maximum length, labels, where the tokenizer cuts) is read off
+the loaded CrossEncoder rather than off the files, so that a bundle does what CrossEncoder does.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sentence_transformers import CrossEncoder
+from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging as transformers_logging
+
+from pairscore.export.checkpoint import ACTIVATION_OF, ACTIVATIONS, Checkpoint
+from pairscore.export.parity_pairs import Pair
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.parity import FloatArray
+
+# CrossEncoder's own batch size, and a bound on the memory of batches of very long pairs.
+_BATCH_PAIRS = 32
+_BATCH_TOKENS = 32_768
+# A tokenizer without a limit says 10 ** 30.
+_NO_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A loaded CrossEncoder and the settings that it resolved from its checkpoint."""
+
+    encoder: CrossEncoder
+    activate: Callable[[torch.Tensor], torch.Tensor]
+    model_type: str
+    labels: tuple[str, ...]
+    activation: str
+    max_length: int
+    truncation_side: Literal["left", "right"]
+    pad_token_id: int
+
+    @property
+    def tokenizer(self) -> Any:
+        """The fast tokenizer of `transformers`."""
+        return self.encoder.tokenizer
+
+    def logits(self, pairs: Sequence[Pair]) -> FloatArray:
+        """`CrossEncoder.predict` without an activation. Shape (pairs, labels)."""
+        batch_size = max(1, min(_BATCH_PAIRS, _BATCH_TOKENS // self.max_length))
+        with quiet():
+            try:
+                logits = self.encoder.predict(
+                    list(pairs), batch_size=batch_size, activation_fn=torch.nn.Identity(), show_progress_bar=False
+                )
+            except (IndexError, RuntimeError) as error:
+                raise PairscoreError(
+                    f"PyTorch itself fails on the parity pairs at max length {self.max_length} ({_line(error)}): "
+                    "if the model has fewer positions than its tokenizer allows, give that number with --max-length"
+                ) from error
+        return np.asarray(logits, dtype=np.float32).reshape(len(pairs), len(self.labels))
+
+    def scores(self, logits: FloatArray) -> FloatArray:
+        """The checkpoint's activation, applied by PyTorch. logits and result: Shape (pairs, labels)."""
+        with quiet():
+            scores: FloatArray = self.activate(torch.from_numpy(logits)).numpy()
+        return scores
+
+    def input_ids(self, pairs: Sequence[Pair]) -> tuple[tuple[int, ...], ...]:
+        """The token ids of each pair, special tokens included, truncated, not padded."""
+        claims, evidence = [claim for claim, _ in pairs], [text for _, text in pairs]
+        encoded = self.tokenizer(claims, evidence, truncation="longest_first", max_length=self.max_length)
+        return tuple(tuple(ids) for ids in encoded["input_ids"])
+
+
+def load_reference(checkpoint: Checkpoint, max_length: int | None = None) -> Reference:
+    """Load a checkpoint as CrossEncoder does. `max_length`: tokens, instead of what CrossEncoder resolves.
+
+    Raises PairscoreError for a checkpoint that CrossEncoder cannot load, that has no fast tokenizer, or whose
+    settings a bundle cannot hold.
+    """
+    name = checkpoint.source.name
+    with quiet():
+        try:
+            encoder = CrossEncoder(
+                str(checkpoint.folder),
+                device="cpu",
+                max_length=max_length,
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"torch_dtype": torch.float32, "use_safetensors": True},
+            )
+        except Exception as error:  # whatever a broken checkpoint makes the libraries raise
+            raise PairscoreError(f"CrossEncoder cannot load {name!r} ({_line(error)}): check the checkpoint") from error
+    tokenizer = encoder.tokenizer
+    if not getattr(tokenizer, "is_fast", False):
+        raise PairscoreError(
+            f"{name!r} has only a slow tokenizer ({type(tokenizer).__name__}): save a fast one (tokenizer.json) with it"
+        )
+    if tokenizer.pad_token_id is None:
+        raise PairscoreError(f"the tokenizer of {name!r} has no padding token: set one and save it again")
+    model: Any = encoder.model
+    activate: Any = encoder.activation_fn
+    config = model.config
+    return Reference(
+        encoder=encoder,
+        activate=activate,
+        model_type=config.model_type,
+        labels=_labels(config, name),
+        activation=_activation(activate, name),
+        max_length=_max_length(tokenizer.model_max_length, config, max_length, name),
+        truncation_side=tokenizer.truncation_side,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def load_eager_model(checkpoint: Checkpoint) -> torch.nn.Module:
+    """The checkpoint's model in fp32, its attention written out in plain operations, ready to be traced.
+
+    Raises PairscoreError when weights are missing (the libraries would make them up at random) or not finite.
+    """
+    name = checkpoint.source.name
+    with quiet():
+        try:
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                checkpoint.folder,
+                torch_dtype=torch.float32,
+                use_safetensors=True,
+                attn_implementation="eager",
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except Exception as error:  # whatever a broken checkpoint makes the library raise
+            raise PairscoreError(f"cannot load {name!r} ({_line(error)}): check the checkpoint") from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise PairscoreError(
+            f"{name!r} lacks {len(missing)} weights of its architecture ({', '.join(missing[:3])}), which would be "
+            "random: fine-tune it, or give the right checkpoint"
+        )
+    for weight, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise PairscoreError(f"weight {weight} of {name!r} holds values that are not finite: export another one")
+    module: torch.nn.Module = model.eval()
+    return module
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' warnings and progress bars off the user's terminal."""
+    verbosity = transformers_logging.get_verbosity()
+    progress = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    noisy = [logging.getLogger(name) for name in ("optimum", "torch.onnx", "sentence_transformers")]
+    levels = [logger.level for logger in noisy]
+    for logger in noisy:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if progress:
+            transformers_logging.enable_progress_bar()
+        for logger, level in zip(noisy, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _labels(config: Any, name: str) -> tuple[str, ...]:
+    labels = tuple(str(config.id2label[place]) for place in range(config.num_labels))
+    if len(set(labels)) != len(labels):
+        raise PairscoreError(f"two labels of {name!r} have one name ({', '.join(labels)}): correct id2label")
+    return labels
+
+
+def _activation(function: object, name: str) -> str:
+    kind = type(function)
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    if path not in ACTIVATION_OF:
+        raise PairscoreError(f"{name!r} uses the activation {path!r}: only {ACTIVATIONS} are supported")
+    return ACTIVATION_OF[path]
+
+
+def _max_length(resolved: int, config: Any, asked: int | None, name: str) -> int:
+    positions = getattr(config, "max_position_embeddings", None)
+    if asked is not None and positions is not None and asked > positions:
+        raise PairscoreError(
+            f"--max-length {asked} is more than the {positions} positions of {name!r}: use at most that"
+        )
+    if resolved > _NO_LIMIT:
+        raise PairscoreError(f"{name!r} says no maximum length: give one with --max-length")
+    return int(resolved)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
