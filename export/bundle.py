@@ -4,10 +4,12 @@ check the source -> load PyTorch -> write graph, tokenizer, golden rows into a s
 -> score the parity pairs through the runtime -> keep the promise or leave nothing -> rename into place
 """
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pairscore.export.checkpoint import Checkpoint, open_checkpoint
 from pairscore.export.environment import library_versions, processor_name
@@ -70,6 +72,8 @@ def export_bundle(
             say(f"Exporting {reference.model_type}, {reference.max_length} tokens, to ONNX")
             _write_shared_files(checkpoint, reference, folder)
             built = BUILDERS[precision](checkpoint, reference, folder)
+            if "token_type_ids" not in reference.tokenizer.model_input_names:
+                _drop_token_types(folder / "tokenizer.json")
             every = [*builtin_pairs(reference.max_length), *pairs]
             say(f"Comparing it with PyTorch on {len(every)} pairs")
             parity_set = ParitySet(every, reference.logits(every))
@@ -134,6 +138,25 @@ def _write_shared_files(checkpoint: Checkpoint, reference: Reference, folder: Pa
     for saved in map(Path, reference.tokenizer.save_pretrained(folder)):
         if saved.name not in _TOKENIZER_FILES and saved.exists():
             saved.unlink()
+
+
+def _drop_token_types(path: Path) -> None:
+    """Make the pair template give type 0 to every token.
+
+    A tokenizer may number the two texts of a pair and its `transformers` class then not pass the numbers on;
+    the model reads zeros. The runtime knows the template alone.
+    """
+
+    def zeroed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: 0 if key == "type_id" else zeroed(each) for key, each in value.items()}
+        return [zeroed(each) for each in value] if isinstance(value, list) else value
+
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    template = zeroed(tokenizer["post_processor"])
+    if template != tokenizer["post_processor"]:
+        tokenizer["post_processor"] = template
+        path.write_text(json.dumps(tokenizer, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _write_manifest(folder: Path, checkpoint: Checkpoint, reference: Reference, built: BuiltVariant) -> Manifest:

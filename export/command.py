@@ -142,16 +142,16 @@ def _print_verification(result: "Verification") -> None:
     for name, measured, promised in _figures(result.report, result.precision):
         figures.add_row(name, measured, promised)
     console.print(figures)
-    worst = Table(title="Largest differences", title_justify="left")
-    for heading in ("row", "claim", "evidence", "logit", "PyTorch", "difference"):
-        text = heading in ("claim", "evidence")
-        worst.add_column(heading, justify="left" if text else "right", no_wrap=True, ratio=1 if text else None)
+    console.print("Largest differences:")
     for pair in result.worst:
-        label = max(range(len(pair.logits)), key=lambda place: abs(pair.logits[place] - pair.reference_logits[place]))
-        logit, expected = pair.logits[label], pair.reference_logits[label]
-        texts = (escape(pair.claim), escape(pair.evidence))
-        worst.add_row(str(pair.row), *texts, f"{logit:.6f}", f"{expected:.6f}", f"{abs(logit - expected):.2g}")
-    console.print(worst)
+        differences = [abs(ours - theirs) for ours, theirs in zip(pair.logits, pair.reference_logits, strict=True)]
+        label = differences.index(max(differences))
+        console.print(
+            f"  row {pair.row}: logit {pair.logits[label]:.6f}, PyTorch {pair.reference_logits[label]:.6f}, "
+            f"difference {differences[label]:.2g}"
+        )
+        for text in (pair.claim, pair.evidence):
+            console.print(f"    {escape(text)}", no_wrap=True, overflow="ellipsis", highlight=False)
     for broken in result.broken:
         console.print(f"Promise broken: {escape(broken)}", style="bold red")
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -26,3 +27,28 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return built[key]
 
     return build
+
+
+class Exported(NamedTuple):
+    """A checkpoint folder and the bundle that was exported from it; do not write into either."""
+
+    checkpoint: Path
+    bundle: Path
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
+    """`exported(family, labels=1, max_length=64, ...)`: takes what `checkpoint` takes, exports once a session."""
+    from pairscore.export.bundle import export_bundle
+
+    done: dict[Path, Path] = {}
+
+    def export(family: str, *arguments: object, **changes: object) -> Exported:
+        source = checkpoint(family, *arguments, **changes)
+        if source not in done:
+            target = tmp_path_factory.mktemp("bundles") / family
+            export_bundle(str(source), target)
+            done[source] = target
+        return Exported(source, done[source])
+
+    return export
