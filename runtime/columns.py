@@ -73,13 +73,16 @@ def text_pair(
 def windows(
     batches: Iterable[pa.RecordBatch],
     text_columns: Sequence[str],
-    max_pairs: int = WINDOW_PAIRS,
-    max_text_bytes: int = WINDOW_TEXT_BYTES,
+    max_pairs: int | None = None,
+    max_text_bytes: int | None = None,
 ) -> Iterator[pa.Table]:
     """Cut a stream into tables of at most `max_pairs` rows and `max_text_bytes` of text (or one row).
 
-    Where a window ends depends on the rows alone, never on how they arrived in batches.
+    The limits default to `WINDOW_PAIRS` and `WINDOW_TEXT_BYTES`. Where a window ends depends on the rows
+    alone, never on how they arrived in batches.
     """
+    max_pairs = max_pairs or WINDOW_PAIRS
+    max_text_bytes = max_text_bytes or WINDOW_TEXT_BYTES
     pending: list[pa.RecordBatch] = []
     pairs = text_bytes = 0
     for batch in batches:

@@ -1,0 +1,1 @@
+"""Throughput and parity against peers; committed raw results; the report."""
