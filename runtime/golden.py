@@ -7,7 +7,6 @@ picks a precision of its own: all of them show here, as an error instead of wron
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 from pairscore.runtime.bundle import GoldenRows
@@ -24,7 +23,7 @@ def replay_golden_rows(scorer: "Scorer", golden: GoldenRows) -> None:
     claims, evidence = pa.array(golden.claims, pa.string()), pa.array(golden.evidence, pa.string())
     pairs = scorer.tokenize(claims, evidence)
     for row, expected in enumerate(golden.input_ids):
-        if pairs.batch(np.array([row])).input_ids[0].tolist() != list(expected):
+        if pairs.batch(pairs.pair_of[[row]]).input_ids[0].tolist() != list(expected):
             made_with = scorer.bundle.manifest.versions.get("tokenizers", "another release")
             raise PairscoreError(
                 f"golden row {row} of bundle {str(scorer.bundle.folder)!r} gets other token ids here than at its "

@@ -14,7 +14,7 @@ from pairscore.runtime.tokenizer import PairTokenizer, truncated_lengths
 class Batch:
     """Model inputs for pairs of one length.
 
-    `rows`: Shape (n,), the pairs' places in their window. `input_ids`, `token_type_ids`: Shape (n, length).
+    `rows`: Shape (n,), which of the window's different pairs. `input_ids`, `token_type_ids`: Shape (n, length).
     """
 
     rows: Int64Array
@@ -34,7 +34,11 @@ class Batch:
 
 
 class TokenizedPairs:
-    """The pairs of one window, tokenized; nothing is assembled before a batch is asked for.
+    """The different pairs of one window, tokenized; nothing is assembled before a batch is asked for.
+
+    A pair that occurs several times is scored once. `pair_of`: Shape (window,), which of the different pairs
+    stands in each row. `copies`: Shape (pairs,), how often each occurs. `lengths`: Shape (pairs,), in tokens,
+    after truncation. `texts`: how many texts were tokenized.
 
     So a window of 65,536 pairs of 512 tokens costs the memory of its unique texts' tokens and of a few
     batches, not of 33 million ids.
@@ -48,10 +52,13 @@ class TokenizedPairs:
         claim_of: Int64Array,
         evidence_of: Int64Array,
     ) -> None:
-        """`claims`, `evidence`: unique texts. `claim_of`, `evidence_of`: Shape (pairs,), which of them."""
+        """`claims`, `evidence`: unique texts. `claim_of`, `evidence_of`: Shape (window,), which of them."""
         texts = Ragged.concatenate([claims, evidence])
         self.texts = len(texts)
-        evidence_of = evidence_of + len(claims)
+        codes = claim_of * len(evidence) + evidence_of
+        different, self.pair_of, self.copies = np.unique(codes, return_inverse=True, return_counts=True)
+        claim_of, evidence_of = np.divmod(different, max(1, len(evidence)))
+        evidence_of += len(claims)
         claim_full, evidence_full = texts.lengths[claim_of], texts.lengths[evidence_of]
         self._claim_length, evidence_length = truncated_lengths(claim_full, evidence_full, tokenizer.room)
         self._claim_start, self._evidence_start = texts.offsets[claim_of], texts.offsets[evidence_of]

@@ -34,13 +34,14 @@ class Window(Generic[T]):
 
 @dataclass
 class Statistics:
-    """What a window took. `tokens` and `padded_tokens` count model inputs, specials included.
+    """What a window took. `tokens` and `padded_tokens` count model inputs, specials included, of unique pairs.
 
     `tokenize_seconds` is wall time in the tokenizing thread; `engine_seconds` is summed over the threads
     that call the engine.
     """
 
     pairs: int = 0
+    unique_pairs: int = 0
     texts: int = 0
     tokens: int = 0
     padded_tokens: int = 0
@@ -65,10 +66,11 @@ class Scored(Generic[T]):
 
 @dataclass(frozen=True)
 class _Job(Generic[T]):
-    """A tokenized window whose batches are with the engine's callers."""
+    """A tokenized window whose batches are with the engine's callers. `logits`: of its different pairs."""
 
     payload: T
     logits: FloatArray
+    pair_of: Int64Array
     statistics: Statistics
     batches: list[Future[None]]
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -97,13 +99,15 @@ def stream(
         pairs = tokenize(window.claims, window.evidence)
         plan = plan_batches(pairs.lengths, engine.token_budget)
         statistics = Statistics(
-            pairs=len(pairs),
+            pairs=len(window.claims),
+            unique_pairs=len(pairs),
             texts=pairs.texts,
             tokens=int(pairs.lengths.sum()),
             batches=len(plan),
             tokenize_seconds=time.perf_counter() - started,
         )
-        job = _Job(window.payload, np.empty((len(pairs), labels), dtype=np.float32), statistics, [])
+        logits = np.empty((len(pairs), labels), dtype=np.float32)
+        job = _Job(window.payload, logits, pairs.pair_of, statistics, [])
         job.batches.extend(callers.submit(run, job, pairs, rows) for rows in plan)
         return job
 
@@ -119,13 +123,13 @@ def stream(
             job.statistics.engine_seconds += elapsed
             job.statistics.padded_tokens += batch.input_ids.size
         if on_progress is not None:
-            on_progress(len(rows))
+            on_progress(int(pairs.copies[rows].sum()))
 
     def finish(job: _Job[T]) -> Scored[T]:
         done, _ = wait(job.batches, return_when=FIRST_EXCEPTION)
         for batch in done:
             batch.result()
-        return Scored(job.payload, job.logits, job.statistics)
+        return Scored(job.payload, job.logits[job.pair_of], job.statistics)
 
     try:
         for window in windows:

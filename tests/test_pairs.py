@@ -4,9 +4,29 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import BertProcessing
 
 from pairscore import PairscoreError
-from pairscore.runtime.pairs import Batch, plan_batches
+from pairscore.runtime.pairs import Batch, TokenizedPairs, plan_batches
+from pairscore.runtime.tokenizer import PairTokenizer
+
+TEXTS = ["", "a", "b a", "c b a a", "a b c a b c a b"]
+
+
+def word_tokenizer() -> Tokenizer:
+    vocabulary = {token: number for number, token in enumerate(["[CLS]", "[SEP]", "[UNK]", "a", "b", "c"])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = BertProcessing(("[SEP]", 1), ("[CLS]", 0))
+    return tokenizer
+
+
+TOKENIZER = PairTokenizer(word_tokenizer(), 12, "right")
+LIBRARY = word_tokenizer()
+LIBRARY.enable_truncation(12)
 
 
 @given(st.lists(st.integers(2, 40), max_size=200), st.integers(1, 400))
@@ -30,6 +50,29 @@ def test_plan_wastes_no_batch(lengths: list[int], budget: int) -> None:
         per_batch = max(1, budget // length)
         expected += -(-lengths.count(length) // per_batch)
     assert len(plan_batches(np.array(lengths, dtype=np.int64), budget)) == expected
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(TEXTS), st.sampled_from(TEXTS)), min_size=1, max_size=40),
+    st.integers(1, 60),
+)
+def test_every_row_gets_its_own_pair_and_copies_are_assembled_once(rows: list[tuple[str, str]], budget: int) -> None:
+    """Against the obvious reference: encode each row by itself with the library."""
+    claims, evidence = (sorted({row[side] for row in rows}) for side in (0, 1))
+    pairs = TokenizedPairs(
+        TOKENIZER,
+        TOKENIZER.encode(claims),
+        TOKENIZER.encode(evidence),
+        np.array([claims.index(claim) for claim, _ in rows]),
+        np.array([evidence.index(text) for _, text in rows]),
+    )
+    assembled: dict[int, list[int]] = {}
+    for batch in map(pairs.batch, plan_batches(pairs.lengths, budget)):
+        assembled |= dict(zip(batch.rows.tolist(), batch.input_ids.tolist(), strict=True))
+    assert len(assembled) == len(pairs) == len(set(rows))
+    assert [pairs.copies[pair] for pair in pairs.pair_of] == [rows.count(row) for row in rows]
+    for row, pair in zip(rows, pairs.pair_of.tolist(), strict=True):
+        assert assembled[pair] == LIBRARY.encode(*row).ids
 
 
 def test_unknown_model_input_is_refused() -> None:

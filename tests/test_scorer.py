@@ -243,6 +243,7 @@ def test_stream_reports_progress_and_statistics(scorer: Scorer) -> None:
     assert sum(seen) == 2 * len(texts)
     for result in results:
         assert result.statistics.pairs == len(texts)
+        assert result.statistics.unique_pairs == len(set(texts.to_pylist()))
         assert result.statistics.padded_tokens == result.statistics.tokens > 0
         assert result.statistics.texts == 2 * len(set(texts.to_pylist()))
         assert result.statistics.engine_seconds > 0
