@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForSequenceClassification,
@@ -75,6 +76,13 @@ def build_checkpoint(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def scale_weights(folder: Path, name: str, factor: float) -> None:
+    """Multiply the weights `name` of a saved checkpoint by `factor`, in place."""
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = weights[name] * factor
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
 def _randomise(model: torch.nn.Module, seed: int) -> None:

@@ -52,3 +52,10 @@ def exported(checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathF
         return Exported(source, done[source])
 
     return export
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, so that a relative path in a command means nothing on this machine."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

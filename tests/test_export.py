@@ -1,6 +1,7 @@
 """Real exports of seven families: what the runtime and the peers make of the bundle is what PyTorch gives."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ from pairscore.export.parity_pairs import builtin_pairs
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle import Bundle, sha256
 from tests import corpus
-from tests.checkpoints import FAMILIES, build_checkpoint
+from tests.checkpoints import FAMILIES, build_checkpoint, scale_weights
 
 # None of these is in the built-in parity set; long ones are cut in the claim, in the evidence and in both.
 TEXTS = [*corpus.SENTENCES[::3], *corpus.ODDITIES, " ".join(corpus.SENTENCES[:12])]
@@ -199,8 +200,6 @@ def test_builtin_pairs_cut_claims_evidence_and_both(checkpoint):
 
 def test_a_corrupted_graph_fails_and_names_the_pairs(exported, tmp_path):
     """One weight of the classifier is changed in the graph, and the manifest made to agree."""
-    import shutil
-
     checkpoint, good = exported("bert")
     bundle = shutil.copytree(good, tmp_path / "bundle")
     graph = onnx.load(bundle / "onnx/model.onnx")
@@ -249,11 +248,3 @@ def test_an_unknown_precision_is_refused(tmp_path, checkpoint):
     with pytest.raises(PairscoreError, match="unknown precision 'int3': use"):
         export_bundle(str(checkpoint("bert")), tmp_path / "bundle", precision="int3")
     assert not list(tmp_path.iterdir())
-
-
-def scale_weights(folder, name, factor):
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(folder / "model.safetensors")
-    weights[name] = weights[name] * factor
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
