@@ -1,0 +1,146 @@
+"""`pairscore score` and `pairscore info`."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pairscore.runtime.columns import WINDOW_PAIRS
+from pairscore.runtime.describe import describe, description_lines
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.parts import COMPRESSIONS
+from pairscore.runtime.plan import JobOptions
+from pairscore.runtime.progress import EventLog, choose_display
+from pairscore.runtime.signals import Stopped, stop_on_signals
+
+
+@click.command(context_settings={"max_content_width": 120})
+@click.argument("bundle")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--output", "-o", help="Folder for parts, or one file if it ends in .parquet.  [required]")
+@click.option("--claim-column", default="claim", show_default=True, help="Column of the claims.")
+@click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence.")
+@click.option("--score-column", default="score", show_default=True, help="Name of the new column, float32.")
+@click.option("--keep", multiple=True, metavar="COLUMNS", help="Input columns to keep, by commas.  [default: all]")
+@click.option("--precision", default="fp32", show_default=True, help="Variant of the bundle: see `pairscore info`.")
+@click.option("--engine", default="auto", show_default=True, help="Engine that runs it.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--max-length", type=click.IntRange(min=1), help="Truncate pairs to fewer tokens than the bundle does.")
+@click.option(
+    "--on-null",
+    type=click.Choice(["error", "null"]),
+    default="error",
+    show_default=True,
+    help="A null claim or evidence is an error, or gets a null score.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip-file"]),
+    default="fail",
+    show_default=True,
+    help="A file that cannot be read or scored ends the run, or is left out and reported.",
+)
+@click.option("--filter", "condition", metavar="CONDITION", help="Score only rows like 'relevant and claim_id < 10'.")
+@click.option("--limit", type=click.IntRange(min=0), help="Take only the first rows of the input (before --filter).")
+@click.option("--shard", metavar="I/N", help="Score the I-th of N shares: one command a machine, one --output for all.")
+@click.option(
+    "--part-rows",
+    type=click.IntRange(min=1),
+    default=WINDOW_PAIRS,
+    show_default=True,
+    help="Rows of one part: what a crash can lose, and what is sorted together.",
+)
+@click.option("--compression", type=click.Choice(COMPRESSIONS), default="zstd", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace a finished output, or an unfinished one of another run.")
+@click.option("--dry-run", is_flag=True, help="Write nothing: count rows, sample tokens, estimate the time.")
+@click.option(
+    "--log-json", type=click.Path(path_type=Path), metavar="FILE", help="Append events to FILE, one JSON a line."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+def score(
+    *,
+    condition: str | None,
+    keep: tuple[str, ...],
+    shard: str | None,
+    log_json: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **chosen: Any,
+) -> int:
+    """Score the pairs of Parquet files with BUNDLE.
+
+    INPUT is a Parquet file, a folder, or a pattern in quotes; s3://, gs:// and hf:// work too. Every row
+    comes back once, in order, with its columns and a score.
+
+    With `--output scored` the result is a folder of parts that DuckDB, Spark, Polars and pandas read as one
+    table, whole once it holds _SUCCESS; `key=value` folders of the input are kept. With `--output
+    scored.parquet` it is one file, which appears when everything is scored.
+
+    A run that was stopped or killed goes on behind the last whole part when the same command is given again.
+    """
+    from pairscore.runtime.job import run_job
+
+    options = JobOptions(
+        filter=condition,
+        keep=_names(keep),
+        shard=_shard(shard),
+        **chosen,
+    )
+    display = choose_display(quiet)
+    log = EventLog(log_json)
+    try:
+        with stop_on_signals():
+            if dry_run:
+                from pairscore.runtime.estimate import estimate_job
+
+                estimate = estimate_job(options)
+                _print(estimate.as_dict() if as_json else estimate.lines(), quiet)
+            else:
+                summary = run_job(options, display, log)
+                _print(summary.as_dict() if as_json else summary.lines(), quiet)
+    except Stopped as stopped:
+        again = shlex.join(["pairscore", *sys.argv[1:]])
+        click.echo(f"pairscore: stopped by {stopped}; whole parts are kept, continue with: {again}", err=True)
+        return stopped.exit_code
+    finally:
+        log.close()
+    return 0
+
+
+@click.command()
+@click.argument("bundle")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def info(*, bundle: str, as_json: bool) -> int:
+    """Show what BUNDLE holds, what was measured for it, and what of it runs on this machine."""
+    description = describe(bundle)
+    if as_json:
+        click.echo(json.dumps(description, indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(description_lines(description)))
+    return 0
+
+
+def _names(given: tuple[str, ...]) -> tuple[str, ...] | None:
+    names = tuple(dict.fromkeys(name.strip() for each in given for name in each.split(",") if name.strip()))
+    return names if given else None
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        raise PairscoreError(f"--shard {text!r} is not I/N: write, for example, 3/16")
+    return int(number), int(count)
+
+
+def _print(result: dict[str, Any] | list[str], quiet: bool) -> None:
+    if isinstance(result, dict):
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo("\n".join(result), err=True)

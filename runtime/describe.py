@@ -1,0 +1,84 @@
+"""A bundle in words: what it is, what was promised, what runs here."""
+
+from dataclasses import asdict
+from typing import Any
+
+from pairscore.runtime.bundle import Bundle, Variant
+from pairscore.runtime.engines import open_engine
+from pairscore.runtime.errors import PairscoreError
+
+
+def describe(folder: str) -> dict[str, Any]:
+    """Everything of note about a bundle, JSON-serialisable; every file's digest is checked.
+
+    Raises PairscoreError for a folder that is no bundle and for a changed or missing file.
+    """
+    bundle = Bundle.open(folder)
+    manifest = bundle.manifest
+    sizes = {name: bundle.path(name).stat().st_size for name in manifest.files}
+    return {
+        "bundle": str(bundle.folder),
+        "source": asdict(manifest.source),
+        "model_type": manifest.model_type,
+        "labels": list(manifest.labels),
+        "activation": manifest.activation,
+        "max_length": manifest.max_length,
+        "truncation_side": manifest.truncation_side,
+        "versions": dict(manifest.versions),
+        "files": {name: {"bytes": sizes[name], "sha256": digest} for name, digest in manifest.files.items()},
+        "variants": {
+            name: {
+                "digest": bundle.digest(name),
+                "bytes": sum(sizes[file] for file in variant.files),
+                "engines": list(variant.engines),
+                "measured_on": variant.measured_on,
+                "parity": asdict(variant.parity),
+                "notes": list(variant.notes),
+                "runs_here": _runs_here(bundle, variant),
+            }
+            for name, variant in manifest.variants.items()
+        },
+    }
+
+
+def description_lines(description: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    source = description["source"]
+    revision = f" at {source['revision']}" if source["revision"] else ""
+    labels = description["labels"]
+    lines = [
+        f"{description['bundle']}: {description['model_type']} cross-encoder from {source['name']}{revision}",
+        f"  labels      {len(labels)} ({', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''})",
+        f"  activation  {description['activation']}",
+        f"  max length  {description['max_length']} tokens, cut on the {description['truncation_side']}",
+        f"  files       {len(description['files'])}, all as their SHA-256 says",
+        f"  made with   {', '.join(f'{name} {release}' for name, release in description['versions'].items()) or '?'}",
+    ]
+    for name, variant in description["variants"].items():
+        parity = variant["parity"]
+        spearman = "" if parity["spearman"] is None else f", Spearman {parity['spearman']:.6f}"
+        lines += [
+            f"{name}: {variant['bytes'] / 2**20:.1f} MiB, for {', '.join(variant['engines'])}",
+            f"  parity      logits within {parity['max_logit_difference']:.2g}, scores within "
+            f"{parity['max_score_difference']:.2g}{spearman}, over {parity['pairs']} pairs",
+            f"  measured on {variant['measured_on']}",
+            *(f"  graph       {note}" for note in variant["notes"]),
+            *(
+                f"  {engine:<11} {'runs here' if reason is None else f'does not run here: {reason}'}"
+                for engine, reason in variant["runs_here"].items()
+            ),
+        ]
+    return lines
+
+
+def _runs_here(bundle: Bundle, variant: Variant) -> dict[str, str | None]:
+    """Engine -> None where it opens the variant on the CPU, else why not."""
+    found: dict[str, str | None] = {}
+    for engine in variant.engines:
+        try:
+            open_engine(engine, bundle.graph(variant), variant.precision, "cpu", variant.engines)
+        except PairscoreError as error:
+            found[engine] = str(error)
+        else:
+            found[engine] = None
+    return found

@@ -1,0 +1,273 @@
+"""Where a job writes: parts and control files while it runs, a folder or one file when it is whole.
+
+    scored/part-….parquet  …  scored/_SUCCESS            --output scored
+    _scored.parquet.parts/part-….parquet  …              --output scored.parquet, until its parts are merged
+
+Control files (the run record, locks, half-written files) lie in `_pairscore/` beside the parts and go when the
+output is whole: several readers take every file of a folder for data.
+"""
+
+import secrets
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.parts import Part, add_figures, figures, listed_parts, with_metadata
+from pairscore.runtime.record import RunRecord, check_same_run
+from pairscore.runtime.storage import Storage, open_storage
+
+SUCCESS_NAME = "_SUCCESS"
+CONTROL_NAME = "_pairscore"
+_RECORD_NAME = "run.json"
+_SKIPPED_PREFIX = "skipped-"
+_FOOTERS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Output:
+    """`url`: as the user wrote it. `folder`: of the parts. `file`: of the merged result; None for a folder."""
+
+    url: str
+    storage: Storage
+    folder: str
+    file: str | None
+
+    @property
+    def control(self) -> str:
+        """The folder of the control files."""
+        return f"{self.folder}/{CONTROL_NAME}"
+
+    def names(self) -> list[str]:
+        """Files below the folder, control files included."""
+        return self.storage.files(self.folder) if self.storage.kind(self.folder) == "folder" else []
+
+    def parts(self) -> list[Part]:
+        """The parts that are whole."""
+        return listed_parts(self.names())
+
+    def write_part(self, part: Part, data: pa.Buffer) -> None:
+        """Put a part in place. Raises PairscoreError where the storage refuses."""
+        try:
+            self.storage.write(f"{self.folder}/{part.name}", data, f"{self.control}/tmp")
+        except OSError as error:
+            raise cannot_write(self.url, error) from error
+
+    def remove_part(self, part: Part) -> None:
+        """Take a part away again."""
+        self.storage.remove(f"{self.folder}/{part.name}")
+
+
+def open_output(url: str) -> Output:
+    """The output that `url` names: one file if it ends in `.parquet`, else a folder."""
+    storage, path = open_storage(url)
+    if storage.scheme == "hf":
+        raise PairscoreError(f"output {url!r}: hf:// can be read but not written: use a folder, then upload it")
+    if not path.endswith(".parquet"):
+        return Output(url, storage, path.rstrip("/"), None)
+    pure = PurePosixPath(path)
+    return Output(url, storage, f"{pure.parent}/_{pure.name}.parts", path)
+
+
+def check_output(output: Output, overwrite: bool) -> None:
+    """Raise PairscoreError unless a run may write there. Changes nothing."""
+    storage = output.storage
+    if output.file is not None:
+        kind = storage.kind(output.file)
+        if kind == "folder":
+            raise PairscoreError(f"output {output.url!r} ends in .parquet and is a folder: choose another name")
+        if kind == "file" and not overwrite:
+            raise PairscoreError(f"output {output.url!r} exists: choose another name, or replace it with --overwrite")
+    if storage.kind(output.folder) == "file":
+        raise PairscoreError(f"output {output.url!r} is a file: choose a folder, or a name that ends in .parquet")
+    names = output.names()
+    if not names or f"{CONTROL_NAME}/{_RECORD_NAME}" in names or _only_control(names):
+        if SUCCESS_NAME in names and not overwrite:
+            raise _finished(output)
+        return
+    if not listed_parts(names):
+        raise PairscoreError(f"output folder {output.url!r} holds other files ({names[0]}): choose an empty or new one")
+    if not overwrite:
+        raise _finished(output)
+
+
+def prepare_control(output: Output) -> None:
+    """Make the folder that locks lie in; an object store needs none."""
+    if output.storage.scheme == "file":
+        Path(output.control).mkdir(parents=True, exist_ok=True)
+
+
+def begin(output: Output, record: RunRecord, overwrite: bool) -> bool:
+    """Make the output ready for `record`'s run, whose lock is held; True when it continues an earlier one.
+
+    Raises PairscoreError where another run's results are in the way.
+    """
+    check_output(output, overwrite)
+    try:
+        names = output.names()
+        text = _read_record(output, names)
+        finished = SUCCESS_NAME in names and output.file is None
+        if text is not None and not finished:
+            try:
+                check_same_run(RunRecord.from_json(text), record, output.url)
+                output.storage.remove(f"{output.control}/tmp")
+                return True
+            except PairscoreError:
+                if not overwrite:
+                    raise
+            except (ValueError, KeyError, TypeError) as error:
+                if not overwrite:
+                    raise PairscoreError(
+                        f"output {output.url!r} holds an unfinished run of another release: begin anew with --overwrite"
+                    ) from error
+        clear(output)
+        output.storage.write(f"{output.control}/{_RECORD_NAME}", record.to_json().encode(), f"{output.control}/tmp")
+    except OSError as error:
+        raise cannot_write(output.url, error) from error
+    return False
+
+
+def clear(output: Output) -> None:
+    """Remove parts, marker and record, in an order that leaves something recognisable whenever it stops."""
+    names = output.names()
+    output.storage.remove(f"{output.folder}/{SUCCESS_NAME}")
+    for part in listed_parts(names):
+        output.remove_part(part)
+    for name in names:
+        if name.startswith(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}"):
+            output.storage.remove(f"{output.folder}/{name}")
+    output.storage.remove(f"{output.control}/{_RECORD_NAME}")
+
+
+def whole_parts(output: Output, digest: str) -> list[Part]:
+    """The parts whose footer can be read and tells of this run; others are taken for missing."""
+    parts = output.parts()
+
+    def belongs(part: Part) -> bool:
+        try:
+            with output.storage.open(f"{output.folder}/{part.name}") as file:
+                return bool(figures(pq.read_metadata(file))["run"] == digest)
+        except (OSError, ValueError, KeyError, pa.ArrowException):
+            return False
+
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="pairscore-footer") as pool:
+        return [part for part, whole in zip(parts, pool.map(belongs, parts), strict=True) if whole]
+
+
+def mark_skipped(output: Output, file: int, reason: str) -> None:
+    """Note, for later runs and other shards, that a file is left out."""
+    path = f"{output.control}/{_SKIPPED_PREFIX}{file:05d}"
+    output.storage.write(path, reason.encode(), f"{output.control}/tmp")
+
+
+def skipped_files(output: Output) -> dict[int, str]:
+    """Places of the files that were left out, with the reason."""
+    found = {}
+    for name in output.names():
+        base = name.removeprefix(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}")
+        if base != name and base.isdecimal():
+            found[int(base)] = output.storage.read(f"{output.folder}/{name}").decode()
+    return found
+
+
+def finish(
+    output: Output,
+    metadata: dict[str, Any],
+    compression: str,
+    widen: Callable[[pa.Table, Part], pa.Table],
+) -> None:
+    """Turn whole parts into the output: mark the folder, or merge them into the one file.
+
+    `widen`: adds the partition columns, which in a folder are the folders' names.
+    """
+    try:
+        if output.file is None:
+            output.storage.write(f"{output.folder}/{SUCCESS_NAME}", b"", f"{output.control}/tmp")
+            output.storage.remove(output.control)
+        else:
+            _merge(output, output.file, metadata, compression, widen)
+            output.storage.remove(output.folder)
+    except OSError as error:
+        raise cannot_write(output.url, error) from error
+
+
+def abandon(output: Output) -> None:
+    """Leave no trace of a run that wrote no part: its control files, and folders that were made for it."""
+    if output.parts():
+        return
+    clear(output)
+    output.storage.remove(output.control)
+    if output.storage.scheme == "file":
+        with suppress(OSError):  # something else is in it
+            Path(output.folder).rmdir()
+
+
+def _merge(
+    output: Output,
+    target: str,
+    metadata: dict[str, Any],
+    compression: str,
+    widen: Callable[[pa.Table, Part], pa.Table],
+) -> None:
+    """Part by part, a row group each, into a temporary file that then takes the target's name.
+
+    The metadata gets the sums of the parts' figures, whichever run wrote them.
+    """
+    storage, parts = output.storage, output.parts()
+    local = storage.scheme == "file"
+    folder = Path(output.control) / "tmp" if local else Path(tempfile.gettempdir())
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"pairscore-{secrets.token_hex(4)}.partial"
+    try:
+        writer: pq.ParquetWriter | None = None
+        totals: dict[str, Any] = {"nulls": 0, "statistics": {}}
+        try:
+            for part in parts:
+                with storage.open(f"{output.folder}/{part.name}") as source, pq.ParquetFile(source) as parquet:
+                    add_figures(totals, figures(parquet.metadata))
+                    table = widen(parquet.read(), part)
+                if writer is None:
+                    schema = table.schema.remove_metadata()
+                    writer = pq.ParquetWriter(temporary, schema, compression=compression, write_page_checksum=True)
+                if table.num_rows or len(parts) == 1:
+                    writer.write_table(table.cast(writer.schema), row_group_size=max(1, table.num_rows))
+            if writer is not None:
+                writer.add_key_value_metadata(with_metadata(table.schema, {**metadata, **totals}).metadata)
+        finally:
+            if writer is not None:
+                writer.close()
+        storage.publish(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_record(output: Output, names: Sequence[str]) -> bytes | None:
+    name = f"{CONTROL_NAME}/{_RECORD_NAME}"
+    return output.storage.read(f"{output.folder}/{name}") if name in names else None
+
+
+def _only_control(names: Sequence[str]) -> bool:
+    """A run that ended before its record was written leaves a lock and nothing else."""
+    return all(name.startswith(f"{CONTROL_NAME}/") for name in names)
+
+
+def _finished(output: Output) -> PairscoreError:
+    return PairscoreError(
+        f"output {output.url!r} exists and is whole: choose another name, or replace it with --overwrite"
+    )
+
+
+def cannot_write(url: str, error: OSError) -> PairscoreError:
+    """The error for an output that the storage refuses to take."""
+    reason = error.strerror or " ".join(str(error).split())[:200]
+    return PairscoreError(
+        f"cannot write to output {url!r} ({reason}): remove the cause and run the same command again; "
+        "parts that are whole are kept"
+    )

@@ -1,0 +1,195 @@
+"""Object stores and hubs through fsspec: s3://, gs://, hf:// and whatever else it knows.
+
+Faults that pass are tried again with growing pauses. Writes are one object each, put in a single request or a
+multipart upload: stores show an object only once it is whole, so no renaming is needed.
+"""
+
+import io
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+
+from pairscore.runtime.errors import PairscoreError
+
+T = TypeVar("T")
+
+# Seconds before each further attempt, each lengthened at random by up to a half so that many workers spread out.
+RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+_READ_BYTES = 8 * 1024 * 1024
+_EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
+
+# What another attempt cannot change. Everything else is worth one: drivers raise many kinds for a lost connection.
+_LASTING = (
+    FileNotFoundError,
+    PermissionError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    NotImplementedError,
+    ImportError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+)
+
+
+class RemoteStorage:
+    """An fsspec file system. `on_retry`: told the operation, its error and the pause in seconds."""
+
+    def __init__(self, scheme: str, filesystem: Any) -> None:
+        self._filesystem = filesystem
+        self._scheme = scheme
+        self.on_retry: Callable[[str, BaseException, float], None] = lambda operation, error, pause: None
+
+    @property
+    def scheme(self) -> str:
+        """What its addresses begin with."""
+        return self._scheme
+
+    @property
+    def buffer_size(self) -> int:
+        """Bytes to ask for at once when reading on through a file."""
+        return _READ_BYTES
+
+    def kind(self, path: str) -> Literal["file", "folder"] | None:
+        try:
+            found = self._tried("look at", path, lambda: self._fresh().info(path))
+        except FileNotFoundError:
+            return None
+        return "folder" if found["type"] == "directory" else "file"
+
+    def files(self, folder: str) -> list[str]:
+        root = folder.rstrip("/") + "/"
+        try:
+            paths = self._tried("list", folder, lambda: self._fresh().find(folder))
+        except FileNotFoundError:
+            return []
+        return sorted(path.removeprefix(root) for path in paths if path.startswith(root) and path != root)
+
+    def matching(self, pattern: str) -> list[str]:
+        return sorted(self._tried("list", pattern, lambda: self._fresh().glob(pattern)))
+
+    def size(self, path: str) -> int:
+        return int(self._tried("look at", path, lambda: self._filesystem.info(path))["size"])
+
+    def modified(self, path: str) -> float:
+        return float(self._tried("look at", path, lambda: self._fresh().modified(path)).timestamp())
+
+    def open(self, path: str) -> pa.NativeFile:
+        return pa.PythonFile(_Ranges(self, path, self.size(path)), mode="r")
+
+    def read(self, path: str) -> bytes:
+        return bytes(self._tried("read", path, lambda: self._filesystem.cat_file(path)))
+
+    def read_range(self, path: str, start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop` (exclusive) of a file. Raises OSError when the store gives fewer."""
+
+        def whole() -> bytes:
+            data = bytes(self._filesystem.cat_file(path, start=start, end=stop))
+            if len(data) != stop - start:
+                raise OSError(f"got {len(data)} of {stop - start} bytes")
+            return data
+
+        return self._tried("read", path, whole)
+
+    def write(self, path: str, data: bytes | pa.Buffer, temporary_folder: str) -> None:
+        del temporary_folder  # an object appears at once
+        self._tried("write", path, lambda: self._filesystem.pipe_file(path, bytes(data)))
+
+    def publish(self, local: Path, path: str) -> None:
+        self._tried("write", path, lambda: self._filesystem.put_file(str(local), path))
+        local.unlink()
+
+    def remove(self, path: str) -> None:
+        try:
+            self._tried("remove", path, lambda: self._fresh().rm(path, recursive=True))
+        except FileNotFoundError:
+            return
+
+    def display(self, path: str) -> str:
+        return f"{self._scheme}://{path}"
+
+    def _fresh(self) -> Any:
+        """The file system without what it remembers of listings: others write here too."""
+        self._filesystem.invalidate_cache()
+        return self._filesystem
+
+    def _tried(self, operation: str, path: str, action: Callable[[], T]) -> T:
+        """The action's result, after further attempts if need be. Raises OSError when all of them failed."""
+        pauses = [pause * random.uniform(1.0, 1.5) for pause in RETRY_SECONDS]
+        while True:
+            try:
+                return action()
+            except _LASTING as error:
+                raise _as_os_error(error, operation, self.display(path)) from error
+            except Exception as error:
+                if not pauses:
+                    raise ConnectionError(
+                        f"could not {operation} {self.display(path)} in {len(RETRY_SECONDS) + 1} attempts: "
+                        f"{' '.join(str(error).split())[:200] or type(error).__name__}"
+                    ) from error
+                pause = pauses.pop(0)
+                self.on_retry(f"{operation} {self.display(path)}", error, pause)
+                time.sleep(pause)
+
+
+class _Ranges(io.RawIOBase):
+    """A remote file to read at any place; every read is a request of its own, so a broken one is simply repeated."""
+
+    def __init__(self, storage: RemoteStorage, path: str, size: int) -> None:
+        super().__init__()
+        self._storage, self._path, self._size = storage, path, size
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def read(self, size: int | None = -1) -> bytes:
+        stop = self._size if size is None or size < 0 else min(self._size, self._place + size)
+        if stop <= self._place:
+            return b""
+        data = self._storage.read_range(self._path, self._place, stop)
+        self._place = stop
+        return data
+
+
+def open_remote(scheme: str, url: str, **options: Any) -> tuple[RemoteStorage, str]:
+    """The store that `url` names and the path within it. options: passed on to fsspec.
+
+    Raises PairscoreError for a scheme that fsspec does not know or whose package is missing.
+    """
+    try:
+        import fsspec
+    except ImportError as error:
+        raise PairscoreError(f"{scheme}:// needs fsspec: `pip install pairscore[remote]`") from error
+    try:
+        filesystem, path = fsspec.url_to_fs(url, **options)
+    except ImportError as error:
+        package = _EXTRAS.get(scheme, "a package of its own")
+        raise PairscoreError(f"{scheme}:// needs {package} ({error}): `pip install pairscore[remote]`") from error
+    except ValueError as error:
+        raise PairscoreError(f"cannot open {url!r} ({error}): use a local path, s3://, gs:// or hf://") from error
+    return RemoteStorage(scheme, filesystem), str(path)
+
+
+def _as_os_error(error: Exception, operation: str, name: str) -> OSError:
+    """Lasting faults as OSError, which is what storages raise; those that are one already keep their kind."""
+    if isinstance(error, OSError):
+        return error
+    return OSError(f"could not {operation} {name}: {' '.join(str(error).split())[:200] or type(error).__name__}")
