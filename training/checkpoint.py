@@ -1,0 +1,30 @@
+"""Write a cross-encoder in the plain Hugging Face layout: fp16 safetensors, tokenizer, configuration."""
+
+import copy
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from sentence_transformers import CrossEncoder
+
+# What CrossEncoder applies to one label's logit unless told otherwise, by its dotted name.
+SIGMOID = "torch.nn.modules.activation.Sigmoid"
+
+
+def save_checkpoint(model: CrossEncoder, folder: Path) -> None:
+    """Save weights in fp16, configuration and tokenizer. The model in memory stays as it is.
+
+    The tokenizer is saved without the truncation and padding that training set on it: whoever opens
+    `tokenizer.json` alone sees the whole text.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    transformer = copy.deepcopy(model.model).to(device="cpu", dtype=torch.float16)
+    transformer.config.sentence_transformers = {
+        "activation_fn": SIGMOID,
+        "version": version("sentence-transformers"),
+    }
+    transformer.save_pretrained(folder)
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,175 @@
+"""`pairscore train` and `pairscore evaluate`. PyTorch is imported only once the arguments are read."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.training.environment import require_train_extra
+from pairscore.training.presets import PRESETS
+
+if TYPE_CHECKING:
+    from pairscore.training.evaluate import Evaluation, Start
+
+_PRESETS = "; ".join(f"{preset.name}: {preset.summary}" for preset in PRESETS.values())
+
+
+@click.command()
+@click.option(
+    "--pairs",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Parquet file of annotated pairs to train on (columns claim, evidence, relevant). Repeat for more files.",
+)
+@click.option(
+    "--dev",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Parquet file of other claims, evaluated at the end. Repeat for more files.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="New folder for the checkpoint.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="model-card", show_default=True, help=_PRESETS)
+@click.option("--start", help="Weights to start from, a folder or a Hugging Face id.  [default: the preset's]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random.")
+@click.option("--max-steps", type=click.IntRange(min=1), help="Stop after so many steps, to try things out.")
+@click.option("--resume", is_flag=True, help="Continue the interrupted run of the same options.")
+@click.option("--keep-partial", is_flag=True, help="Keep OUT.partial, the trainer's checkpoints, after the end.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def train(
+    *,
+    pairs: tuple[Path, ...],
+    dev: tuple[Path, ...],
+    out: Path,
+    preset: str,
+    start: str | None,
+    seed: int,
+    max_steps: int | None,
+    resume: bool,
+    keep_partial: bool,
+    quiet: bool,
+) -> int:
+    """Fine-tune a cross-encoder on claims and evidence into the new folder OUT.
+
+    Samples of an epoch: each claim's relevant evidence, and 12 sentences that nobody annotated for it, 6 of
+    BM25's best 50 and 6 at random. The work happens in OUT.partial; OUT appears when it is complete, with the
+    run's own account in training.json, the figures on --dev in evaluation.json and a model card.
+    """
+    require_train_extra()
+    from pairscore.training.run import Run
+    from pairscore.training.train import train as run_training
+
+    chosen = PRESETS[preset]
+    run = Run(
+        preset=chosen,
+        start=start or chosen.start,
+        pairs=pairs,
+        dev=dev,
+        out=out,
+        seed=seed,
+        max_steps=max_steps,
+        resume=resume,
+        keep_partial=keep_partial,
+        show_progress=not quiet,
+    )
+    for evaluation in run_training(run):
+        print_evaluation(evaluation)
+    click.echo(f"Wrote {out}", err=True)
+    return 0
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--pairs",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Parquet file of the claims to evaluate (columns claim, evidence, relevant). Repeat for more files.",
+)
+@click.option(
+    "--pool",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Parquet file whose evidence joins the candidates; its claims are not evaluated. Repeat for more files.",
+)
+@click.option("--precision", help="Variant of a bundle.  [default: fp32]")
+@click.option("--start", help="The untrained start to compare with.  [default: the one in MODEL's training.json]")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the start's head.  [default: training.json's, or 0]")
+@click.option("--no-start", is_flag=True, help="Leave the untrained start out; it takes as long as MODEL.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def evaluate(
+    *,
+    model: str,
+    pairs: tuple[Path, ...],
+    pool: tuple[Path, ...],
+    precision: str | None,
+    start: str | None,
+    seed: int | None,
+    no_start: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Ranking figures (MAP, MRR@5, NDCG@5) of MODEL, a checkpoint or an exported bundle.
+
+    Candidates of a claim: BM25's top 50 of all unique evidence sentences in the --pairs and --pool files, plus
+    the claim's relevant ones. A larger pool holds more look-alikes and gives lower figures: compare figures
+    only where the pools are the same. BM25 itself and the untrained start stand beside MODEL.
+    """
+    require_train_extra()
+    if no_start and start is not None:
+        raise PairscoreError(f"--no-start leaves out what --start {start} asks for: give one of them")
+    from pairscore.training.evaluate import evaluate as run_evaluation
+
+    compared = None if no_start else _start(model, start, seed)
+    show_progress = not quiet and sys.stderr.isatty()
+    evaluation = run_evaluation(
+        model, pairs, pool=pool, precision=precision, start=compared, show_progress=show_progress
+    )
+    if as_json:
+        click.echo(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print_evaluation(evaluation)
+    return 0
+
+
+def print_evaluation(evaluation: "Evaluation") -> None:
+    """A table of the systems, under the size of the task."""
+    files = ", ".join(each["file"] for each in (*evaluation.files, *evaluation.pool_files))
+    title = (
+        f"{evaluation.claims:,} claims, {evaluation.relevant_pairs:,} relevant pairs; candidates from "
+        f"{evaluation.pool_sentences:,} sentences ({files})"
+    )
+    table = Table(title=escape(title), title_justify="left")
+    for heading in ("", "MAP", "MRR@5", "NDCG@5"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for figures in evaluation.systems:
+        values = (figures.map, figures.mrr_at_5, figures.ndcg_at_5)
+        table.add_row(escape(figures.system), *(f"{value:.4f}" for value in values))
+    Console().print(table)
+
+
+def _start(model: str, start: str | None, seed: int | None) -> "Start | None":
+    """What MODEL is compared with: what the options say, else what the checkpoint's own account says."""
+    from pairscore.training.evaluate import Start, recorded_start
+    from pairscore.training.start import find_start
+
+    if start is not None:
+        return Start(start, seed or 0)
+    recorded = recorded_start(model)
+    if recorded is None:
+        click.echo(f"{model} does not say what it was trained from: --start NAME compares it with that", err=True)
+        return None
+    try:
+        find_start(recorded.name)
+    except PairscoreError as error:  # the model's own figures need no start
+        click.echo(f"the untrained start is left out: {error}", err=True)
+        return None
+    return recorded if seed is None else Start(recorded.name, seed)

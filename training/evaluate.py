@@ -1,0 +1,198 @@
+"""Ranking figures of cross-encoders on annotated claims: MAP, MRR@5 and NDCG@5.
+
+A claim's candidates are BM25's best `CANDIDATES` sentences of a pool, plus the claim's relevant evidence. The
+figures are those of sentence-transformers' `CrossEncoderRerankingEvaluator`, for checkpoints and bundles alike.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sentence_transformers import CrossEncoder
+from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
+from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
+
+from pairscore.runtime.bundle import MANIFEST_NAME, sha256
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.scorer import Scorer
+from pairscore.training.annotations import Annotations, read_annotations, read_evidence
+from pairscore.training.bm25 import Bm25
+from pairscore.training.start import find_start, has_head, is_bi_encoder, load_untrained
+from pairscore.training.teacher import cosines
+
+CANDIDATES = 50
+CUTOFF = 5
+
+# The account that a training run leaves in its checkpoint.
+TRAINING_NAME = "training.json"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One system's means over the claims, each in [0, 1]."""
+
+    system: str
+    map: float
+    mrr_at_5: float
+    ndcg_at_5: float
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that a model was trained from, and the seed that drew its head."""
+
+    name: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Systems compared on the same candidates. The figures depend on the pool, so its size stands beside them."""
+
+    claims: int
+    relevant_pairs: int
+    pool_sentences: int
+    scored_pairs: int
+    files: tuple[dict[str, str], ...]
+    pool_files: tuple[dict[str, str], ...]
+    systems: tuple[Figures, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"candidates": f"BM25 top {CANDIDATES} of the pool, plus the claim's relevant evidence"} | asdict(self)
+
+
+def evaluate(
+    model: str,
+    pairs: Sequence[Path],
+    *,
+    pool: Sequence[Path] = (),
+    precision: str | None = None,
+    start: Start | None = None,
+    name: str | None = None,
+    show_progress: bool = False,
+) -> Evaluation:
+    """Figures of BM25, of `model` and, where `start` is given, of the untrained start.
+
+    model: a checkpoint (folder or hub id) or a bundle; `precision` is the bundle's variant, fp32 unless told.
+    pairs: files of the claims that are evaluated. pool: more files whose sentences are candidates too. A start that
+    embeds sentences is also shown as it ranks by cosine similarity, without any cross-encoder. name: what `model` is
+    called in the result.
+
+    Raises PairscoreError for bad files and for a model that cannot be had or has several labels.
+    """
+    annotations = read_annotations(pairs)
+    sentences = tuple(dict.fromkeys(annotations.evidence + read_evidence(pool)))
+    if _is_bundle(model):
+        trained = _bundle(model, precision or "fp32")
+    elif precision is not None:
+        raise PairscoreError(f"{model!r} is no bundle, and only a bundle has precisions: leave out --precision")
+    else:
+        trained = _checkpoint(model, show_progress)
+    predictors = ({} if start is None else _start(start, show_progress)) | {name or model: trained}
+    evaluator = reranking_evaluator(annotations, sentences)
+    figures: list[Figures] = []
+    for system, predictor in predictors.items():
+        means = evaluator(predictor)  # it asks for no more than a _Predictor has
+        if not figures:
+            figures.append(_figures("BM25", means, "base_"))
+        figures.append(_figures(system, means))
+    return Evaluation(
+        claims=len(annotations.claims),
+        relevant_pairs=annotations.relevant_pairs,
+        pool_sentences=len(sentences),
+        scored_pairs=sum(len({*sample["positive"], *sample["documents"]}) for sample in evaluator.samples),
+        files=_digests(pairs),
+        pool_files=_digests(pool),
+        systems=tuple(figures),
+    )
+
+
+def recorded_start(model: str) -> Start | None:
+    """The start that a checkpoint folder's `training.json` names; None where there is no such file."""
+    path = Path(model) / TRAINING_NAME
+    if not path.is_file():
+        return None
+    training = json.loads(path.read_text(encoding="utf-8"))
+    return Start(training["start"], training["seed"])
+
+
+def reranking_evaluator(
+    annotations: Annotations, pool: Sequence[str], name: str = ""
+) -> CrossEncoderRerankingEvaluator:
+    """The evaluator of these claims, with candidates from `pool`, best first: its `base_` figures are BM25's."""
+    ranking = Bm25(pool)
+    samples: list[dict[str, Any]] = [
+        {
+            "query": claim.text,
+            "positive": list(claim.relevant),
+            "documents": [pool[place] for place in ranking.top(claim.text, CANDIDATES)],
+        }
+        for claim in annotations.claims
+    ]
+    return CrossEncoderRerankingEvaluator(samples, at_k=CUTOFF, name=name, batch_size=32, write_csv=False)
+
+
+# Systems -----------------------------------------------------------------------------------------------
+
+Scores = npt.NDArray[np.floating[Any]]
+
+
+@dataclass
+class _Predictor:
+    """What the evaluator asks of a model: scores for pairs, and a place for its notes."""
+
+    score: Callable[[list[list[str]]], Scores]
+    model_card_data: CrossEncoderModelCardData = field(default_factory=CrossEncoderModelCardData)
+
+    def predict(self, pairs: list[list[str]], **_: Any) -> Scores:
+        return self.score(pairs)
+
+
+def _is_bundle(model: str) -> bool:
+    return (Path(model) / MANIFEST_NAME).is_file()
+
+
+def _bundle(model: str, precision: str) -> _Predictor:
+    scorer = Scorer.from_pretrained(model, precision=precision)
+    _require_one_label(model, len(scorer.labels))
+    return _Predictor(scorer.predict)
+
+
+def _checkpoint(model: str, show_progress: bool) -> _Predictor:
+    folder = find_start(model, option="MODEL")
+    return _crossencoder(model, CrossEncoder(str(folder), model_kwargs={"torch_dtype": torch.float32}), show_progress)
+
+
+def _crossencoder(name: str, model: CrossEncoder, show_progress: bool) -> _Predictor:
+    _require_one_label(name, model.num_labels)
+    return _Predictor(lambda pairs: model.predict(pairs, batch_size=32, show_progress_bar=show_progress))
+
+
+def _start(start: Start, show_progress: bool) -> dict[str, _Predictor]:
+    folder = find_start(start.name)
+    systems: dict[str, _Predictor] = {}
+    if is_bi_encoder(folder):
+        systems["start, by cosine similarity"] = _Predictor(lambda pairs: cosines(str(folder), pairs, show_progress))
+    name = "start" if has_head(folder) else "start, with an untrained head"
+    systems[name] = _crossencoder(start.name, load_untrained(folder, start.seed), show_progress)
+    return systems
+
+
+def _require_one_label(model: str, labels: int) -> None:
+    if labels != 1:
+        raise PairscoreError(f"{model!r} has {labels} labels, and ranking needs one score a pair: give another model")
+
+
+def _figures(system: str, means: dict[str, float], prefix: str = "") -> Figures:
+    values = [float(means[prefix + name]) for name in ("map", f"mrr@{CUTOFF}", f"ndcg@{CUTOFF}")]
+    return Figures(system, *values)
+
+
+def _digests(files: Sequence[Path]) -> tuple[dict[str, str], ...]:
+    return tuple({"file": path.name, "sha256": sha256(path)} for path in files)
