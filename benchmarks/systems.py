@@ -48,7 +48,7 @@ def _sentence_transformers(batch_size: int, **arguments: Any) -> Callable[[Files
 
         model = CrossEncoder(files.checkpoint, device="cpu", **arguments)
         identity = torch.nn.Identity()
-        return lambda pairs: model.predict(pairs, batch_size=batch_size, activation_fn=identity)
+        return lambda pairs: np.asarray(model.predict(pairs, batch_size=batch_size, activation_fn=identity))
 
     return load
 

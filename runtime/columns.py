@@ -1,6 +1,7 @@
 """Arrow columns in and out: find the text columns, cut a stream into windows, append the scores."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from pairscore.runtime.parity import FloatArray
 
 # A window is the unit of sorting, of memory and of work that a crash can lose.
 WINDOW_PAIRS = 65_536
-WINDOW_TEXT_BYTES = 64 * 1024 * 1024
+WINDOW_BYTES = 64 * 1024 * 1024
 
 
 def check_text_column(schema: pa.Schema, name: str, option: str) -> None:
@@ -57,7 +58,7 @@ def text_pair(
     Raises PairscoreError for a null unless `on_null` is "null".
     """
     claims, evidence = (text_array(table.column(name), name) for name in columns)
-    valid = pc.and_(claims.is_valid(), evidence.is_valid())
+    valid = pc.call_function("and", [claims.is_valid(), evidence.is_valid()])
     if claims.null_count == 0 and evidence.null_count == 0:
         return claims, evidence, valid
     if on_null != "null":
@@ -74,35 +75,35 @@ def windows(
     batches: Iterable[pa.RecordBatch],
     text_columns: Sequence[str],
     max_pairs: int | None = None,
-    max_text_bytes: int | None = None,
+    max_bytes: int | None = None,
 ) -> Iterator[pa.Table]:
-    """Cut a stream into tables of at most `max_pairs` rows and `max_text_bytes` of text (or one row).
+    """Cut a stream into tables of at most `max_pairs` rows and `max_bytes` of values in all columns (or one row).
 
-    The limits default to `WINDOW_PAIRS` and `WINDOW_TEXT_BYTES`. Where a window ends depends on the rows
-    alone, never on how they arrived in batches.
+    The limits default to `WINDOW_PAIRS` and `WINDOW_BYTES`. Where a window ends depends on the rows alone,
+    never on how they arrived in batches.
     """
     max_pairs = max_pairs or WINDOW_PAIRS
-    max_text_bytes = max_text_bytes or WINDOW_TEXT_BYTES
+    max_bytes = max_bytes or WINDOW_BYTES
     pending: list[pa.RecordBatch] = []
-    pairs = text_bytes = 0
+    pairs = pending_bytes = 0
     for batch in batches:
-        sizes = _text_bytes(batch, text_columns)
+        sizes = _batch_bytes(batch, text_columns)
         ends = np.cumsum(sizes)
         start = 0
         while start < batch.num_rows:
             before = int(ends[start - 1]) if start else 0
-            fitting = int(np.searchsorted(ends, before + max_text_bytes - text_bytes, side="right"))
+            fitting = int(np.searchsorted(ends, before + max_bytes - pending_bytes, side="right"))
             stop = min(fitting, start + max_pairs - pairs, batch.num_rows)
             if stop == start and not pairs:
                 stop = start + 1  # one row over the limit by itself
             if stop > start:
                 pending.append(batch.slice(start, stop - start))
                 pairs += stop - start
-                text_bytes += int(ends[stop - 1]) - before
+                pending_bytes += int(ends[stop - 1]) - before
                 start = stop
             if start < batch.num_rows or pairs == max_pairs:
                 yield pa.Table.from_batches(pending)
-                pending, pairs, text_bytes = [], 0, 0
+                pending, pairs, pending_bytes = [], 0, 0
     if pending:
         yield pa.Table.from_batches(pending)
 
@@ -135,11 +136,38 @@ def append_scores(table: pa.Table, fields: Sequence[pa.Field], scores: FloatArra
     return table
 
 
-def _text_bytes(batch: pa.RecordBatch, text_columns: Sequence[str]) -> np.ndarray:
+def _batch_bytes(batch: pa.RecordBatch, text_columns: Sequence[str]) -> np.ndarray:
+    """Bytes of each row's values, Shape (rows,). Text counts decoded, so that a dictionary changes nothing."""
     total = np.zeros(batch.num_rows, dtype=np.int64)
-    for name in text_columns:
-        array = text_array(batch.column(name), name)
-        total += pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        total += row_bytes(text_array(column, name) if name in text_columns else column)
+    return total
+
+
+def row_bytes(array: pa.Array) -> np.ndarray:
+    """Bytes of each value, Shape (rows,), nested ones in full; a dictionary's own values are not counted."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    kind = array.type
+    total = np.zeros(len(array), dtype=np.int64)
+    if _is_text(kind) or _is_binary(kind):
+        plain = array.cast(pa.large_binary()) if kind in (pa.string_view(), pa.binary_view()) else array
+        total += pc.fill_null(pc.binary_length(plain), 0).to_numpy(zero_copy_only=False)
+    elif pa.types.is_struct(kind):
+        for place in range(kind.num_fields):
+            total += row_bytes(array.field(place))
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        is_map = pa.types.is_map(kind)
+        values = row_bytes(array.keys) + row_bytes(array.items) if is_map else row_bytes(array.values)
+        ends = np.concatenate([[0], np.cumsum(values)])
+        offsets = array.offsets.to_numpy()
+        total += ends[offsets[1:]] - ends[offsets[:-1]]
+    elif pa.types.is_fixed_size_list(kind):
+        first, size = array.offset * kind.list_size, len(array) * kind.list_size
+        total += row_bytes(array.values.slice(first, size)).reshape(len(array), kind.list_size).sum(axis=1)
+    else:
+        with suppress(ValueError):  # a type of no width, null for one
+            total += kind.bit_width // 8
     return total
 
 
