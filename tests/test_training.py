@@ -158,6 +158,7 @@ def test_saving_leaves_the_model_as_it_was(checkpoint, tmp_path):
     expected = model.predict([("Sea ice melts.", "The ice is melting.")])
     save_checkpoint(model, tmp_path / "saved")
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "saved").iterdir()} == {0o644}
     saved = CrossEncoder(str(tmp_path / "saved"), model_kwargs={"torch_dtype": torch.float32})
     np.testing.assert_allclose(saved.predict([("Sea ice melts.", "The ice is melting.")]), expected, atol=5e-3)
 

@@ -121,7 +121,8 @@ def _training(training: dict[str, Any]) -> str:
             "Samples",
             f"{training['samples_an_epoch']:,} an epoch: relevant evidence, and {negatives['each_claim']} negatives a "
             f"claim that nobody annotated for it, {negatives['hard']} of BM25's top "
-            f"{negatives['hard_from_bm25_ranks']} and the others at random{', drawn anew each epoch' if preset['fresh_negatives'] else ''}",
+            f"{negatives['hard_from_bm25_ranks']} and the others at random"
+            + (", drawn anew each epoch" if preset["fresh_negatives"] else ""),
         ),
         ("Loss", "binary cross-entropy on the logit, no weight on positives"),
         ("Labels", _labels(training)),

@@ -7,6 +7,9 @@ from pathlib import Path
 import torch
 from sentence_transformers import CrossEncoder
 
+# Settings of single calls that some checkpoints carry in their tokenizer's configuration.
+_CALL_SETTINGS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of")
+
 # What CrossEncoder applies to one label's logit unless told otherwise, by its dotted name.
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
 
@@ -27,4 +30,8 @@ def save_checkpoint(model: CrossEncoder, folder: Path) -> None:
     tokenizer = copy.deepcopy(model.tokenizer)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    tokenizer.save_pretrained(folder)
+    for name in _CALL_SETTINGS:
+        tokenizer.init_kwargs.pop(name, None)
+    tokenizer.save_pretrained(folder, legacy_format=False)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes files that only their owner can read
