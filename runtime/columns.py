@@ -152,7 +152,8 @@ def row_bytes(array: pa.Array) -> np.ndarray:
     total = np.zeros(len(array), dtype=np.int64)
     if _is_text(kind) or _is_binary(kind):
         plain = array.cast(pa.large_binary()) if kind in (pa.string_view(), pa.binary_view()) else array
-        total += pc.fill_null(pc.binary_length(plain), 0).to_numpy(zero_copy_only=False)
+        lengths = pc.call_function("binary_length", [plain])
+        total += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
     elif pa.types.is_struct(kind):
         for place in range(kind.num_fields):
             total += row_bytes(array.field(place))

@@ -76,8 +76,8 @@ def estimate_job(options: JobOptions) -> Estimate:
             evidence.append(some_evidence)
         sampled_rows += rows.stop - rows.start
     all_claims, all_evidence = (pa.concat_arrays(each or [pa.array([], pa.string())]) for each in (claims, evidence))
-    pairs = scorer.tokenize(all_claims, all_evidence)
-    count = len(pairs)
+    count = len(all_claims)
+    lengths = scorer.tokenize(all_claims, all_evidence).lengths
     expected = round(plan.rows * count / sampled_rows) if sampled_rows else 0
     rate = _rate(scorer, all_claims, all_evidence) if count else 0.0
     return Estimate(
@@ -87,8 +87,8 @@ def estimate_job(options: JobOptions) -> Estimate:
         sampled_rows=sampled_rows,
         sampled_pairs=count,
         pairs=expected,
-        mean_tokens=float(pairs.lengths.mean()) if count else 0.0,
-        truncated_share=float((pairs.lengths == scorer.max_length).mean()) if count else 0.0,
+        mean_tokens=float(lengths.mean()) if count else 0.0,
+        truncated_share=float((lengths == scorer.max_length).mean()) if count else 0.0,
         pairs_per_second=rate,
         seconds=expected / rate if rate else None,
         skipped=tuple((plan.found[place].name, reason) for place, reason in sorted(plan.skipped.items())),

@@ -11,7 +11,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.parts import Part, add_figures, figures, listed_parts, with_metadata
+from pairscore.runtime.parts import Part, add_figures, as_metadata, figures, listed_parts, without_figures
 from pairscore.runtime.record import RunRecord, check_same_run
 from pairscore.runtime.storage import Storage, open_storage
 
@@ -226,23 +226,22 @@ def _merge(
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"pairscore-{secrets.token_hex(4)}.partial"
     try:
-        writer: pq.ParquetWriter | None = None
-        totals: dict[str, Any] = {"nulls": 0, "statistics": {}}
-        try:
+        with ExitStack() as stack:
+            writer: pq.ParquetWriter | None = None
+            totals: dict[str, Any] = {"nulls": 0, "statistics": {}}
             for part in parts:
                 with storage.open(f"{output.folder}/{part.name}") as source, pq.ParquetFile(source) as parquet:
                     add_figures(totals, figures(parquet.metadata))
                     table = widen(parquet.read(), part)
                 if writer is None:
-                    schema = table.schema.remove_metadata()
-                    writer = pq.ParquetWriter(temporary, schema, compression=compression, write_page_checksum=True)
+                    schema = without_figures(table.schema)
+                    writer = stack.enter_context(
+                        pq.ParquetWriter(temporary, schema, compression=compression, write_page_checksum=True)
+                    )
                 if table.num_rows or len(parts) == 1:
                     writer.write_table(table.cast(writer.schema), row_group_size=max(1, table.num_rows))
             if writer is not None:
-                writer.add_key_value_metadata(with_metadata(table.schema, {**metadata, **totals}).metadata)
-        finally:
-            if writer is not None:
-                writer.close()
+                writer.add_key_value_metadata(as_metadata({**metadata, **totals}))
         storage.publish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -102,20 +102,24 @@ def missing(blocks: Iterable[Block], parts: Iterable[Part]) -> list[Block]:
 def part_bytes(table: pa.Table, metadata: Mapping[str, Any], compression: str) -> pa.Buffer:
     """A part as the bytes of a Parquet file of one row group. metadata: JSON-serialisable figures."""
     sink = pa.BufferOutputStream()
-    schema = with_metadata(table.schema, metadata)
+    schema = table.schema.with_metadata({**(table.schema.metadata or {}), **as_metadata(metadata)})
     with pq.ParquetWriter(sink, schema, compression=compression, write_page_checksum=True) as writer:
         writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
     return sink.getvalue()
 
 
-def with_metadata(schema: pa.Schema, metadata: Mapping[str, Any]) -> pa.Schema:
-    """`schema` with this project's figures beside its own metadata."""
-    mine = {METADATA_KEY: json.dumps(metadata, ensure_ascii=False).encode()}
-    return schema.with_metadata({**(schema.metadata or {}), **mine})
+def as_metadata(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """Figures of this project as Parquet metadata."""
+    return {METADATA_KEY: json.dumps(metadata, ensure_ascii=False).encode()}
+
+
+def without_figures(schema: pa.Schema) -> pa.Schema:
+    """`schema` with the metadata of others only."""
+    return schema.with_metadata({key: value for key, value in (schema.metadata or {}).items() if key != METADATA_KEY})
 
 
 def figures(metadata: pq.FileMetaData) -> dict[str, Any]:
-    """What `with_metadata` wrote. Raises ValueError for a file without it."""
+    """What `as_metadata` made. Raises ValueError for a file without it."""
     raw = (metadata.metadata or {}).get(METADATA_KEY)
     if raw is None:
         raise ValueError("the file carries no pairscore metadata")

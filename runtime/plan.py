@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pairscore.runtime.bundle import Manifest
@@ -186,9 +185,8 @@ def null_error(file: InputFile, row: int, column: str) -> PairscoreError:
 def _first_null(parquet: pq.ParquetFile, group: int, column: str) -> int | None:
     row = 0
     for batch in parquet.iter_batches(8192, row_groups=[group], columns=[column], use_threads=False):
-        nulls = pc.is_null(batch.column(0))
         if batch.column(0).null_count:
-            return row + int(nulls.index(True).as_py())
+            return row + int(batch.column(0).is_null().index(True).as_py())
         row += batch.num_rows
     return None
 

@@ -78,8 +78,8 @@ def _block_pieces(
             start = stop
         held = table
     if held is None:
-        held = pa.schema([file.schema.field(name) for name in reading.columns]).empty_table()
-        held = held.append_column(_ROW_COLUMN, pa.array([], pa.int64()))
+        fields = [file.schema.field(name) for name in reading.columns]
+        held = pa.Table.from_batches([], pa.schema([*fields, pa.field(_ROW_COLUMN, pa.int64())]))
     part = Part(block.file, start, block.stop, file.found.folder)
     yield Piece(part, held.select(reading.columns), _row_numbers(held))
 
@@ -90,10 +90,11 @@ def _numbered(file: InputFile, batch: pa.RecordBatch, first_row: int, reading: R
     batch = batch.append_column(_ROW_COLUMN, numbers)
     if reading.condition is None:
         return batch
-    wide = batch
-    for field in reading.partitions:
-        if field.name not in wide.schema.names:
-            wide = wide.append_column(field, partition_array(file.found, field, batch.num_rows))
+    more = [field for field in reading.partitions if field.name not in batch.schema.names]
+    wide = pa.RecordBatch.from_arrays(
+        [*batch.columns, *(partition_array(file.found, field, batch.num_rows) for field in more)],
+        schema=pa.schema([*batch.schema, *more]),
+    )
     return wide.filter(reading.condition).select(batch.schema.names)
 
 
