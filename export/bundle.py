@@ -15,8 +15,8 @@ from pairscore.export.checkpoint import Checkpoint, open_checkpoint
 from pairscore.export.environment import library_versions, processor_name
 from pairscore.export.errors import ParityError
 from pairscore.export.graph import input_names
-from pairscore.export.parity import measure, open_unproven, worst_pairs
-from pairscore.export.parity_pairs import Pair, builtin_pairs
+from pairscore.export.parity import check_token_ids, measure, open_unproven, worst_pairs
+from pairscore.export.parity_pairs import Pair, builtin_pairs, truncated_pairs
 from pairscore.export.reference import Reference, load_reference
 from pairscore.export.staging import check_target, staged_folder
 from pairscore.export.variants import BUILDERS, BuiltVariant
@@ -92,7 +92,9 @@ def export_bundle(
 def check_parity(folder: Path, precision: str, reference: Reference, parity_set: ParitySet) -> ParityReport:
     """Measure the variant in `folder` and return its report. Raises ParityError past the precision's promise."""
     pairs, expected = parity_set.pairs, parity_set.logits
-    report, logits = measure(open_unproven(folder, precision), pairs, reference, expected)
+    scorer = open_unproven(folder, precision)
+    check_token_ids(scorer, [*pairs, *truncated_pairs(reference.max_length)], reference)
+    report, logits = measure(scorer, pairs, reference, expected)
     broken = report.violations(TIERS[precision])
     if broken:
         raise ParityError(
@@ -109,7 +111,7 @@ def golden_rows(reference: Reference, parity_set: ParitySet) -> GoldenRows:
     """
     candidates = parity_set.pairs[: len(builtin_pairs(reference.max_length))]
     all_ids = reference.input_ids(candidates)
-    # The longest first, so that one truncated pair is surely in; then from the start.
+    # One truncated pair is surely in; the others come from the start, where the short ones are.
     truncated = [
         row
         for row, (ids, pair) in enumerate(zip(all_ids, candidates, strict=True))

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from pairscore.export.errors import ParityError
 from pairscore.export.parity_pairs import Pair
 from pairscore.export.reference import Reference
 from pairscore.runtime.bundle import Bundle
@@ -26,6 +28,19 @@ def open_unproven(folder: Path, precision: str, engine: str = "auto", device: st
     return Scorer(
         bundle, precision, open_engine(engine, bundle.graph(variant), precision, device, variant.engines), tokenizer
     )
+
+
+def check_token_ids(scorer: Scorer, pairs: Sequence[Pair], reference: Reference) -> None:
+    """Raise ParityError unless the runtime gives every pair the token ids that `transformers` gives it."""
+    claims, evidence = (pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1))
+    tokenized = scorer.tokenize(claims, evidence)
+    for row, expected in enumerate(reference.input_ids(pairs)):
+        if tokenized.batch(tokenized.pair_of[[row]]).input_ids[0].tolist() != list(expected):
+            claim, text = map(shorten, pairs[row])
+            raise ParityError(
+                f"pair {row} ({claim!r}, {text!r}) gets other token ids from tokenizer.json than from "
+                f"{type(reference.tokenizer).__name__}: save the tokenizer again with a current `transformers`"
+            )
 
 
 def measure(

@@ -24,7 +24,7 @@ from pairscore.runtime.parity import FloatArray
 
 # CrossEncoder's own batch size, and a bound on the memory of batches of very long pairs.
 _BATCH_PAIRS = 32
-_BATCH_TOKENS = 32_768
+_BATCH_TOKENS = 16_384
 # A tokenizer without a limit says 10 ** 30.
 _NO_LIMIT = 1_000_000
 

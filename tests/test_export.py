@@ -12,7 +12,7 @@ from sentence_transformers import CrossEncoder
 from transformers import AutoTokenizer
 
 from pairscore import PairscoreError, Scorer
-from pairscore.export.bundle import GOLDEN_ROWS, ParitySet, check_parity, export_bundle
+from pairscore.export.bundle import GOLDEN_ROWS, GOLDEN_TOKENS, ParitySet, check_parity, export_bundle
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.errors import ParityError
 from pairscore.export.parity_pairs import builtin_pairs
@@ -84,6 +84,14 @@ def test_golden_rows_hold_what_the_tokenizer_and_pytorch_give(exported, family):
         list(zip(golden.claims, golden.evidence, strict=True)), activation_fn=torch.nn.Identity()
     )
     np.testing.assert_allclose(golden.logits[:, 0], expected, rtol=0, atol=1e-5)
+
+
+def test_golden_rows_are_few_and_one_of_them_is_truncated(exported):
+    golden = Bundle.open(exported("bert", 1, 512).bundle).golden_rows()
+    lengths = [len(ids) for ids in golden.input_ids]
+    assert max(lengths) == 512
+    assert sum(lengths) <= GOLDEN_TOKENS
+    assert len(lengths) == GOLDEN_ROWS
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -192,6 +200,7 @@ def test_builtin_pairs_cut_claims_evidence_and_both(checkpoint):
     assert any(claim < 20 and evidence > 61 for claim, evidence in whole)
     assert any(claim > 61 and evidence > 61 for claim, evidence in whole)
     assert any(sum(lengths) == 0 for lengths in whole)
+    assert len(builtin_pairs(8192)) == len(pairs) - 4  # of the longest, which cost minutes each, only one
     assert max(len(text) for pair in pairs for text in pair) == 100_000
 
 
@@ -212,6 +221,20 @@ def test_a_corrupted_graph_fails_and_names_the_pairs(exported, tmp_path):
     reference = load_reference(open_checkpoint(str(checkpoint)))
     with pytest.raises(ParityError, match=r"max_logit_difference 0\.01 \(promised.*pair \d+ \('.*', '.*'\) by 0\.01"):
         check_parity(bundle, "fp32", reference, ParitySet(PAIRS[:20], reference.logits(PAIRS[:20])))
+
+
+def test_other_token_ids_fail_and_name_the_pair(exported, tmp_path):
+    checkpoint, good = exported("roberta")
+    bundle = shutil.copytree(good, tmp_path / "bundle")
+    tokenizer = json.loads((bundle / "tokenizer.json").read_text())
+    tokenizer["pre_tokenizer"]["add_prefix_space"] = True
+    (bundle / "tokenizer.json").write_text(json.dumps(tokenizer))
+    manifest = json.loads((bundle / "pairscore.json").read_text())
+    manifest["files"]["tokenizer.json"] = sha256(bundle / "tokenizer.json")
+    (bundle / "pairscore.json").write_text(json.dumps(manifest))
+    reference = load_reference(open_checkpoint(str(checkpoint)))
+    with pytest.raises(ParityError, match=r"pair 0 \('.*', '.*'\) gets other token ids"):
+        check_parity(bundle, "fp32", reference, ParitySet(PAIRS[:5], reference.logits(PAIRS[:5])))
 
 
 def test_a_failed_parity_leaves_nothing(tmp_path):
