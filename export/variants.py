@@ -7,6 +7,7 @@ from pathlib import Path
 from pairscore.export.checkpoint import Checkpoint
 from pairscore.export.graph import export_graph
 from pairscore.export.reference import Reference, load_eager_model
+from pairscore.export.rewrites import rewrite_file
 
 GRAPH_FOLDER = "onnx"
 
@@ -29,10 +30,11 @@ Builder = Callable[[Checkpoint, Reference, Path], BuiltVariant]
 
 
 def build_fp32(checkpoint: Checkpoint, reference: Reference, folder: Path) -> BuiltVariant:
-    """The model as PyTorch has it, in fp32, at `onnx/model.onnx`."""
+    """The model in fp32 after exact rewrites, at `onnx/model.onnx`: inputs and outputs are as optimum makes them."""
     written = export_graph(load_eager_model(checkpoint), folder / GRAPH_FOLDER)
+    notes = rewrite_file(written[0])
     files = tuple(path.relative_to(folder).as_posix() for path in written)
-    return BuiltVariant("fp32", files, ("onnxruntime",), ())
+    return BuiltVariant("fp32", files, ("onnxruntime",), notes)
 
 
 # Precision -> builder: (checkpoint, loaded reference, bundle folder) -> what it wrote there.

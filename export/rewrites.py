@@ -1,0 +1,368 @@
+"""Exact graph rewrites: less work for the same logits.
+
+A rewrite needs to know what each axis of each tensor stands for. It finds out by running the graph on two small
+inputs of different batch and length (`_Probe`), which works for every architecture alike; what a rewrite does not
+understand, it leaves as it was.
+
+A graph without attention mask was tried too, for batches of one length, which have no padding: on two AVX2 cores it
+gained nothing that could be told from noise, so one graph serves everybody.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+from onnx import helper, numpy_helper
+
+# (batch, length) of the probes: all different primes, so that an axis is known by its size.
+_PROBES = ((2, 11), (3, 13))
+# Protocol buffers end at 2 GiB; larger graphs keep their weights outside and are left alone.
+_LARGEST = 1_500_000_000
+
+_UNARY = {
+    "Erf",
+    "Tanh",
+    "Sqrt",
+    "Relu",
+    "Sigmoid",
+    "Gelu",
+    "Cast",
+    "Identity",
+    "Neg",
+    "Exp",
+    "Log",
+    "Reciprocal",
+    "Abs",
+}
+_ELEMENTWISE = _UNARY | {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max"}
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A graph after a rewrite, and in one sentence what was done or why nothing was."""
+
+    model: onnx.ModelProto
+    note: str
+
+
+def rewrite_file(path: Path) -> tuple[str, ...]:
+    """Apply every rewrite to the graph at `path`, in place, and return what was done, a sentence each."""
+    model = onnx.load(str(path))
+    rewritten = first_row_only(model)
+    if rewritten.model is not model:
+        onnx.save(rewritten.model, str(path))
+    return (rewritten.note,)
+
+
+def first_row_only(model: onnx.ModelProto) -> Rewritten:
+    """Compute only the first token's row wherever the head needs no other.
+
+    The head of a sequence classifier reads `hidden[:, 0]`. So in the last layer only that token's query, attention
+    output and feed-forward are needed, while its keys and values stay whole. The selection is moved up from the head
+    through every operation that treats rows alike, as far as nothing else needs the other rows. Exact up to the
+    order of sums in the matrix products.
+    """
+    probe = _Probe.of(model)
+    if probe is None:
+        return Rewritten(model, "first row only: not applied, the graph is too large to be probed")
+    heads = [node for node in model.graph.node if _reads_first_row(node, probe)]
+    narrowing = _Narrowing(model, probe, frozenset())
+    while True:
+        places = [narrowing.narrow(head.input[0], 1) for head in heads]
+        shared = narrowing.shared()
+        if not shared:
+            break
+        narrowing = _Narrowing(model, probe, narrowing.stops | shared)
+    if not narrowing.products:
+        return Rewritten(model, "first row only: not applied, no head that reads the first token was found")
+    rewritten = onnx.ModelProto()
+    rewritten.CopyFrom(model)
+    selections = {head.output[0]: place for head, place in zip(heads, places, strict=True)}
+    for node in rewritten.graph.node:
+        if node.output[0] in selections:
+            node.input[0] = selections[node.output[0]]
+    rewritten.graph.initializer.extend(narrowing.constants.values())
+    _replace_nodes(rewritten, [*rewritten.graph.node, *narrowing.nodes])
+    return Rewritten(rewritten, f"first row only: {narrowing.products} matrix products on one row a pair")
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """Every tensor's values on two small inputs."""
+
+    values: Sequence[dict[str, npt.NDArray[Any]]]
+
+    @staticmethod
+    def of(model: onnx.ModelProto) -> "_Probe | None":
+        """Run the graph twice with every tensor as an output; None for a graph that is too large to be copied."""
+        if model.ByteSize() > _LARGEST:
+            return None
+        traced = onnx.ModelProto()
+        traced.CopyFrom(model)
+        known = {output.name for output in model.graph.output}
+        names = [name for node in model.graph.node for name in node.output if name and name not in known]
+        traced.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 3
+        session = ort.InferenceSession(traced.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        outputs = [output.name for output in session.get_outputs()]
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        values = []
+        for batch, length in _PROBES:
+            feeds = {value.name: _feed(value.name, batch, length) for value in session.get_inputs()}
+            results = dict(zip(outputs, session.run(outputs, feeds), strict=True))
+            values.append(constants | feeds | {name: np.asarray(value) for name, value in results.items()})
+        return _Probe(values)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self.values[0][name].shape)
+
+    def is_length(self, name: str, axis: int) -> bool:
+        """Whether an axis is the sequence's."""
+        shapes = [values[name].shape for values in self.values]
+        return all(axis < len(shape) for shape in shapes) and [shape[axis] for shape in shapes] == [
+            length for _, length in _PROBES
+        ]
+
+    def constant(self, name: str) -> npt.NDArray[Any] | None:
+        """The value of a tensor that is the same in both probes, else None."""
+        first, second = (values.get(name) for values in self.values)
+        if first is None or second is None or first.shape != second.shape or not np.array_equal(first, second):
+            return None
+        return first
+
+
+def _feed(name: str, batch: int, length: int) -> npt.NDArray[np.int64]:
+    match name:
+        case "attention_mask":
+            return np.ones((batch, length), dtype=np.int64)
+        case "token_type_ids":
+            return np.zeros((batch, length), dtype=np.int64)
+    # Small ids exist in every vocabulary; 0 to 3 are often padding and the like, which some graphs look for.
+    return np.random.default_rng(0).integers(5, 50, size=(batch, length))
+
+
+def _reads_first_row(node: onnx.NodeProto, probe: _Probe) -> bool:
+    if node.op_type != "Gather" or _attribute(node, "axis", 0) != 1:
+        return False
+    index = probe.constant(node.input[1])
+    data = node.input[0]
+    return (
+        index is not None
+        and index.ndim == 0
+        and index == 0
+        and len(probe.shape(data)) == 3
+        and probe.is_length(data, 1)
+    )
+
+
+@dataclass
+class _Narrowing:
+    """Clones of nodes that compute row 0 of an axis of length instead of all its rows.
+
+    `stops`: tensors that are not computed narrowly but sliced. `products`: how many clones are matrix products.
+    """
+
+    model: onnx.ModelProto
+    probe: _Probe
+    stops: frozenset[str]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._producer = {name: node for node in self.model.graph.node for name in node.output}
+        self._narrowed: dict[tuple[str, int], str] = {}
+        self._cloned: dict[str, onnx.NodeProto] = {}  # output in the original graph -> clone
+
+    def narrow(self, name: str, axis: int) -> str:
+        """The name of a tensor that holds row 0 of `axis` of tensor `name`, the axis kept with size 1."""
+        if (name, axis) not in self._narrowed:
+            node = self._producer.get(name)
+            inputs = None
+            if node is not None and len(node.output) == 1 and name not in self.stops:
+                inputs = self._narrowed_inputs(node, axis)
+            self._narrowed[name, axis] = (
+                self._slice(name, axis) if node is None or inputs is None else self._clone(node, inputs)
+            )
+        return self._narrowed[name, axis]
+
+    def shared(self) -> frozenset[str]:
+        """Tensors that were narrowed, and that the graph needs whole all the same: better sliced than computed twice.
+
+        What only asks for a tensor's shape does not count: narrow reshapes have constant shapes.
+        """
+        found = set()
+        for node in self.model.graph.node:
+            clone = self._cloned.get(node.output[0])
+            for place, name in enumerate(node.input):
+                needed_whole = clone is None or clone.input[place] == name
+                if name in self._cloned and needed_whole and node.op_type != "Shape" and not self._is_head(node):
+                    found.add(name)
+        return frozenset(found)
+
+    def _is_head(self, node: onnx.NodeProto) -> bool:
+        return _reads_first_row(node, self.probe)
+
+    @property
+    def products(self) -> int:
+        return sum(node.op_type == "MatMul" for node in self._cloned.values())
+
+    def _narrowed_inputs(self, node: onnx.NodeProto, axis: int) -> "list[str] | None":
+        """The inputs with which `node` gives its narrowed output; None for an operation not understood."""
+        if node.op_type in _ELEMENTWISE:
+            return self._broadcast(node, axis)
+        rule: Callable[[onnx.NodeProto, int], list[str] | None] | None = {
+            "Softmax": self._along_last_axis,
+            "LayerNormalization": self._along_last_axis,
+            "ReduceMean": self._along_last_axis,
+            "MatMul": self._matmul,
+            "Transpose": self._transpose,
+            "Reshape": self._reshape,
+            "Slice": self._slice_of_another_axis,
+            "Gather": self._gather_on_another_axis,
+            "Concat": self._concat_on_another_axis,
+        }.get(node.op_type)
+        return None if rule is None else rule(node, axis)
+
+    def _broadcast(self, node: onnx.NodeProto, axis: int) -> list[str]:
+        rank = len(self.probe.shape(node.output[0]))
+        inputs = []
+        for name in node.input:
+            own_axis = axis - (rank - len(self.probe.shape(name)))
+            wide = own_axis >= 0 and self.probe.is_length(name, own_axis)
+            inputs.append(self.narrow(name, own_axis) if wide else name)
+        return inputs
+
+    def _along_last_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+        """Operations that work within the last axis and keep the number of axes."""
+        rank = len(self.probe.shape(node.input[0]))
+        if axis >= rank - 1 or len(self.probe.shape(node.output[0])) != rank:
+            return None
+        axes: Any = _attribute(node, "axis", -1)
+        if node.op_type == "ReduceMean":
+            axes = _attribute(node, "axes", None)
+            if axes is None and len(node.input) > 1:
+                axes = self.probe.constant(node.input[1])
+        if axes is None or {int(each) % rank for each in np.atleast_1d(axes)} != {rank - 1}:
+            return None
+        return [self.narrow(node.input[0], axis), *node.input[1:]]
+
+    def _matmul(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+        left, right = node.input
+        rank = len(self.probe.shape(left))
+        if axis != rank - 2 or rank < len(self.probe.shape(right)):
+            return None
+        return [self.narrow(left, axis), right]
+
+    def _transpose(self, node: onnx.NodeProto, axis: int) -> list[str]:
+        rank = len(self.probe.shape(node.input[0]))
+        order = _attribute(node, "perm", list(range(rank))[::-1])
+        return [self.narrow(node.input[0], order[axis])]
+
+    def _reshape(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+        """Only where the axes up to and with `axis` stay: they are copied, and the rest must be constant."""
+        data, output = node.input[0], node.output[0]
+        for values in self.probe.values:
+            if values[data].shape[: axis + 1] != values[output].shape[: axis + 1]:
+                return None
+        rest = {values[output].shape[axis + 1 :] for values in self.probe.values}
+        if len(rest) != 1 or _attribute(node, "allowzero", 0):
+            return None
+        shape = np.array([0] * (axis + 1) + list(rest.pop()), dtype=np.int64)
+        return [self.narrow(data, axis), self._constant(shape)]
+
+    def _slice_of_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+        data, *bounds = node.input
+        axes = self.probe.constant(bounds[2]) if len(bounds) > 2 else None
+        rank = len(self.probe.shape(data))
+        if axes is None or axis in {int(each) % rank for each in axes}:
+            return None
+        return [self.narrow(data, axis), *bounds]
+
+    def _gather_on_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+        data, index = node.input
+        gathered = _attribute(node, "axis", 0) % len(self.probe.shape(data))
+        if self.probe.shape(index) != ():
+            return None
+        return [self.narrow(data, axis if axis < gathered else axis + 1), index]
+
+    def _concat_on_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+        if _attribute(node, "axis", 0) % len(self.probe.shape(node.output[0])) == axis:
+            return None
+        return [self.narrow(name, axis) for name in node.input]
+
+    def _slice(self, name: str, axis: int) -> str:
+        output = f"{name}/row0_of_axis{axis}"
+        bounds = [self._constant(np.array([value], dtype=np.int64)) for value in (0, 1, axis)]
+        self.nodes.append(helper.make_node("Slice", [name, *bounds], [output], name=output))
+        return output
+
+    def _clone(self, node: onnx.NodeProto, inputs: list[str]) -> str:
+        clone = onnx.NodeProto()
+        clone.CopyFrom(node)
+        clone.name = clone.output[0] = f"{node.output[0]}/row0"
+        del clone.input[:]
+        clone.input.extend(inputs)
+        self.nodes.append(clone)
+        self._cloned[node.output[0]] = clone
+        return str(clone.output[0])
+
+    def _constant(self, value: npt.NDArray[np.int64]) -> str:
+        name = "first_row_only/" + "_".join(map(str, value.tolist()))
+        self.constants[name] = numpy_helper.from_array(value, name)
+        return name
+
+
+def _replace_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
+    """Make `nodes` the graph's: those that reach an output, each after what it needs; drop unused weights."""
+    live = _live_nodes(model, nodes)
+    made = {value.name for value in model.graph.input} | {tensor.name for tensor in model.graph.initializer}
+    ordered: list[onnx.NodeProto] = []
+    needs = {id(node): _needs(node) for node in live}
+    waiting = live
+    while waiting:
+        ready = [node for node in waiting if needs[id(node)] <= made]
+        if not ready:
+            raise ValueError("the rewritten graph has a cycle")
+        ordered += ready
+        made.update(name for node in ready for name in node.output)
+        waiting = [node for node in waiting if not made.issuperset(filter(None, node.output))]
+    used = set().union(*needs.values())
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
+    model.graph.node.extend(ordered)
+    model.graph.initializer.extend(weights)
+
+
+def _live_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    producer = {name: node for node in nodes for name in node.output}
+    wanted = [output.name for output in model.graph.output]
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name not in seen and name in producer:
+            seen.update(producer[name].output)
+            wanted.extend(_needs(producer[name]))
+    return [node for node in nodes if any(name in seen for name in node.output)]
+
+
+def _needs(node: onnx.NodeProto) -> set[str]:
+    """The tensors that must exist before `node` runs: its inputs, and what its branches take from outside."""
+    needed = set(filter(None, node.input))
+    for attribute in node.attribute:
+        for branch in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []:
+            inner = {name for each in branch.node for name in each.output}
+            inner |= {tensor.name for tensor in branch.initializer} | {value.name for value in branch.input}
+            outer = set().union(*map(_needs, branch.node)) | {value.name for value in branch.output}
+            needed |= outer - inner
+    return needed
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
