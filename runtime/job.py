@@ -23,7 +23,7 @@ from pairscore.runtime.record import RunRecord
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.signals import Stopped
 from pairscore.runtime.streaming import Scored, Window
-from pairscore.runtime.summary import Figures, Summary, padding_share
+from pairscore.runtime.summary import Figures, Summary, counted, padding_share
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def run_job(options: JobOptions, display: Display | None = None, log: EventLog |
             run = _Run(options, plan, scorer, output, record, held, log, skipped, figures)
             done = out.whole_parts(output, record.digest) if continues else []
             if done:
-                display.say(f"Continuing: {len(done)} parts are whole already")
+                display.say(f"Continuing: {counted(len(done), 'part')} done already")
             log.write("start", run=record.digest, rows=plan.rows, earlier_parts=len(done), settings=record.settings)
             _score(run, _without(plan.mine, skipped), done, display)
             return _finish(run, len(done), load_seconds)

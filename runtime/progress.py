@@ -198,7 +198,9 @@ class EventLog:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: "45 s", "3 min 20 s", "4 h 28 min"."""
+    """Seconds as people say them: "4.5 s", "45 s", "3 min 20 s", "4 h 28 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

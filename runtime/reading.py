@@ -77,11 +77,12 @@ def _block_pieces(
             yield Piece(Part(block.file, start, stop, file.found.folder), held.select(reading.columns), rows)
             start = stop
         held = table
-    if held is None:
-        fields = [file.schema.field(name) for name in reading.columns]
-        held = pa.Table.from_batches([], pa.schema([*fields, pa.field(_ROW_COLUMN, pa.int64())]))
     part = Part(block.file, start, block.stop, file.found.folder)
-    yield Piece(part, held.select(reading.columns), _row_numbers(held))
+    if held is not None:
+        yield Piece(part, held.select(reading.columns), _row_numbers(held))
+    else:
+        schema = pa.schema([file.schema.field(name) for name in reading.columns])
+        yield Piece(part, pa.Table.from_batches([], schema), np.empty(0, dtype=np.int64))
 
 
 def _numbered(file: InputFile, batch: pa.RecordBatch, first_row: int, reading: Reading) -> pa.RecordBatch:

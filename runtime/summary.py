@@ -85,11 +85,11 @@ class Summary:
         figures = self.figures.as_dict()
         stages = figures["seconds_by_stage"]
         nulls = f", {figures['nulls']:,} without a score (null)" if figures["nulls"] else ""
-        earlier = f", {self.earlier_parts} earlier parts kept" if self.earlier_parts else ""
+        earlier = f", {counted(self.earlier_parts, 'earlier part')} kept" if self.earlier_parts else ""
         lines = [
             f"{figures['pairs']:,} pairs scored{nulls} in {duration(self.figures.seconds)}: "
             f"{figures['pairs_per_second']:,.0f} pairs/s, {figures['tokens_per_second']:,.0f} tokens/s, "
-            f"{figures['parts']} parts{earlier}",
+            f"{counted(figures['parts'], 'part')}{earlier}",
             f"{self.precision} on {self.engine} ({self.device}), at most {self.max_length} tokens a pair; padding "
             f"{figures['padding_share']:.2%}, outside the engine {figures['share_outside_engine']:.1%} "
             f"(read {stages['read']:.1f} s, tokenize {stages['tokenize']:.1f} s, write {stages['write']:.1f} s), "
@@ -116,3 +116,8 @@ def peak_memory_bytes() -> int:
     """The largest resident set of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def counted(count: int, noun: str) -> str:
+    """The number with its noun: "1 part", "2,000 parts"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
