@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pairscore.runtime.errors import PairscoreError
 
-_MODULES = ("torch", "transformers", "optimum.exporters.onnx", "onnx", "sentence_transformers")
+_MODULES = ("torch", "transformers", "optimum.exporters.onnx", "onnx", "onnxruntime", "sentence_transformers")
 _DISTRIBUTIONS = (
     "pairscore",
     "torch",

@@ -97,3 +97,24 @@ def test_help_needs_no_torch():
         "assert not {'torch', 'transformers', 'onnx'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("absent", "arguments"),
+    [
+        ("torch", ["export", "a", "b"]),
+        ("optimum", ["export", "a", "b"]),
+        ("onnxruntime", ["verify", "a", "--reference", "b", "--pairs", "c"]),
+    ],
+)
+def test_without_its_libraries_it_says_how_to_install_them(tmp_path, absent, arguments):
+    code = (
+        "import sys\n"
+        f"sys.modules[{absent!r}] = None\n"  # Python's own way to make an import fail
+        f"from pairscore.cli import main\nmain({arguments!r})\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert f"{absent}" in ended.stderr
+    assert 'pip install "pairscore[export,cpu]"' in ended.stderr
