@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
@@ -74,7 +74,7 @@ def run_job(options: JobOptions, display: Display | None = None, log: EventLog |
             skipped = {**plan.skipped, **out.skipped_files(output)}
             figures = Figures(engine_callers=scorer.engine.callers)
             run = _Run(options, plan, scorer, output, record, held, log, skipped, figures)
-            done = out.whole_parts(output, record.digest) if continues else []
+            done = out.whole_parts(output, record.digest, plan.mine) if continues else []
             if done:
                 display.say(f"Continuing: {counted(len(done), 'part')} done already")
             log.write("start", run=record.digest, rows=plan.rows, earlier_parts=len(done), settings=record.settings)
@@ -84,7 +84,8 @@ def run_job(options: JobOptions, display: Display | None = None, log: EventLog |
             name = "stopped" if isinstance(error, Stopped) else "error"
             log.write(name, message=str(error))
             if options.shard is None:
-                out.abandon(output)
+                with suppress(OSError):  # the storage may be what failed
+                    out.abandon(output)
             raise
 
 

@@ -9,7 +9,7 @@ output is whole: several readers take every file of a folder for data.
 
 import secrets
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -20,7 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.parts import Part, add_figures, as_metadata, figures, listed_parts, without_figures
+from pairscore.runtime.parts import (
+    Block,
+    Part,
+    add_figures,
+    as_metadata,
+    figures,
+    listed_parts,
+    within,
+    without_figures,
+)
 from pairscore.runtime.record import RunRecord, check_same_run
 from pairscore.runtime.storage import Storage, open_storage
 
@@ -146,9 +155,9 @@ def clear(output: Output) -> None:
     output.storage.remove(f"{output.control}/{_RECORD_NAME}")
 
 
-def whole_parts(output: Output, digest: str) -> list[Part]:
-    """The parts whose footer can be read and tells of this run; others are taken for missing."""
-    parts = output.parts()
+def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Part]:
+    """The parts of `blocks` whose footer can be read and tells of this run; others are taken for missing."""
+    parts = within(output.parts(), blocks)
 
     def belongs(part: Part) -> bool:
         try:
@@ -234,12 +243,15 @@ def _merge(
                     add_figures(totals, figures(parquet.metadata))
                     table = widen(parquet.read(), part)
                 if writer is None:
+                    # Parts of several files may differ in which columns say that they hold no null.
                     schema = without_figures(table.schema)
+                    schema = pa.schema([each.with_nullable(True) for each in schema], schema.metadata)
                     writer = stack.enter_context(
                         pq.ParquetWriter(temporary, schema, compression=compression, write_page_checksum=True)
                     )
                 if table.num_rows or len(parts) == 1:
-                    writer.write_table(table.cast(writer.schema), row_group_size=max(1, table.num_rows))
+                    table = pa.Table.from_arrays(table.columns, schema=writer.schema)
+                    writer.write_table(table, row_group_size=max(1, table.num_rows))
             if writer is not None:
                 writer.add_key_value_metadata(as_metadata({**metadata, **totals}))
         storage.publish(temporary, target)

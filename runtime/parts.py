@@ -9,6 +9,7 @@ what is done is read off a listing.
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -99,12 +100,27 @@ def missing(blocks: Iterable[Block], parts: Iterable[Part]) -> list[Block]:
     return rest
 
 
+def within(parts: Iterable[Part], blocks: Iterable[Block]) -> list[Part]:
+    """The parts whose rows are some of the blocks', in order."""
+    by_file: dict[int, list[Block]] = {}
+    for block in blocks:
+        by_file.setdefault(block.file, []).append(block)
+    found = []
+    for part in parts:
+        mine = by_file.get(part.file, [])
+        place = bisect_right(mine, part.start, key=lambda block: block.start) - 1
+        if place >= 0 and (part.start < mine[place].stop or part.start == part.stop == mine[place].start):
+            found.append(part)
+    return found
+
+
 def part_bytes(table: pa.Table, metadata: Mapping[str, Any], compression: str) -> pa.Buffer:
     """A part as the bytes of a Parquet file of one row group. metadata: JSON-serialisable figures."""
     sink = pa.BufferOutputStream()
-    schema = table.schema.with_metadata({**(table.schema.metadata or {}), **as_metadata(metadata)})
-    with pq.ParquetWriter(sink, schema, compression=compression, write_page_checksum=True) as writer:
-        writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **as_metadata(metadata)})
+    pq.write_table(
+        table, sink, row_group_size=max(1, table.num_rows), compression=compression, write_page_checksum=True
+    )
     return sink.getvalue()
 
 

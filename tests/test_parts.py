@@ -20,6 +20,7 @@ from pairscore.runtime.parts import (
     part_bytes,
     plan_blocks,
     shard_of,
+    within,
     without_figures,
 )
 
@@ -90,6 +91,13 @@ def test_missing_is_what_no_part_covers_from_a_block_start_on(case):
             row = have[block.file, row]
         expected += [Block(block.file, row, block.stop)] if row < block.stop else []
     assert missing(blocks, parts) == expected
+
+
+@given(half_done(), st.integers(1, 4))
+def test_parts_within_the_blocks_of_each_shard_are_all_parts(case, shards):
+    blocks, parts = case
+    shares = [within(parts, shard_of(blocks, number, shards)) for number in range(1, shards + 1)]
+    assert [part for share in shares for part in share] == sorted(parts)
 
 
 def test_a_part_that_reaches_past_its_block_does_not_count():

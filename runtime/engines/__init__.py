@@ -39,8 +39,8 @@ ENGINES = {
 def open_engine(name: str, graph: Path, precision: str, device: str, supported: tuple[str, ...]) -> Engine:
     """Open `graph` with the engine of this name, or with the first installed of `supported` for "auto".
 
-    Raises PairscoreError when the engine is unknown, not installed, not among `supported`, or cannot
-    serve the device.
+    A batch that runs out of memory is halved, and the smaller size kept. Raises PairscoreError when the engine
+    is unknown, not installed, not among `supported`, or cannot serve the device.
     """
     if name == "auto":
         name = next((each for each in supported if each in ENGINES and find_spec(ENGINES[each][1])), supported[0])
@@ -49,7 +49,9 @@ def open_engine(name: str, graph: Path, precision: str, device: str, supported: 
     if name not in supported:
         raise PairscoreError(f"the {precision} variant does not run on {name}: use --engine {supported[0]}")
     opener: EngineOpener = import_module(ENGINES[name][0]).open_engine
-    return opener(graph, precision, device)
+    from pairscore.runtime.engines.halving import HalvingEngine
+
+    return HalvingEngine(opener(graph, precision, device))
 
 
 def available_cores() -> int:
