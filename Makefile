@@ -1,4 +1,4 @@
-# What a newcomer would type: make demo, make test, make lint, make format, make clean.
+# What a newcomer would type: make demo, make test, make lint, make format, make bench, make clean.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c requirements/tested.txt
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format check-wheel bench bench-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
@@ -34,6 +34,28 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# A wheel in an environment without PyTorch: what a machine that only scores gets.
+check-wheel: $(VENV)/.test
+	rm -rf out/wheel && mkdir -p out/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir out/wheel .
+	$(BIN)/pairscore export $(CHECKPOINT) out/wheel/bundle --quiet
+	$(PYTHON) -m venv out/wheel/venv
+	out/wheel/venv/bin/python -m pip install --quiet -c requirements/tested.txt out/wheel/*.whl
+	cd out/wheel && ! venv/bin/pairscore score bundle ../../examples/claims.parquet --output no.parquet
+	out/wheel/venv/bin/python -m pip install --quiet -c requirements/tested.txt "$$(ls out/wheel/*.whl)[cpu]"
+	cd out/wheel && venv/bin/pairscore score bundle ../../examples/claims.parquet --output scored.parquet
+	! out/wheel/venv/bin/python -c 'import torch'
+
+# Needs a machine with nothing else to do. PAIRS: Parquet with a claim and an evidence column.
+PAIRS ?= ../shared/climate-fever/train.parquet
+bench: $(VENV)/.test
+	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
+	$(BIN)/python -m benchmarks.throughput --checkpoint $(CHECKPOINT) --bundle $(BUNDLE) --pairs $(PAIRS) \
+		--output benchmarks/results/throughput.json
+
+bench-report: $(VENV)/.test
+	$(BIN)/python -m benchmarks.report
 
 clean:
 	rm -rf out build dist $(VENV)
