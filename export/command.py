@@ -135,8 +135,9 @@ def _summary(manifest: Manifest, bundle: Path, precision: str) -> list[str]:
 
 def _print_verification(result: "Verification") -> None:
     console = Console()
-    title = f"{result.bundle}, {result.precision} on {result.engine} ({result.device}), against {result.reference}"
-    figures = Table(title=escape(title), title_justify="left")
+    what = f"{result.bundle}, {result.precision} on {result.engine} ({result.device})"
+    console.print(escape(f"{what}, against {result.reference}"), highlight=False, soft_wrap=True)
+    figures = Table()
     for heading in ("", "measured", "promised"):
         figures.add_column(heading, justify="left" if not heading else "right")
     for name, measured, promised in _figures(result.report, result.precision):
