@@ -28,7 +28,7 @@ ACTIVATIONS = ("sigmoid", "identity", "tanh", "softmax")
 
 @dataclass(frozen=True)
 class Source:
-    """Where the weights came from: a hub id or folder name, the revision asked for, the weights' digest."""
+    """Where the weights came from: a hub id or folder name, the hub's commit, the weights' digest."""
 
     name: str
     revision: str | None

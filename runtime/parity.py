@@ -84,6 +84,7 @@ def compare(
     # Two infinities of one sign are equal, though their difference is NaN.
     difference[logits == reference_logits] = 0.0
     score_difference = np.abs(scores.astype(np.float64) - reference_scores)
+    score_difference[scores == reference_scores] = 0.0
     per_pair = np.where(np.isnan(difference), np.inf, difference).max(axis=1, initial=0.0)
     correlations = [spearman(logits[:, label], reference_logits[:, label]) for label in range(logits.shape[1])]
     known = [value for value in correlations if value is not None]

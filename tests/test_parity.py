@@ -86,7 +86,9 @@ def test_a_nan_breaks_every_promise():
 
 
 def test_equal_infinities_are_no_difference():
-    assert report_of(column(np.inf, 1.0), column(np.inf, 1.0)).max_logit_difference == 0.0
+    infinite = column(np.inf, 1.0)
+    assert report_of(infinite, infinite).max_logit_difference == 0.0
+    assert compare(infinite, infinite, infinite, infinite).max_score_difference == 0.0
 
 
 def test_violations_name_value_and_bound():
