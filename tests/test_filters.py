@@ -75,7 +75,7 @@ def test_everything_else_is_refused_in_one_line(text):
 @pytest.mark.parametrize("text", ["label == 1", "id", "missing == 1", "relevant < 'x'"])
 def test_conditions_that_do_not_fit_the_columns(text):
     expression, _ = parse_filter(text)
-    with pytest.raises(PairscoreError, match="--filter .* does not fit"):
+    with pytest.raises(PairscoreError, match=r"--filter .* does not fit"):
         check_filter(text, expression, TABLE.schema)
 
 
