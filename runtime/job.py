@@ -1,8 +1,8 @@
 """A job: read, score and write, overlapped; stopped at any moment, it goes on where whole parts end."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
@@ -116,25 +116,30 @@ def _score(run: _Run, blocks: Sequence[Block], done: Sequence[Part], display: Di
     total, left = (sum(block.stop - block.start for block in each) for each in (blocks, rest))
     run.meter.start(total, total - left)
     started = time.perf_counter()
-    with shown(run.meter, display):
-        for scored in run.scorer.stream(_windows(run, rest, display), run.meter.add):
+    # Closed at once also on an error: what is read ahead, and the engine's threads, must not outlive the run.
+    with (
+        shown(run.meter, display),
+        closing(_windows(run, rest, display)) as windows,
+        closing(run.scorer.stream(windows, run.meter.add)) as stream,
+    ):
+        for scored in stream:
             if scored.payload.part.file not in run.skipped:
                 _write(run, scored)
-                run.figures.seconds = time.perf_counter() - started
     run.figures.seconds = time.perf_counter() - started
 
 
-def _windows(run: _Run, blocks: Sequence[Block], display: Display) -> Iterator[Window[_Payload]]:
+def _windows(run: _Run, blocks: Sequence[Block], display: Display) -> Generator[Window[_Payload], None, None]:
     """The blocks' pairs, read one part ahead of the engine."""
     for place, group in groupby(blocks, key=lambda block: block.file):
         file = run.plan.file(place)
         try:
             started = time.perf_counter()
-            for piece in read_pieces(file, list(group), run.plan.reading):
-                window = _window(run, piece)
-                run.figures.read_seconds += time.perf_counter() - started
-                yield window
-                started = time.perf_counter()
+            with closing(read_pieces(file, list(group), run.plan.reading)) as pieces:
+                for piece in pieces:
+                    window = _window(run, piece)
+                    run.figures.read_seconds += time.perf_counter() - started
+                    yield window
+                    started = time.perf_counter()
         except PairscoreError as error:
             if run.options.on_error != "skip-file":
                 raise

@@ -35,7 +35,7 @@ from pairscore.runtime.storage import Storage, open_storage
 
 SUCCESS_NAME = "_SUCCESS"
 CONTROL_NAME = "_pairscore"
-_RECORD_NAME = "run.json"
+_RECORD = f"{CONTROL_NAME}/run.json"
 _SKIPPED_PREFIX = "skipped-"
 _FOOTERS_AT_ONCE = 16
 
@@ -86,25 +86,23 @@ def open_output(url: str) -> Output:
 
 
 def check_output(output: Output, overwrite: bool) -> None:
-    """Raise PairscoreError unless a run may write there. Changes nothing."""
+    """Raise PairscoreError unless a run may write there, as far as that shows without its record.
+
+    Changes nothing. A finished output that still has control files passes: `begin` knows whose they are.
+    """
     storage = output.storage
-    if output.file is not None:
-        kind = storage.kind(output.file)
-        if kind == "folder":
-            raise PairscoreError(f"output {output.url!r} ends in .parquet and is a folder: choose another name")
-        if kind == "file" and not overwrite:
-            raise PairscoreError(f"output {output.url!r} exists: choose another name, or replace it with --overwrite")
+    names = output.names()
+    if output.file is not None and storage.kind(output.file) == "folder":
+        raise PairscoreError(f"output {output.url!r} ends in .parquet and is a folder: choose another name")
     if storage.kind(output.folder) == "file":
         raise PairscoreError(f"output {output.url!r} is a file: choose a folder, or a name that ends in .parquet")
-    names = output.names()
-    if not names or f"{CONTROL_NAME}/{_RECORD_NAME}" in names or _only_control(names):
-        if SUCCESS_NAME in names and not overwrite:
+    if _is_finished(output, names):
+        if not overwrite and not _has_leftovers(output, names):
             raise _finished(output)
-        return
-    if not listed_parts(names):
-        raise PairscoreError(f"output folder {output.url!r} holds other files ({names[0]}): choose an empty or new one")
-    if not overwrite:
-        raise _finished(output)
+    elif not all(name.startswith(f"{CONTROL_NAME}/") for name in names) and _RECORD not in names:
+        raise PairscoreError(
+            f"output folder {output.url!r} holds other files ({names[0]}): choose an empty folder, or a new one"
+        )
 
 
 def prepare_control(output: Output) -> None:
@@ -119,27 +117,22 @@ def begin(output: Output, record: RunRecord, overwrite: bool) -> bool:
     Raises PairscoreError where another run's results are in the way.
     """
     check_output(output, overwrite)
-    try:
-        names = output.names()
-        text = _read_record(output, names)
-        finished = SUCCESS_NAME in names and output.file is None
-        if text is not None and not finished:
-            try:
-                check_same_run(RunRecord.from_json(text), record, output.url)
-                output.storage.remove(f"{output.control}/tmp")
-                return True
-            except PairscoreError:
-                if not overwrite:
-                    raise
-            except (ValueError, KeyError, TypeError) as error:
-                if not overwrite:
-                    raise PairscoreError(
-                        f"output {output.url!r} holds an unfinished run of another release: begin anew with --overwrite"
-                    ) from error
-        clear(output)
-        output.storage.write(f"{output.control}/{_RECORD_NAME}", record.to_json().encode(), f"{output.control}/tmp")
-    except OSError as error:
-        raise cannot_write(output.url, error) from error
+    names = output.names()
+    finished = _is_finished(output, names)
+    if _RECORD in names:
+        changed = _changes(output, record)
+        # A run that was killed when all but its control files was done ends here.
+        if not changed and (not finished or overwrite or output.file is None or _run_of(output) == record.digest):
+            output.storage.remove(f"{output.control}/tmp")
+            return True
+        if changed and not finished and not overwrite:
+            raise PairscoreError(changed)
+    elif finished and not overwrite:
+        output.storage.remove(output.control if output.file is None else output.folder)
+    if finished and not overwrite:
+        raise _finished(output)
+    clear(output)
+    output.storage.write(f"{output.folder}/{_RECORD}", record.to_json().encode(), f"{output.control}/tmp")
     return False
 
 
@@ -152,7 +145,7 @@ def clear(output: Output) -> None:
     for name in names:
         if name.startswith(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}"):
             output.storage.remove(f"{output.folder}/{name}")
-    output.storage.remove(f"{output.control}/{_RECORD_NAME}")
+    output.storage.remove(f"{output.folder}/{_RECORD}")
 
 
 def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Part]:
@@ -199,10 +192,11 @@ def finish(
     try:
         if output.file is None:
             output.storage.write(f"{output.folder}/{SUCCESS_NAME}", b"", f"{output.control}/tmp")
-            output.storage.remove(output.control)
         else:
             _merge(output, output.file, metadata, compression, widen)
-            output.storage.remove(output.folder)
+        # The record goes first: while it is there, every part is there too.
+        output.storage.remove(f"{output.folder}/{_RECORD}")
+        output.storage.remove(output.control if output.file is None else output.folder)
     except OSError as error:
         raise cannot_write(output.url, error) from error
 
@@ -259,14 +253,40 @@ def _merge(
         temporary.unlink(missing_ok=True)
 
 
-def _read_record(output: Output, names: Sequence[str]) -> bytes | None:
-    name = f"{CONTROL_NAME}/{_RECORD_NAME}"
-    return output.storage.read(f"{output.folder}/{name}") if name in names else None
+def _is_finished(output: Output, names: Sequence[str]) -> bool:
+    """Whether a run, of whatever settings, has ended there; names: of the files in its folder."""
+    if output.file is not None:
+        return output.storage.kind(output.file) == "file"
+    return SUCCESS_NAME in names and bool(listed_parts(names))
 
 
-def _only_control(names: Sequence[str]) -> bool:
-    """A run that ended before its record was written leaves a lock and nothing else."""
-    return all(name.startswith(f"{CONTROL_NAME}/") for name in names)
+def _has_leftovers(output: Output, names: Sequence[str]) -> bool:
+    """Whether a run that was killed at its very end left something beside a finished output."""
+    if output.file is not None:
+        return output.storage.kind(output.folder) is not None
+    return any(name.startswith(f"{CONTROL_NAME}/") for name in names)
+
+
+def _changes(output: Output, record: RunRecord) -> str | None:
+    """Why the run recorded there is not this one; None when it is."""
+    try:
+        check_same_run(RunRecord.from_json(output.storage.read(f"{output.folder}/{_RECORD}")), record, output.url)
+    except PairscoreError as error:
+        return str(error)
+    except (ValueError, KeyError, TypeError):
+        return f"output {output.url!r} holds an unfinished run of another release: begin anew with --overwrite"
+    return None
+
+
+def _run_of(output: Output) -> str | None:
+    """The run that wrote the merged file; None where that does not show."""
+    if output.file is None:
+        return None
+    try:
+        with output.storage.open(output.file) as file:
+            return str(figures(pq.read_metadata(file))["run"])
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
 
 
 def _finished(output: Output) -> PairscoreError:

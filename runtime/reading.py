@@ -41,7 +41,7 @@ class Piece:
     rows: np.ndarray
 
 
-def read_pieces(file: InputFile, blocks: Sequence[Block], reading: Reading) -> Iterator[Piece]:
+def read_pieces(file: InputFile, blocks: Sequence[Block], reading: Reading) -> Generator[Piece, None, None]:
     """The parts of consecutive `blocks` of one file, in order.
 
     Where a part ends depends on the block's rows alone. Raises PairscoreError, naming the file, for a file

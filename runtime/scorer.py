@@ -6,7 +6,7 @@
 Every method goes through `Scorer.stream`: windows of pairs in, logits out, in order.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -229,6 +229,6 @@ class Scorer:
 
     def stream(
         self, windows_in: Iterable[Window[T]], on_progress: Callable[[int], None] | None = None
-    ) -> Iterator[Scored[T]]:
+    ) -> Generator[Scored[T], None, None]:
         """Score windows, in order, overlapping: see `pairscore.runtime.streaming.stream`."""
         return stream(windows_in, self.tokenize, self.engine, len(self.labels), on_progress)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -82,7 +82,7 @@ def stream(
     engine: Engine,
     labels: int,
     on_progress: Callable[[int], None] | None = None,
-) -> Iterator[Scored[T]]:
+) -> Generator[Scored[T], None, None]:
     """Score windows, in order; one computes while the next is tokenized.
 
     `windows` is read in the caller's thread, at most one window ahead of what has been yielded.

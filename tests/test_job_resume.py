@@ -10,6 +10,7 @@ import pytest
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job import run_job
+from pairscore.runtime.storage import LocalStorage
 from tests.pairs_files import AtPart, files_below, job, pairs_table, read_output, same, write_pairs
 
 
@@ -174,6 +175,44 @@ def test_a_finished_output_is_refused_and_replaced_only_when_asked(bundle, data,
     assert files_below(tmp_path) == before
     run_job(replace(options, overwrite=True))
     assert same(read_output(tmp_path / name), expected)
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+def test_a_run_killed_when_all_was_written_ends_well(bundle, data, expected, tmp_path, name, monkeypatch):  # noqa: PLR0917
+    options = job(bundle, data, tmp_path / name)
+    remove = LocalStorage.remove
+
+    def stop_before_the_record(self, path):
+        if path.endswith("run.json") and (
+            (tmp_path / "out" / "_SUCCESS").exists() or (tmp_path / "out.parquet").exists()
+        ):
+            crash()
+        remove(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "remove", stop_before_the_record)
+        with pytest.raises(Crash):
+            run_job(options)
+    with pytest.raises(PairscoreError, match=r"exists.*--overwrite"):
+        run_job(replace(options, limit=60))
+    assert run_job(options).figures.parts == 0
+    assert same(read_output(tmp_path / name), expected)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert not (tmp_path / name / "_pairscore").exists()
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+def test_what_a_kill_at_the_very_end_left_is_tidied_up(bundle, data, tmp_path, name):
+    options = job(bundle, data, tmp_path / name)
+    run_job(options)
+    before = files_below(tmp_path)
+    left = tmp_path / "out" / "_pairscore" if name == "out" else tmp_path / "_out.parquet.parts"
+    left.mkdir()
+    (left / "lock").write_text("")
+    with pytest.raises(PairscoreError, match="exists and is whole"):
+        run_job(options)
+    assert files_below(tmp_path) == before
+    assert not left.exists()
 
 
 def test_overwrite_goes_on_with_the_same_run_and_drops_another(bundle, data, expected, tmp_path):
