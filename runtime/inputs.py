@@ -77,6 +77,8 @@ def find_files(inputs: Sequence[str], output: str | None = None) -> list[Found]:
     `output`: where results go; it must not become input of the next run. Raises PairscoreError for an input
     that is not there or holds no file, for a file named twice, and for an output inside the input.
     """
+    if not inputs:
+        raise PairscoreError("no input: name Parquet files, a folder or a pattern")
     target = open_storage(output) if output is not None else None
     found: list[Found] = []
     for url in inputs:
