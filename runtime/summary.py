@@ -2,7 +2,9 @@
 
 import resource
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pairscore.runtime.progress import duration
@@ -99,9 +101,8 @@ class Summary:
         if self.whole:
             lines.append(f"Wrote {self.output}")
         else:
-            lines.append(
-                f"Wrote this shard's parts to {self.output}; {self.missing_blocks} blocks of other shards lack"
-            )
+            lacking = counted(self.missing_blocks, "part")
+            lines.append(f"Wrote the parts of this shard to {self.output}; other shards still lack {lacking}")
         return lines
 
 
@@ -114,6 +115,11 @@ def padding_share(statistics: Statistics) -> float:
 
 def peak_memory_bytes() -> int:
     """The largest resident set of this process so far."""
+    # Linux's getrusage still counts the process that started this one, up to its exec.
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
