@@ -53,20 +53,6 @@ def _sentence_transformers(batch_size: int, **arguments: Any) -> Callable[[Files
     return load
 
 
-def _torch_bf16(files: Files) -> Predict:
-    import torch
-    from sentence_transformers import CrossEncoder
-
-    model = CrossEncoder(files.checkpoint, device="cpu")
-    identity = torch.nn.Identity()
-
-    def predict(pairs: Pairs) -> npt.NDArray[np.float32]:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return np.asarray(model.predict(pairs, batch_size=32, activation_fn=identity))
-
-    return predict
-
-
 # The first one is the reference of every ratio and of all parity.
 REFERENCE = System("sentence-transformers, torch fp32, batch 32", "fp32", False, _sentence_transformers(32))
 SYSTEMS = (
@@ -74,6 +60,5 @@ SYSTEMS = (
     System("sentence-transformers, torch fp32, batch 8", "fp32", False, _sentence_transformers(8)),
     System("sentence-transformers, ONNX fp32, batch 32", "fp32", False, _sentence_transformers(32, backend="onnx")),
     System("sentence-transformers, ONNX fp32, batch 8", "fp32", False, _sentence_transformers(8, backend="onnx")),
-    System("sentence-transformers, torch bf16 autocast, batch 32", "bf16", False, _torch_bf16),
     System("pairscore fp32", "fp32", True, _pairscore_fp32),
 )

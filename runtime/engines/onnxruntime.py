@@ -11,7 +11,7 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.pairs import Batch
 from pairscore.runtime.parity import FloatArray
 
-CPU_TOKEN_BUDGET = 512
+CPU_TOKEN_BUDGET = 1024
 CUDA_TOKEN_BUDGET = 32768
 
 
