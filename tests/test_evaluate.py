@@ -102,9 +102,9 @@ def test_the_untrained_start_stands_beside_the_model(checkpoint, tables, tmp_pat
     start = build_bi_encoder(checkpoint("bert"), tmp_path / "start")
     dev, more = tables
 
-    def systems(seed: int) -> dict[str, float]:
+    def systems(seed: int) -> dict[str, tuple[float, ...]]:
         evaluation = evaluate(str(checkpoint("bert")), [dev], pool=[more], start=Start(str(start), seed))
-        return {figures.system: figures.ndcg_at_5 for figures in evaluation.systems}
+        return {each.system: (each.map, each.mrr_at_5, each.ndcg_at_5) for each in evaluation.systems}
 
     first, again, other = systems(0), systems(0), systems(5)
     untrained = "start, with an untrained head"

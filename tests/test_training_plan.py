@@ -1,6 +1,7 @@
 """A plan sees every row once an epoch, in batches that are worth their padding."""
 
 import numpy as np
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,6 @@ def test_grouping_by_length_spares_padding_and_stays_random():
 
 def test_sampler_follows_the_plan():
     plan = [np.array([4, 1]), np.array([0, 2]), np.array([3])]
-    sampler = PlannedBatches(list("abcde"), plan, batch_size=2)
+    sampler = PlannedBatches(Dataset.from_dict({"claim": list("abcde")}), plan, batch_size=2)
     assert len(sampler) == 3
     assert list(sampler) == list(sampler) == [[4, 1], [0, 2], [3]]

@@ -114,7 +114,7 @@ def _read(path: Path, columns: Sequence[str]) -> pa.Table:
         raise PairscoreError(f"{str(path)!r} has no rows: give files that hold annotated pairs")
     for name in columns:
         if table.column(name).null_count:
-            row = pc.index(pc.is_null(table.column(name)), True).as_py()
+            row = pc.index(table.column(name).is_null(), True).as_py()
             raise PairscoreError(f"{str(path)!r}: row {row} has no {name!r}: fill it or leave the row out")
     return table
 

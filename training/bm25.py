@@ -1,6 +1,7 @@
 """BM25 over a set of sentences, by the bm25s library (Lù 2024, arXiv 2407.03618)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import bm25s
 import numpy as np
@@ -32,5 +33,5 @@ class Bm25:
 
 
 def _words(text: str) -> list[str]:
-    tokens: list[list[str]] = bm25s.tokenize([text], stopwords="en", return_ids=False, show_progress=False)
-    return tokens[0]
+    tokens: Any = bm25s.tokenize([text], stopwords="en", return_ids=False, show_progress=False)
+    return list(tokens[0])

@@ -3,6 +3,7 @@
 import copy
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from sentence_transformers import CrossEncoder
@@ -21,7 +22,8 @@ def save_checkpoint(model: CrossEncoder, folder: Path) -> None:
     `tokenizer.json` alone sees the whole text.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    transformer = copy.deepcopy(model.model).to(device="cpu", dtype=torch.float16)
+    transformer: Any = copy.deepcopy(model.model)
+    transformer.to(device="cpu", dtype=torch.float16)
     transformer.config.sentence_transformers = {
         "activation_fn": SIGMOID,
         "version": version("sentence-transformers"),

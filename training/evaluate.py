@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +98,7 @@ def evaluate(
     evaluator = reranking_evaluator(annotations, sentences)
     figures: list[Figures] = []
     for system, predictor in predictors.items():
-        means = evaluator(predictor)  # it asks for no more than a _Predictor has
+        means = evaluator(cast(CrossEncoder, predictor))  # it asks for no more than a _Predictor has
         if not figures:
             figures.append(_figures("BM25", means, "base_"))
         figures.append(_figures(system, means))
@@ -171,7 +171,9 @@ def _checkpoint(model: str, show_progress: bool) -> _Predictor:
 
 def _crossencoder(name: str, model: CrossEncoder, show_progress: bool) -> _Predictor:
     _require_one_label(name, model.num_labels)
-    return _Predictor(lambda pairs: model.predict(pairs, batch_size=32, show_progress_bar=show_progress))
+    return _Predictor(
+        lambda pairs: np.asarray(model.predict(pairs, batch_size=32, show_progress_bar=show_progress), dtype=np.float32)
+    )
 
 
 def _start(start: Start, show_progress: bool) -> dict[str, _Predictor]:

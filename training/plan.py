@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 # Batches of like length are cut from this many shuffled batches at a time: little padding, still random.
@@ -34,7 +35,7 @@ def plan_epoch(
 class PlannedBatches(DefaultBatchSampler):
     """A batch sampler that follows a plan; what the trainer's own samplers would draw is ignored."""
 
-    def __init__(self, dataset: object, plan: Sequence[npt.NDArray[np.int64]], batch_size: int) -> None:
+    def __init__(self, dataset: Dataset, plan: Sequence[npt.NDArray[np.int64]], batch_size: int) -> None:
         super().__init__(dataset, batch_size=batch_size, drop_last=False)
         self._plan = plan
 

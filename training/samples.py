@@ -71,7 +71,8 @@ def _draw(claim: Claim, hard: Sequence[str], pool: Sequence[str], generator: np.
             f"claim {claim.text[:80]!r} needs {NEGATIVES} sentences that are not annotated for it, and the files hold "
             f"{available}: give more annotated pairs"
         )
-    negatives = [hard[place] for place in generator.choice(len(hard), HARD_NEGATIVES, replace=False).tolist()]
+    places: list[int] = generator.choice(len(hard), HARD_NEGATIVES, replace=False).tolist()
+    negatives = [hard[place] for place in places]
     taken.update(negatives)
     while len(negatives) < NEGATIVES:  # rejection: annotated sentences are a handful among thousands
         sentence = pool[int(generator.integers(len(pool)))]

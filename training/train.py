@@ -20,6 +20,7 @@ from datasets import Dataset
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from pairscore.runtime.errors import PairscoreError
@@ -158,8 +159,20 @@ class _PlannedTrainer(CrossEncoderTrainer):
 
     plan: Sequence[npt.NDArray[np.int64]] = ()
 
-    def get_batch_sampler(self, dataset: Dataset, batch_size: int, **_: Any) -> PlannedBatches:
+    def get_batch_sampler(self, dataset: Dataset, batch_size: int, *_: Any, **__: Any) -> PlannedBatches:
         return PlannedBatches(dataset, self.plan, batch_size)
+
+
+class _EvaluateTheEnd(TrainerCallback):
+    """Evaluates after the last step as well, so that the final weights can be the best ones."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+            control.should_save = True
+        return control
 
 
 def _trainer(run: Run, model: CrossEncoder, epochs: list[list[Sample]], dev: Annotations | None) -> _PlannedTrainer:
@@ -179,6 +192,7 @@ def _trainer(run: Run, model: CrossEncoder, epochs: list[list[Sample]], dev: Ann
         # Identity activation and no weight on positives are this loss's defaults.
         loss=BinaryCrossEntropyLoss(model),
         evaluator=evaluator,
+        callbacks=[_EvaluateTheEnd()] if evaluator is not None else None,
     )
     trainer.plan = plan
     return trainer
