@@ -13,7 +13,7 @@ from pairscore.runtime.describe import describe, description_lines
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.parts import COMPRESSIONS
 from pairscore.runtime.plan import JobOptions
-from pairscore.runtime.progress import EventLog, choose_display
+from pairscore.runtime.progress import EventLog, choose_display, warnings_told
 from pairscore.runtime.signals import Stopped, stop_on_signals
 
 
@@ -94,7 +94,7 @@ def score(
     display = choose_display(quiet)
     log = EventLog(log_json)
     try:
-        with stop_on_signals():
+        with stop_on_signals(), warnings_told(display, log):
             if dry_run:
                 from pairscore.runtime.estimate import estimate_job
 

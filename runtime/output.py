@@ -82,7 +82,7 @@ def open_output(url: str) -> Output:
     if not path.endswith(".parquet"):
         return Output(url, storage, path.rstrip("/"), None)
     pure = PurePosixPath(path)
-    return Output(url, storage, f"{pure.parent}/_{pure.name}.parts", path)
+    return Output(url, storage, str(pure.parent / f"_{pure.name}.parts"), path)
 
 
 def check_output(output: Output, overwrite: bool) -> None:
@@ -123,12 +123,12 @@ def begin(output: Output, record: RunRecord, overwrite: bool) -> bool:
         changed = _changes(output, record)
         # A run that was killed when all but its control files was done ends here.
         if not changed and (not finished or overwrite or output.file is None or _run_of(output) == record.digest):
-            output.storage.remove(f"{output.control}/tmp")
+            output.storage.remove_folder(f"{output.control}/tmp")
             return True
         if changed and not finished and not overwrite:
             raise PairscoreError(changed)
     elif finished and not overwrite:
-        output.storage.remove(output.control if output.file is None else output.folder)
+        output.storage.remove_folder(output.control if output.file is None else output.folder)
     if finished and not overwrite:
         raise _finished(output)
     clear(output)
@@ -196,7 +196,7 @@ def finish(
             _merge(output, output.file, metadata, compression, widen)
         # The record goes first: while it is there, every part is there too.
         output.storage.remove(f"{output.folder}/{_RECORD}")
-        output.storage.remove(output.control if output.file is None else output.folder)
+        output.storage.remove_folder(output.control if output.file is None else output.folder)
     except OSError as error:
         raise cannot_write(output.url, error) from error
 
@@ -206,7 +206,7 @@ def abandon(output: Output) -> None:
     if output.parts():
         return
     clear(output)
-    output.storage.remove(output.control)
+    output.storage.remove_folder(output.control)
     if output.storage.scheme == "file":
         with suppress(OSError):  # something else is in it
             Path(output.folder).rmdir()

@@ -1,6 +1,7 @@
 """How far a job is: a bar on a terminal, plain lines elsewhere, events for machines."""
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -195,6 +196,25 @@ class EventLog:
         """Close the file; there may be none."""
         if self._file is not None:
             self._file.close()
+
+
+@contextmanager
+def warnings_told(display: Display, log: EventLog) -> Iterator[None]:
+    """Pass what this package's modules warn of, repeated requests above all, to the display and the log."""
+
+    class Teller(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            display.say(f"pairscore: {record.getMessage()}")
+            log.write("warning", message=record.getMessage())
+
+    logger, teller = logging.getLogger("pairscore"), Teller(logging.WARNING)
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(teller)
+    try:
+        yield
+    finally:
+        logger.removeHandler(teller)
+        logger.propagate = propagated
 
 
 def duration(seconds: float) -> str:

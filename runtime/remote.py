@@ -5,9 +5,12 @@ multipart upload: stores show an object only once it is whole, so no renaming is
 """
 
 import io
+import logging
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,9 +19,11 @@ import pyarrow as pa
 from pairscore.runtime.errors import PairscoreError
 
 T = TypeVar("T")
+_LOGGER = logging.getLogger(__name__)
 
 # Seconds before each further attempt, each lengthened at random by up to a half so that many workers spread out.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+_REMOVALS_AT_ONCE = 8
 _READ_BYTES = 8 * 1024 * 1024
 _EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 
@@ -39,12 +44,11 @@ _LASTING = (
 
 
 class RemoteStorage:
-    """An fsspec file system. `on_retry`: told the operation, its error and the pause in seconds."""
+    """An fsspec file system. Further attempts are told to this module's logger, as warnings."""
 
     def __init__(self, scheme: str, filesystem: Any) -> None:
         self._filesystem = filesystem
         self._scheme = scheme
-        self.on_retry: Callable[[str, BaseException, float], None] = lambda operation, error, pause: None
 
     @property
     def scheme(self) -> str:
@@ -106,10 +110,13 @@ class RemoteStorage:
         local.unlink()
 
     def remove(self, path: str) -> None:
-        try:
-            self._tried("remove", path, lambda: self._fresh().rm(path, recursive=True))
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError):
+            self._tried("remove", path, lambda: self._filesystem.rm_file(path))
+
+    def remove_folder(self, path: str) -> None:
+        names = self.files(path)
+        with ThreadPoolExecutor(_REMOVALS_AT_ONCE, thread_name_prefix="pairscore-remove") as pool:
+            list(pool.map(self.remove, [f"{path.rstrip('/')}/{name}" for name in names]))
 
     def display(self, path: str) -> str:
         return f"{self._scheme}://{path}"
@@ -134,7 +141,8 @@ class RemoteStorage:
                         f"{' '.join(str(error).split())[:200] or type(error).__name__}"
                     ) from error
                 pause = pauses.pop(0)
-                self.on_retry(f"{operation} {self.display(path)}", error, pause)
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                _LOGGER.warning("could not %s %s (%s): again in %.1f s", operation, self.display(path), reason, pause)
                 time.sleep(pause)
 
 

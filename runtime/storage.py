@@ -74,7 +74,11 @@ class Storage(Protocol):
         ...
 
     def remove(self, path: str) -> None:
-        """Remove a file or a folder with all that it holds; nothing there is no error."""
+        """Remove a file; nothing there is no error."""
+        ...
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder with all that it holds; nothing there is no error."""
         ...
 
     def display(self, path: str) -> str:
@@ -135,10 +139,11 @@ class LocalStorage:
         _sync_folder(Path(path).parent)
 
     def remove(self, path: str) -> None:
-        if Path(path).is_dir() and not Path(path).is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            Path(path).unlink(missing_ok=True)
+        Path(path).unlink(missing_ok=True)
+
+    def remove_folder(self, path: str) -> None:
+        # Two shards may tidy up the same folder at once.
+        shutil.rmtree(path, ignore_errors=True)
 
     def display(self, path: str) -> str:
         return path
