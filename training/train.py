@@ -168,11 +168,10 @@ class _EvaluateTheEnd(TrainerCallback):
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
+    ) -> None:
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
             control.should_save = True
-        return control
 
 
 def _trainer(run: Run, model: CrossEncoder, epochs: list[list[Sample]], dev: Annotations | None) -> _PlannedTrainer:
