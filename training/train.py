@@ -166,9 +166,7 @@ class _PlannedTrainer(CrossEncoderTrainer):
 class _EvaluateTheEnd(TrainerCallback):
     """Evaluates after the last step as well, so that the final weights can be the best ones."""
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
             control.should_save = True
