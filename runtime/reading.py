@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.columns import WINDOW_PAIRS, windows
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.inputs import InputFile, partition_array
+from pairscore.runtime.inputs import InputFile, open_file, partition_array
 from pairscore.runtime.parts import Block, Part
 
 # Column chunks are read through a buffer and decoded in small batches; with Arrow's defaults, one row group of
@@ -121,8 +121,8 @@ def _batches(file: InputFile, columns: Sequence[str], start: int, stop: int) -> 
             source, buffer_size=storage.buffer_size, pre_buffer=False, page_checksum_verification=True
         ) as parquet,
     ):
-        # A file may change between the look at its footer and now.
-        if parquet.metadata.num_rows != file.rows:
+        # A file may change between the first look at its footer and now.
+        if open_file(file.found).digest != file.digest:
             raise PairscoreError(f"{file.found.display!r} changed while it was being read: start again")
         for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
             first, last = max(start - row, 0), min(stop - row, batch.num_rows)

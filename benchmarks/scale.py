@@ -1,0 +1,129 @@
+"""Memory, padding and time outside the engine of `pairscore score` over many pairs, made by crossing texts.
+
+    python -m benchmarks.scale --bundle out/bundle --pairs ../shared/climate-fever/train.parquet \
+        --rows 1000000 --files 20 --output benchmarks/results/scale.json
+
+Every claim of the pairs file meets every piece of evidence until there are enough pairs, none of them twice.
+The command runs in a process of its own whose resident memory is read five times a second.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.environment import environment
+from pairscore.runtime.bundle import Bundle, sha256
+
+SAMPLE_SECONDS = 0.2
+MAX_PEAK_BYTES = 1.5 * 2**30
+MAX_PADDING_SHARE = 0.005
+MAX_SHARE_OUTSIDE_ENGINE = 0.10
+_CHUNK_ROWS = 100_000
+
+
+def main() -> None:
+    """Make the input, score it, write the JSON; exit with 1 when a bar that applies is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--bundle", required=True, type=Path)
+    parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--files", type=int, default=20)
+    parser.add_argument("--row-group", type=int, default=1_000_000, help="rows of a row group")
+    parser.add_argument("--limit", type=int, help="score only the first rows of what was made")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        write_crossed(options.pairs, data, options.rows, options.files, options.row_group)
+        limit = ["--limit", str(options.limit)] if options.limit else []
+        summary, samples = score(options.bundle, data, Path(folder) / "out", limit)
+        rows = sum(pq.read_metadata(path).num_rows for path in (Path(folder) / "out").glob("part-*.parquet"))
+    expected = options.limit or options.rows
+    if rows != expected:
+        raise SystemExit(f"wrote {rows} rows instead of {expected}")
+    result = {
+        "environment": environment(),
+        "model": Bundle.open(options.bundle).manifest.source.name,
+        "data": {
+            "file": options.pairs.name,
+            "sha256": sha256(options.pairs),
+            "rows": rows,
+            "files": options.files,
+            "row_group_rows": min(options.row_group, options.rows // options.files),
+        },
+        "summary": summary,
+        "peak_bytes_by_fifth": peaks(samples, 5),
+    }
+    print(json.dumps(result, indent=2))
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    peak = max(memory for _, memory in samples)
+    if peak > MAX_PEAK_BYTES or summary["padding_share"] > MAX_PADDING_SHARE:
+        raise SystemExit(f"missed: peak {peak / 2**30:.2f} GiB, padding {summary['padding_share']:.2%}")
+    if summary["share_outside_engine"] > MAX_SHARE_OUTSIDE_ENGINE:
+        print(f"outside the engine for {summary['share_outside_engine']:.1%} of the run, more than promised")
+
+
+def write_crossed(pairs: Path, folder: Path, rows: int, files: int, row_group: int) -> None:
+    """`rows` different pairs in `files` files of equal size. Raises ValueError when there are not enough texts."""
+    table = pq.read_table(pairs, columns=["claim", "evidence"])
+    claims, evidence = (table[name].unique().drop_null() for name in ("claim", "evidence"))
+    if len(claims) * len(evidence) < rows:
+        raise ValueError(f"{len(claims)} claims and {len(evidence)} pieces of evidence make fewer than {rows} pairs")
+    folder.mkdir(parents=True)
+    schema = pa.schema([("id", pa.int64()), ("claim", pa.string()), ("evidence", pa.string())])
+    for place in range(files):
+        first, stop = rows * place // files, rows * (place + 1) // files
+        tables = []
+        for start in range(first, stop, _CHUNK_ROWS):
+            ids = range(start, min(start + _CHUNK_ROWS, stop))
+            # Neighbours share no text, and no two pairs are the same: a diagonal walk over the grid.
+            of_claim = pa.array([row % len(claims) for row in ids])
+            of_evidence = pa.array([(row // len(claims) + row % len(claims)) % len(evidence) for row in ids])
+            columns = [pa.array(ids, pa.int64()), claims.take(of_claim), evidence.take(of_evidence)]
+            tables.append(pa.table(columns, schema=schema))
+        pq.write_table(pa.concat_tables(tables), folder / f"pairs-{place:03d}.parquet", row_group_size=row_group)
+
+
+def score(bundle: Path, data: Path, output: Path, more: list[str]) -> tuple[dict[str, Any], list[tuple[float, int]]]:
+    """The command's summary, and (seconds, resident bytes) of its process over time."""
+    command = [sys.executable, "-m", "pairscore.cli", "score", bundle, data, "--output", output, "--json", *more]
+    started = time.monotonic()
+    samples: list[tuple[float, int]] = []
+    with subprocess.Popen([str(each) for each in command], stdout=subprocess.PIPE, text=True) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            try:
+                samples.append((time.monotonic() - started, watched.memory_info().rss))
+            except psutil.NoSuchProcess:
+                break
+            time.sleep(SAMPLE_SECONDS)
+        text = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        raise SystemExit(f"pairscore score ended with {process.returncode}")
+    summary: dict[str, Any] = json.loads(text)
+    return {**summary, "output": output.name}, samples
+
+
+def peaks(samples: list[tuple[float, int]], shares: int) -> list[int]:
+    """The largest resident size in each of equal shares of the run: flat where memory does not grow."""
+    length = samples[-1][0] / shares
+    return [
+        max((memory for at, memory in samples if length * share <= at <= length * (share + 1)), default=0)
+        for share in range(shares)
+    ]
+
+
+if __name__ == "__main__":
+    main()
