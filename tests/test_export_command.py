@@ -76,7 +76,9 @@ def test_a_broken_promise_is_one_line_and_code_1(capsys, tmp_path):
 def test_an_interrupt_leaves_nothing(checkpoint, tmp_path, number, code):
     """Stopped once it says that it exports, which is after the staging folder was made."""
     command = [sys.executable, "-m", "pairscore.cli", "export", str(checkpoint("modernbert")), str(tmp_path / "bundle")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # A test run started in the background ignores SIGINT, and its children would inherit that.
+    restored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **restored) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("Reading")
         assert process.stderr.readline().startswith("Exporting")
