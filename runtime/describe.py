@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from pairscore.runtime.bundle import Bundle, Variant
-from pairscore.runtime.engines import open_engine
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.scorer import Scorer
 
 
 def describe(folder: str) -> dict[str, Any]:
@@ -72,11 +72,11 @@ def description_lines(description: dict[str, Any]) -> list[str]:
 
 
 def _runs_here(bundle: Bundle, variant: Variant) -> dict[str, str | None]:
-    """Engine -> None where it opens the variant on the CPU, else why not."""
+    """Engine -> None where the variant reproduces its golden rows on the CPU, else why not."""
     found: dict[str, str | None] = {}
     for engine in variant.engines:
         try:
-            open_engine(engine, bundle.graph(variant), variant.precision, "cpu", variant.engines)
+            Scorer.from_pretrained(bundle.folder, precision=variant.precision, engine=engine)
         except PairscoreError as error:
             found[engine] = str(error)
         else:

@@ -24,7 +24,6 @@ _MAGIC = b"PAR1"
 _TAIL_BYTES = 64 * 1024
 _FOOTERS_AT_ONCE = 16
 _WILDCARD = re.compile(r"[*?\[]")
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -197,28 +196,6 @@ def check_text_columns(file: InputFile, claim_column: str, evidence_column: str)
         raise PairscoreError(f"{file.found.display!r}: {error}") from error
 
 
-def partition_fields(files: Iterable[InputFile]) -> list[pa.Field]:
-    """The columns that the partition folders stand for: int64 where every value is an integer, else string."""
-    values: dict[str, list[str]] = {}
-    for file in files:
-        for key, value in file.found.partitions:
-            if value != _NO_VALUE:
-                values.setdefault(key, []).append(value)
-            else:
-                values.setdefault(key, [])
-    return [
-        pa.field(key, pa.int64() if each and all(_is_int64(value) for value in each) else pa.string())
-        for key, each in values.items()
-    ]
-
-
-def partition_array(file: Found, field: pa.Field, rows: int) -> pa.Array:
-    """The partition column of one file, Shape (rows,)."""
-    value = dict(file.partitions)[field.name]
-    typed = None if value == _NO_VALUE else int(value) if pa.types.is_int64(field.type) else value
-    return pa.repeat(pa.scalar(typed, field.type), rows)
-
-
 def _expand(storage: Storage, path: str, url: str) -> list[Found]:
     kind: Literal["file", "folder"] | None = storage.kind(path)
     if kind == "file":
@@ -311,10 +288,6 @@ def _read_tail(source: pa.NativeFile, size: int) -> bytes:
     source.seek(max(0, size - _TAIL_BYTES))
     tail: bytes = source.read()
     return tail
-
-
-def _is_int64(value: str) -> bool:
-    return re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", value) is not None
 
 
 def _reason(error: BaseException) -> str:

@@ -13,8 +13,9 @@ from pairscore.runtime import output as out
 from pairscore.runtime.bundle import Bundle
 from pairscore.runtime.columns import append_scores, text_pair
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.inputs import partition_array
+from pairscore.runtime.finishing import finish
 from pairscore.runtime.locks import Held, hold
+from pairscore.runtime.partitions import partition_array
 from pairscore.runtime.parts import Block, Part, missing, part_bytes
 from pairscore.runtime.plan import JobOptions, Plan, make_plan, null_error, settings
 from pairscore.runtime.progress import Display, EventLog, Meter, Silent, shown
@@ -216,7 +217,7 @@ def _finish(run: _Run, earlier_parts: int, load_seconds: float) -> Summary:
     if not lacking:
         run.held.check()
         started = time.perf_counter()
-        out.finish(run.output, _origin(run), run.options.compression, lambda table, part: _widen(run, table, part))
+        finish(run.output, _origin(run), run.options.compression, lambda table, part: _widen(run, table, part))
         run.figures.write_seconds += time.perf_counter() - started
         run.figures.seconds += time.perf_counter() - started
     summary = Summary(

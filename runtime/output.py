@@ -7,14 +7,11 @@ Control files (the run record, locks, half-written files) lie in `_pairscore/` b
 output is whole: several readers take every file of a folder for data.
 """
 
-import secrets
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,19 +20,16 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.parts import (
     Block,
     Part,
-    add_figures,
-    as_metadata,
     figures,
     listed_parts,
     within,
-    without_figures,
 )
 from pairscore.runtime.record import RunRecord, check_same_run
 from pairscore.runtime.storage import Storage, open_storage
 
 SUCCESS_NAME = "_SUCCESS"
 CONTROL_NAME = "_pairscore"
-_RECORD = f"{CONTROL_NAME}/run.json"
+RECORD = f"{CONTROL_NAME}/run.json"
 _SKIPPED_PREFIX = "skipped-"
 _FOOTERS_AT_ONCE = 16
 
@@ -99,7 +93,7 @@ def check_output(output: Output, overwrite: bool) -> None:
     if _is_finished(output, names):
         if not overwrite and not _has_leftovers(output, names):
             raise _finished(output)
-    elif not all(name.startswith(f"{CONTROL_NAME}/") for name in names) and _RECORD not in names:
+    elif not all(name.startswith(f"{CONTROL_NAME}/") for name in names) and RECORD not in names:
         raise PairscoreError(
             f"output folder {output.url!r} holds other files ({names[0]}): choose an empty folder, or a new one"
         )
@@ -119,7 +113,7 @@ def begin(output: Output, record: RunRecord, overwrite: bool) -> bool:
     check_output(output, overwrite)
     names = output.names()
     finished = _is_finished(output, names)
-    if _RECORD in names:
+    if RECORD in names:
         changed = _changes(output, record)
         # A run that was killed when all but its control files was done ends here.
         if not changed and (not finished or overwrite or output.file is None or _run_of(output) == record.digest):
@@ -132,7 +126,7 @@ def begin(output: Output, record: RunRecord, overwrite: bool) -> bool:
     if finished and not overwrite:
         raise _finished(output)
     clear(output)
-    output.storage.write(f"{output.folder}/{_RECORD}", record.to_json().encode(), f"{output.control}/tmp")
+    output.storage.write(f"{output.folder}/{RECORD}", record.to_json().encode(), f"{output.control}/tmp")
     return False
 
 
@@ -145,7 +139,7 @@ def clear(output: Output) -> None:
     for name in names:
         if name.startswith(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}"):
             output.storage.remove(f"{output.folder}/{name}")
-    output.storage.remove(f"{output.folder}/{_RECORD}")
+    output.storage.remove(f"{output.folder}/{RECORD}")
 
 
 def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Part]:
@@ -179,28 +173,6 @@ def skipped_files(output: Output) -> dict[int, str]:
     return found
 
 
-def finish(
-    output: Output,
-    metadata: dict[str, Any],
-    compression: str,
-    widen: Callable[[pa.Table, Part], pa.Table],
-) -> None:
-    """Turn whole parts into the output: mark the folder, or merge them into the one file.
-
-    `widen`: adds the partition columns, which in a folder are the folders' names.
-    """
-    try:
-        if output.file is None:
-            output.storage.write(f"{output.folder}/{SUCCESS_NAME}", b"", f"{output.control}/tmp")
-        else:
-            _merge(output, output.file, metadata, compression, widen)
-        # The record goes first: while it is there, every part is there too.
-        output.storage.remove(f"{output.folder}/{_RECORD}")
-        output.storage.remove_folder(output.control if output.file is None else output.folder)
-    except OSError as error:
-        raise cannot_write(output.url, error) from error
-
-
 def abandon(output: Output) -> None:
     """Leave no trace of a run that wrote no part: its control files, and folders that were made for it."""
     if output.parts():
@@ -210,47 +182,6 @@ def abandon(output: Output) -> None:
     if output.storage.scheme == "file":
         with suppress(OSError):  # something else is in it
             Path(output.folder).rmdir()
-
-
-def _merge(
-    output: Output,
-    target: str,
-    metadata: dict[str, Any],
-    compression: str,
-    widen: Callable[[pa.Table, Part], pa.Table],
-) -> None:
-    """Part by part, a row group each, into a temporary file that then takes the target's name.
-
-    The metadata gets the sums of the parts' figures, whichever run wrote them.
-    """
-    storage, parts = output.storage, output.parts()
-    local = storage.scheme == "file"
-    folder = Path(output.control) / "tmp" if local else Path(tempfile.gettempdir())
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"pairscore-{secrets.token_hex(4)}.partial"
-    try:
-        with ExitStack() as stack:
-            writer: pq.ParquetWriter | None = None
-            totals: dict[str, Any] = {"nulls": 0, "statistics": {}}
-            for part in parts:
-                with storage.open(f"{output.folder}/{part.name}") as source, pq.ParquetFile(source) as parquet:
-                    add_figures(totals, figures(parquet.metadata))
-                    table = widen(parquet.read(), part)
-                if writer is None:
-                    # Parts of several files may differ in which columns say that they hold no null.
-                    schema = without_figures(table.schema)
-                    schema = pa.schema([each.with_nullable(True) for each in schema], schema.metadata)
-                    writer = stack.enter_context(
-                        pq.ParquetWriter(temporary, schema, compression=compression, write_page_checksum=True)
-                    )
-                if table.num_rows or len(parts) == 1:
-                    table = pa.Table.from_arrays(table.columns, schema=writer.schema)
-                    writer.write_table(table, row_group_size=max(1, table.num_rows))
-            if writer is not None:
-                writer.add_key_value_metadata(as_metadata({**metadata, **totals}))
-        storage.publish(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _is_finished(output: Output, names: Sequence[str]) -> bool:
@@ -270,7 +201,7 @@ def _has_leftovers(output: Output, names: Sequence[str]) -> bool:
 def _changes(output: Output, record: RunRecord) -> str | None:
     """Why the run recorded there is not this one; None when it is."""
     try:
-        check_same_run(RunRecord.from_json(output.storage.read(f"{output.folder}/{_RECORD}")), record, output.url)
+        check_same_run(RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")), record, output.url)
     except PairscoreError as error:
         return str(error)
     except (ValueError, KeyError, TypeError):

@@ -19,8 +19,8 @@ from pairscore.runtime.inputs import (
     find_files,
     needed_columns,
     open_files,
-    partition_fields,
 )
+from pairscore.runtime.partitions import partition_fields
 from pairscore.runtime.parts import COMPRESSIONS, Block, plan_blocks, shard_of
 from pairscore.runtime.reading import Reading
 from pairscore.runtime.record import InputRecord

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.columns import WINDOW_PAIRS, windows
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.inputs import InputFile, open_file, partition_array
+from pairscore.runtime.inputs import InputFile, open_file
+from pairscore.runtime.partitions import partition_array
 from pairscore.runtime.parts import Block, Part
 
 # Column chunks are read through a buffer and decoded in small batches; with Arrow's defaults, one row group of

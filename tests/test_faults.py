@@ -279,10 +279,10 @@ def test_batches_that_do_not_fit_are_halved_and_the_size_is_kept(bundle, data, e
     run_job(options)
     assert same(read_output(tmp_path / "out"), expected)
     for engine in engines:
-        failures = [place for place, tokens in enumerate(engine.tried) if tokens > 200]
-        assert failures
-        # After the first few failures, which threads may share, nothing too large is tried again.
-        assert max(failures) < 4 * engine.callers
+        failures = [tokens for tokens in engine.tried if tokens > 200]
+        # 512 tokens at most, so two or three halvings find what fits; threads may run into each of them together.
+        assert 0 < len(failures) <= 3 * engine.callers
+        assert len(engine.tried) > 20 * len(failures)
 
 
 def test_one_pair_that_does_not_fit_is_an_error(bundle):

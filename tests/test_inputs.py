@@ -13,9 +13,8 @@ from pairscore.runtime.inputs import (
     needed_columns,
     open_file,
     open_files,
-    partition_array,
-    partition_fields,
 )
+from pairscore.runtime.partitions import partition_array, partition_fields
 from tests.pairs_files import pairs_table, write_pairs
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from pairscore.runtime.bundle import sha256
 from pairscore.runtime.job import run_job
 from pairscore.runtime.progress import Bar, EventLog, Lines, Meter, duration, shown
 from pairscore.runtime.scorer import Scorer
@@ -172,9 +174,20 @@ def test_info_tells_what_a_bundle_holds(capsys, bundle):
     assert told["variants"]["fp32"]["runs_here"] == {"onnxruntime": None}
 
 
-def test_info_finds_a_changed_file(capsys, bundle, tmp_path):
-    import shutil
+def test_info_says_why_a_variant_does_not_run_here(capsys, bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    golden = json.loads((copy / "golden.json").read_text())
+    golden[0]["logits"] = [99.0]
+    (copy / "golden.json").write_text(json.dumps(golden))
+    manifest = json.loads((copy / "pairscore.json").read_text())
+    manifest["files"]["golden.json"] = sha256(copy / "golden.json")
+    (copy / "pairscore.json").write_text(json.dumps(manifest))
+    code, out, _ = run(capsys, "info", copy)
+    assert code == 0
+    assert "does not run here: the fp32 variant" in out
 
+
+def test_info_finds_a_changed_file(capsys, bundle, tmp_path):
     copy = shutil.copytree(bundle, tmp_path / "copy")
     (copy / "config.json").write_text("{}")
     code, _, said = run(capsys, "info", copy)
