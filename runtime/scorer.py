@@ -54,20 +54,21 @@ class Scorer:
         engine: str = "auto",
         device: str = "cpu",
         max_length: int | None = None,
+        threads: int | None = None,
     ) -> "Scorer":
         """Open a bundle folder made by `pairscore export`.
 
         `max_length`: tokens a pair is truncated to, specials included; at most the bundle's, which is the
-        default. Raises PairscoreError for a folder that is no bundle, a changed file, a precision that the
-        bundle lacks, an engine or device that is not there, and a machine on which the golden rows come out
-        different from PyTorch.
+        default. `threads`: cores that a CPU engine computes on; by default all that this process may use. Raises
+        PairscoreError for a folder that is no bundle, a changed file, a precision that the bundle lacks, an engine
+        or device that is not there, and a machine on which the golden rows come out different from PyTorch.
         """
         opened = Bundle.open(bundle)
         manifest = opened.manifest
         variant = opened.variant(precision)
         tokenizer_path = opened.path("tokenizer.json")
         tokenizer = PairTokenizer.from_file(tokenizer_path, manifest.max_length, manifest.truncation_side)
-        runner = open_engine(engine, opened.graph(variant), precision, device, variant.engines)
+        runner = open_engine(engine, opened.graph(variant), precision, device, variant.engines, threads=threads)
         scorer = Scorer(opened, precision, runner, tokenizer)
         replay_golden_rows(scorer, opened.golden_rows())
         if max_length is None or max_length == manifest.max_length:

@@ -9,7 +9,7 @@ from pairscore import PairscoreError, Scorer, __version__
 def calls(table: pa.Table, stream: object) -> None:
     """The calls of README.md, with the types that a user may rely on."""
     scorer: Scorer = Scorer.from_pretrained("bundle")
-    scorer = Scorer.from_pretrained("bundle", precision="fp32", engine="auto", device="cpu", max_length=256)
+    scorer = Scorer.from_pretrained("bundle", precision="fp32", engine="auto", device="cpu", max_length=256, threads=2)
     many: np.ndarray = scorer.predict([("claim", "evidence")])
     logits: np.ndarray = scorer.predict([["claim", "evidence"]], activation="identity", apply_softmax=False)
     single: np.float32 = scorer.predict(("claim", "evidence"))

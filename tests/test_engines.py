@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,41 @@ def test_calls_from_several_threads_give_what_one_gives(graph: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(engine.run, batches))
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_threads_bound_the_calls_at_once(exported: Callable[..., Exported]) -> None:
+    scorer = Scorer.from_pretrained(exported("bert").bundle, threads=3)
+    assert scorer.engine.callers == 3
+    running: list[int] = []
+    most = 0
+    lock, all_there, plain = threading.Lock(), threading.Barrier(3), scorer.engine.run
+
+    def counted(batch: Batch) -> np.ndarray:
+        nonlocal most
+        with lock:
+            running.append(1)
+            most = max(most, len(running))
+        try:
+            all_there.wait(timeout=60)
+            return plain(batch)
+        finally:
+            with lock:
+                running.pop()
+
+    scorer.engine.run = counted
+    scorer.engine.token_budget = 1
+    scorer.predict([(f"claim {number}", "evidence") for number in range(60)])
+    assert most == 3
+
+
+def test_threads_default_to_the_cores(exported: Callable[..., Exported]) -> None:
+    assert Scorer.from_pretrained(exported("bert").bundle).engine.callers == available_cores()
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_below_one_are_refused(exported: Callable[..., Exported], threads: int) -> None:
+    with pytest.raises(PairscoreError, match=f"threads is {threads}: use at least 1"):
+        Scorer.from_pretrained(exported("bert").bundle, threads=threads)
 
 
 def test_both_packages_installed_is_an_error(exported: Callable[..., Exported], tmp_path: Path) -> None:

@@ -28,20 +28,25 @@ class Engine(Protocol):
         ...
 
 
-EngineOpener = Callable[[Path, str, str], Engine]
+EngineOpener = Callable[[Path, str, str, int | None], Engine]
 
-# name -> (module with `open_engine(graph, precision, device)`, the distribution's module, extra to install)
+# name -> (module with `open_engine(graph, precision, device, threads)`, the distribution's module, extra to install)
 ENGINES = {
     "onnxruntime": ("pairscore.runtime.engines.onnxruntime", "onnxruntime", "cpu"),
 }
 
 
-def open_engine(name: str, graph: Path, precision: str, device: str, supported: tuple[str, ...]) -> Engine:
+def open_engine(
+    name: str, graph: Path, precision: str, device: str, supported: tuple[str, ...], *, threads: int | None = None
+) -> Engine:
     """Open `graph` with the engine of this name, or with the first installed of `supported` for "auto".
 
-    A batch that runs out of memory is halved, and the smaller size kept. Raises PairscoreError when the engine
-    is unknown, not installed, not among `supported`, or cannot serve the device.
+    `threads`: how many cores it computes on, all that this process may use by default. A batch that runs out of
+    memory is halved, and the smaller size kept. Raises PairscoreError when the engine
+    is unknown, not installed, not among `supported`, or cannot serve the device, and for `threads` below 1.
     """
+    if threads is not None and threads < 1:
+        raise PairscoreError(f"threads is {threads}: use at least 1, or None for every core")
     if name == "auto":
         name = next((each for each in supported if each in ENGINES and find_spec(ENGINES[each][1])), supported[0])
     if name not in ENGINES:
@@ -51,7 +56,7 @@ def open_engine(name: str, graph: Path, precision: str, device: str, supported: 
     opener: EngineOpener = import_module(ENGINES[name][0]).open_engine
     from pairscore.runtime.engines.halving import HalvingEngine
 
-    return HalvingEngine(opener(graph, precision, device))
+    return HalvingEngine(opener(graph, precision, device, threads))
 
 
 def available_cores() -> int:

@@ -19,12 +19,13 @@ class OnnxRuntimeEngine:
     """One session, called by several threads at once.
 
     On a CPU the session itself is single-threaded: every calling thread computes its own batch on its own
-    core, which wastes nothing on synchronisation and keeps one copy of the weights.
+    core, which wastes nothing on synchronisation and keeps one copy of the weights. `threads`: how many of
+    them; a GPU is called by two, whatever it says.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, graph: Path, precision: str, device: str) -> None:
+    def __init__(self, graph: Path, precision: str, device: str, threads: int | None = None) -> None:
         ort = _import_onnxruntime()
         provider, provider_options = _provider(ort, device)
         options = ort.SessionOptions()
@@ -49,7 +50,7 @@ class OnnxRuntimeEngine:
         self.precision = precision
         self.device = device
         on_cpu = provider == "CPUExecutionProvider"
-        self.callers = available_cores() if on_cpu else 2
+        self.callers = (threads or available_cores()) if on_cpu else 2
         self.token_budget = CPU_TOKEN_BUDGET if on_cpu else CUDA_TOKEN_BUDGET
 
     def run(self, batch: Batch) -> FloatArray:
@@ -62,9 +63,9 @@ class OnnxRuntimeEngine:
         return np.asarray(logits, dtype=np.float32)
 
 
-def open_engine(graph: Path, precision: str, device: str) -> OnnxRuntimeEngine:
+def open_engine(graph: Path, precision: str, device: str, threads: int | None = None) -> OnnxRuntimeEngine:
     """Open `graph` on `device`: cpu, cuda or cuda:N. Raises PairscoreError naming what is missing."""
-    return OnnxRuntimeEngine(graph, precision, device)
+    return OnnxRuntimeEngine(graph, precision, device, threads)
 
 
 def _import_onnxruntime() -> Any:
