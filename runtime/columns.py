@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,16 @@ from pairscore.runtime.parity import FloatArray
 # A window is the unit of sorting, of memory and of work that a crash can lose.
 WINDOW_PAIRS = 65_536
 WINDOW_BYTES = 64 * 1024 * 1024
+
+
+def open_stream(stream: Any) -> pa.RecordBatchReader:
+    """A reader over anything with the Arrow C stream interface. Raises PairscoreError for what has none."""
+    if not hasattr(stream, "__arrow_c_stream__"):
+        raise PairscoreError(
+            f"a {type(stream).__name__} offers no Arrow stream: pass a pyarrow Table or RecordBatchReader, a Polars or "
+            "pandas frame, or a DuckDB relation"
+        )
+    return pa.RecordBatchReader.from_stream(stream)
 
 
 def check_text_column(schema: pa.Schema, name: str, option: str) -> None:
@@ -86,7 +97,7 @@ def windows(
     max_bytes = max_bytes or WINDOW_BYTES
     pending: list[pa.RecordBatch] = []
     pairs = pending_bytes = 0
-    for batch in batches:
+    for batch in _pieces(batches, max_pairs):
         sizes = _batch_bytes(batch, text_columns)
         ends = np.cumsum(sizes)
         start = 0
@@ -136,11 +147,19 @@ def append_scores(table: pa.Table, fields: Sequence[pa.Field], scores: FloatArra
     return table
 
 
+def _pieces(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
+    """Cut into at most `most` rows: a frame can come as one batch of all its rows, and measuring copies some types."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, most):
+            yield batch.slice(start, most)
+
+
 def _batch_bytes(batch: pa.RecordBatch, text_columns: Sequence[str]) -> np.ndarray:
     """Bytes of each row's values, Shape (rows,). Text counts decoded, so that a dictionary changes nothing."""
     total = np.zeros(batch.num_rows, dtype=np.int64)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        total += row_bytes(text_array(column, name) if name in text_columns else column)
+        decode = name in text_columns and pa.types.is_dictionary(column.type)
+        total += row_bytes(column.dictionary_decode() if decode else column)
     return total
 
 

@@ -7,6 +7,7 @@ Every method goes through `Scorer.stream`: windows of pairs in, logits out, in o
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,6 +20,7 @@ from pairscore.runtime.columns import (
     append_scores,
     check_new_columns,
     check_text_column,
+    open_stream,
     score_fields,
     text_pair,
     windows,
@@ -28,6 +30,7 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.golden import replay_golden_rows
 from pairscore.runtime.pairs import TokenizedPairs
 from pairscore.runtime.parity import FloatArray
+from pairscore.runtime.reader import ScoredReader
 from pairscore.runtime.streaming import Scored, Window, stream
 from pairscore.runtime.tokenizer import PairTokenizer
 
@@ -178,17 +181,18 @@ class Scorer:
         evidence_column: str = "evidence",
         score_column: str = "score",
         on_null: Literal["error", "null"] = "error",
-    ) -> pa.RecordBatchReader:
+    ) -> ScoredReader:
         """A lazy reader over `stream` with its scores appended; rows and order are kept.
 
         stream: anything with the Arrow C stream interface (a pyarrow Table or RecordBatchReader, a Polars or
-        pandas frame, a DuckDB relation). At most a few windows are in memory at once.
+        pandas frame, a DuckDB relation). It is read as the result is, a window ahead; at most a few windows are
+        in memory at once. Closing the result, or dropping it, ends the threads and closes `stream`.
         """
-        reader = pa.RecordBatchReader.from_stream(stream)
+        reader = open_stream(stream)
         columns = (claim_column, evidence_column)
         fields = self.check_schema(reader.schema, *columns, score_column)
 
-        def scored() -> Iterator[pa.RecordBatch]:
+        def scored() -> Generator[pa.RecordBatch, None, None]:
             def prepared() -> Iterator[Window[tuple[pa.Table, pa.BooleanArray]]]:
                 first_row = 0
                 for table in windows(reader, columns):
@@ -196,12 +200,13 @@ class Scorer:
                     yield Window(claims, evidence, (table, valid))
                     first_row += table.num_rows
 
-            for each in self.stream(prepared()):
-                table, valid = each.payload
-                yield from append_scores(table, fields, self.scores(each.logits), valid).to_batches()
+            with closing(reader), closing(self.stream(prepared())) as results:
+                for each in results:
+                    table, valid = each.payload
+                    yield from append_scores(table, fields, self.scores(each.logits), valid).to_batches()
 
         schema = pa.schema([*reader.schema, *fields], metadata=reader.schema.metadata)
-        return pa.RecordBatchReader.from_batches(schema, scored())
+        return ScoredReader(schema, scored())
 
     def check_schema(
         self, schema: pa.Schema, claim_column: str, evidence_column: str, score_column: str

@@ -17,9 +17,11 @@ def calls(table: pa.Table, stream: object) -> None:
     scored: pa.Table = scorer.score_table(
         table, claim_column="c", evidence_column="e", score_column="s", on_null="null"
     )
-    reader: pa.RecordBatchReader = scorer.score_batches(stream)
+    with scorer.score_batches(stream) as reader:
+        batches: list[pa.RecordBatch] = list(reader)
+    table = pa.table(scorer.score_batches(stream))
     version: str = __version__
     error: ValueError = PairscoreError("one line")
     labels: tuple[str, ...] = scorer.labels
     length: int = scorer.max_length
-    del many, logits, single, hits, scored, reader, version, error, labels, length
+    del many, logits, single, hits, scored, batches, table, version, error, labels, length
