@@ -21,6 +21,7 @@ from pairscore.export.reference import Reference, load_reference
 from pairscore.export.staging import check_target, staged_folder
 from pairscore.export.variants import BUILDERS, BuiltVariant
 from pairscore.runtime.bundle import GOLDEN_NAME, MANIFEST_NAME, GoldenRows, Manifest, Variant, sha256
+from pairscore.runtime.engines import is_installed
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.parity import TIERS, FloatArray, ParityReport
 from pairscore.runtime.scorer import Scorer
@@ -79,8 +80,7 @@ def export_bundle(
             parity_set = ParitySet(every, reference.logits(every))
             (folder / GOLDEN_NAME).write_text(golden_rows(reference, parity_set).to_json(), encoding="utf-8")
             manifest = _write_manifest(folder, checkpoint, reference, built)
-            report = check_parity(folder, precision, reference, parity_set)
-            variant = replace(manifest.variants[precision], parity=report)
+            variant = check_parity(folder, manifest.variants[precision], reference, parity_set)
             manifest = replace(manifest, variants={**manifest.variants, precision: variant})
             (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
             Scorer.from_pretrained(folder, precision=precision)  # as every user will open it
@@ -89,16 +89,33 @@ def export_bundle(
     return manifest
 
 
-def check_parity(folder: Path, precision: str, reference: Reference, parity_set: ParitySet) -> ParityReport:
-    """Measure the variant in `folder` and return its report. Raises ParityError past the precision's promise."""
+def check_parity(folder: Path, variant: Variant, reference: Reference, parity_set: ParitySet) -> Variant:
+    """Measure a variant in `folder`, and return it with its report.
+
+    Its first engine has to keep the precision's promise: raises ParityError otherwise. A further engine that is
+    installed and does not is taken off the variant, with a note that says why.
+    """
+    first = open_unproven(folder, variant.precision, variant.engines[0])
+    check_token_ids(first, [*parity_set.pairs, *truncated_pairs(reference.max_length)], reference)
+    report = _parity(first, reference, parity_set)
+    engines, notes = [variant.engines[0]], list(variant.notes)
+    for engine in variant.engines[1:]:
+        try:
+            if is_installed(engine):
+                _parity(open_unproven(folder, variant.precision, engine), reference, parity_set)
+            engines.append(engine)
+        except PairscoreError as error:
+            notes.append(f"{engine} left out: {error}")
+    return replace(variant, parity=report, engines=tuple(engines), notes=tuple(notes))
+
+
+def _parity(scorer: Scorer, reference: Reference, parity_set: ParitySet) -> ParityReport:
     pairs, expected = parity_set.pairs, parity_set.logits
-    scorer = open_unproven(folder, precision)
-    check_token_ids(scorer, [*pairs, *truncated_pairs(reference.max_length)], reference)
     report, logits = measure(scorer, pairs, reference, expected)
-    broken = report.violations(TIERS[precision])
+    broken = report.violations(TIERS[scorer.precision])
     if broken:
         raise ParityError(
-            f"the {precision} export is too far from PyTorch: {'; '.join(broken)} over {report.pairs} pairs; "
+            f"the {scorer.precision} export is too far from PyTorch: {'; '.join(broken)} over {report.pairs} pairs; "
             f"logits differ in {', '.join(worst_pairs(report, pairs, logits, expected))}; no bundle was written"
         )
     return report
@@ -171,6 +188,7 @@ def _write_manifest(folder: Path, checkpoint: Checkpoint, reference: Reference, 
         parity=ParityReport(0, 0.0, 0.0, 0.0, None, None, ()),
         measured_on=processor_name(),
         notes=built.notes,
+        settings=built.settings,
     )
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     manifest = Manifest(

@@ -10,7 +10,7 @@ from pairscore.export.errors import ParityError
 from pairscore.export.parity_pairs import Pair
 from pairscore.export.reference import Reference
 from pairscore.runtime.bundle import Bundle
-from pairscore.runtime.engines import open_engine
+from pairscore.runtime.engines import EngineOptions, open_engine
 from pairscore.runtime.parity import FloatArray, ParityReport, compare
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.tokenizer import PairTokenizer
@@ -25,9 +25,9 @@ def open_unproven(folder: Path, precision: str, engine: str = "auto", device: st
     manifest = bundle.manifest
     variant = bundle.variant(precision)
     tokenizer = PairTokenizer.from_file(bundle.path("tokenizer.json"), manifest.max_length, manifest.truncation_side)
-    return Scorer(
-        bundle, precision, open_engine(engine, bundle.graph(variant), precision, device, variant.engines), tokenizer
-    )
+    options = EngineOptions(settings=variant.settings)
+    runner = open_engine(engine, bundle.graph(variant), precision, device, variant.engines, options=options)
+    return Scorer(bundle, precision, runner, tokenizer)
 
 
 def check_token_ids(scorer: Scorer, pairs: Sequence[Pair], reference: Reference) -> None:

@@ -41,7 +41,8 @@ class Variant:
 
     `files`: paths within the bundle, the graph first, then its external data. `inputs`: the graph's
     input names. `engines`: engines that may run it. `parity`: against PyTorch, measured on `measured_on`.
-    `notes`: what the export did to the graph, one sentence each.
+    `notes`: what the export did to the graph, one sentence each. `settings`: engine properties that decide the
+    scores, by the engine's own names.
     """
 
     precision: str
@@ -51,6 +52,7 @@ class Variant:
     parity: ParityReport
     measured_on: str
     notes: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,7 @@ class Bundle:
             "max_length": manifest.max_length,
             "labels": manifest.labels,
             "precision": precision,
+            **({"settings": dict(variant.settings)} if variant.settings else {}),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

@@ -8,6 +8,7 @@ Every method goes through `Scorer.stream`: windows of pairs in, logits out, in o
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -25,7 +26,7 @@ from pairscore.runtime.columns import (
     text_pair,
     windows,
 )
-from pairscore.runtime.engines import Engine, open_engine
+from pairscore.runtime.engines import Engine, EngineOptions, open_engine
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.golden import replay_golden_rows
 from pairscore.runtime.pairs import TokenizedPairs
@@ -58,20 +59,23 @@ class Scorer:
         device: str = "cpu",
         max_length: int | None = None,
         threads: int | None = None,
+        options: EngineOptions | None = None,
     ) -> "Scorer":
         """Open a bundle folder made by `pairscore export`.
 
         `max_length`: tokens a pair is truncated to, specials included; at most the bundle's, which is the
-        default. `threads`: cores that a CPU engine computes on; by default all that this process may use. Raises
-        PairscoreError for a folder that is no bundle, a changed file, a precision that the bundle lacks, an engine
-        or device that is not there, and a machine on which the golden rows come out different from PyTorch.
+        default. `threads`: cores that a CPU engine computes on; by default all that this process may use. `options`:
+        how the engine uses them, in place of `threads`. Raises PairscoreError for a folder that is no bundle, a
+        changed file, a precision that the bundle lacks, an engine or device that is not there, and a machine on
+        which the golden rows come out different from PyTorch.
         """
         opened = Bundle.open(bundle)
         manifest = opened.manifest
         variant = opened.variant(precision)
         tokenizer_path = opened.path("tokenizer.json")
         tokenizer = PairTokenizer.from_file(tokenizer_path, manifest.max_length, manifest.truncation_side)
-        runner = open_engine(engine, opened.graph(variant), precision, device, variant.engines, threads=threads)
+        options = replace(options or EngineOptions(threads=threads), settings=variant.settings)
+        runner = open_engine(engine, opened.graph(variant), precision, device, variant.engines, options=options)
         scorer = Scorer(opened, precision, runner, tokenizer)
         replay_golden_rows(scorer, opened.golden_rows())
         if max_length is None or max_length == manifest.max_length:

@@ -1,7 +1,8 @@
 """One interface, several engines. An engine that was asked for and cannot serve is an error, never replaced."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,27 +29,58 @@ class Engine(Protocol):
         ...
 
 
-EngineOpener = Callable[[Path, str, str, int | None], Engine]
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine uses the machine; None where it decides itself. No option changes a score beyond its promise.
 
-# name -> (module with `open_engine(graph, precision, device, threads)`, the distribution's module, extra to install)
+    `threads`: cores that a CPU engine computes on, all that this process may use by default. `threads_per_batch`:
+    how many of them share one batch, so that `threads // threads_per_batch` batches are computed at once.
+    `token_budget`: tokens in a batch. `settings`: properties by the engine's own names, fixed by the variant.
+    """
+
+    threads: int | None = None
+    threads_per_batch: int = 1
+    token_budget: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "threads_per_batch", "token_budget"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise PairscoreError(f"{name} is {value}: use at least 1, or leave it out")
+
+    @property
+    def callers(self) -> int:
+        """Batches that a CPU engine computes at once."""
+        return max(1, (self.threads or available_cores()) // self.threads_per_batch)
+
+
+EngineOpener = Callable[[Path, str, str, EngineOptions], Engine]
+
+# name -> (module with an EngineOpener `open_engine(graph, precision, device, options)`, the distribution's module,
+# extra to install)
 ENGINES = {
     "onnxruntime": ("pairscore.runtime.engines.onnxruntime", "onnxruntime", "cpu"),
+    "openvino": ("pairscore.runtime.engines.openvino", "openvino", "openvino"),
 }
 
 
 def open_engine(
-    name: str, graph: Path, precision: str, device: str, supported: tuple[str, ...], *, threads: int | None = None
+    name: str,
+    graph: Path,
+    precision: str,
+    device: str,
+    supported: tuple[str, ...],
+    *,
+    options: EngineOptions | None = None,
 ) -> Engine:
     """Open `graph` with the engine of this name, or with the first installed of `supported` for "auto".
 
-    `threads`: how many cores it computes on, all that this process may use by default. A batch that runs out of
-    memory is halved, and the smaller size kept. Raises PairscoreError when the engine
-    is unknown, not installed, not among `supported`, or cannot serve the device, and for `threads` below 1.
+    A batch that runs out of memory is halved, and the smaller size kept. Raises PairscoreError when the engine
+    is unknown, not installed, not among `supported`, or cannot serve the device or the precision.
     """
-    if threads is not None and threads < 1:
-        raise PairscoreError(f"threads is {threads}: use at least 1, or None for every core")
     if name == "auto":
-        name = next((each for each in supported if each in ENGINES and find_spec(ENGINES[each][1])), supported[0])
+        name = next((each for each in supported if is_installed(each)), supported[0])
     if name not in ENGINES:
         raise PairscoreError(f"unknown engine {name!r}: use auto, {', '.join(ENGINES)}")
     if name not in supported:
@@ -56,7 +88,12 @@ def open_engine(
     opener: EngineOpener = import_module(ENGINES[name][0]).open_engine
     from pairscore.runtime.engines.halving import HalvingEngine
 
-    return HalvingEngine(opener(graph, precision, device, threads))
+    return HalvingEngine(opener(graph, precision, device, options or EngineOptions()))
+
+
+def is_installed(engine: str) -> bool:
+    """Whether the package of an engine of `ENGINES` is there; nothing is imported."""
+    return engine in ENGINES and find_spec(ENGINES[engine][1]) is not None
 
 
 def available_cores() -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pairscore.runtime.engines import available_cores
+from pairscore.runtime.engines import EngineOptions
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.pairs import Batch
 from pairscore.runtime.parity import FloatArray
@@ -19,22 +19,24 @@ class OnnxRuntimeEngine:
     """One session, called by several threads at once.
 
     On a CPU the session itself is single-threaded: every calling thread computes its own batch on its own
-    core, which wastes nothing on synchronisation and keeps one copy of the weights. `threads`: how many of
-    them; a GPU is called by two, whatever it says.
+    core, which wastes nothing on synchronisation and keeps one copy of the weights. A GPU is called by two,
+    whatever the options say of threads.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, graph: Path, precision: str, device: str, threads: int | None = None) -> None:
+    def __init__(self, graph: Path, precision: str, device: str, options: EngineOptions) -> None:
         ort = _import_onnxruntime()
         provider, provider_options = _provider(ort, device)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session_options = ort.SessionOptions()
+        session_options.log_severity_level = 3
+        session_options.intra_op_num_threads = options.threads_per_batch
+        session_options.inter_op_num_threads = 1
+        session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for key, value in options.settings.items():
+            session_options.add_session_config_entry(key, value)
         try:
-            self._session = ort.InferenceSession(str(graph), options, providers=[(provider, provider_options)])
+            self._session = ort.InferenceSession(str(graph), session_options, providers=[(provider, provider_options)])
         except Exception as error:  # the library's exceptions share no base class of its own
             raise PairscoreError(f"ONNX Runtime cannot open {str(graph)!r} on {device}: {_line(error)}") from error
         if provider not in self._session.get_providers():
@@ -50,8 +52,8 @@ class OnnxRuntimeEngine:
         self.precision = precision
         self.device = device
         on_cpu = provider == "CPUExecutionProvider"
-        self.callers = (threads or available_cores()) if on_cpu else 2
-        self.token_budget = CPU_TOKEN_BUDGET if on_cpu else CUDA_TOKEN_BUDGET
+        self.callers = options.callers if on_cpu else 2
+        self.token_budget = options.token_budget or (CPU_TOKEN_BUDGET if on_cpu else CUDA_TOKEN_BUDGET)
 
     def run(self, batch: Batch) -> FloatArray:
         """Logits of the batch, Shape (n, labels)."""
@@ -63,9 +65,9 @@ class OnnxRuntimeEngine:
         return np.asarray(logits, dtype=np.float32)
 
 
-def open_engine(graph: Path, precision: str, device: str, threads: int | None = None) -> OnnxRuntimeEngine:
+def open_engine(graph: Path, precision: str, device: str, options: EngineOptions) -> OnnxRuntimeEngine:
     """Open `graph` on `device`: cpu, cuda or cuda:N. Raises PairscoreError naming what is missing."""
-    return OnnxRuntimeEngine(graph, precision, device, threads)
+    return OnnxRuntimeEngine(graph, precision, device, options)
 
 
 def _import_onnxruntime() -> Any:

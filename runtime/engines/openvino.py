@@ -1,0 +1,79 @@
+"""OpenVINO on the CPU, reading the same ONNX files."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairscore.runtime.engines import EngineOptions
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.pairs import Batch
+from pairscore.runtime.parity import FloatArray
+
+TOKEN_BUDGET = 1024
+
+# OpenVINO picks a precision of its own where the processor has a faster one, so it is always pinned. Activations
+# are quantized only where the variant's own settings give a group size.
+_PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+_NO_DYNAMIC_QUANTIZATION = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+
+
+class OpenVinoEngine:
+    """One compiled model with as many streams as batches are computed at once, one request a calling thread."""
+
+    name = "openvino"
+
+    def __init__(self, graph: Path, precision: str, device: str, options: EngineOptions) -> None:
+        if device != "cpu":
+            raise PairscoreError(f"OpenVINO serves the CPU here, not device {device!r}: use --engine onnxruntime")
+        if precision not in _PRECISION_HINTS:
+            raise PairscoreError(f"OpenVINO does not run {precision}: use one of {', '.join(_PRECISION_HINTS)}")
+        core = _import_openvino().Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise PairscoreError(
+                "this processor computes no bf16 (it has neither AVX512_BF16 nor AMX): use --precision fp32 or int8"
+            )
+        properties = {
+            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+            "NUM_STREAMS": str(options.callers),
+            "INFERENCE_NUM_THREADS": str(options.callers * options.threads_per_batch),
+            **_NO_DYNAMIC_QUANTIZATION,
+            **options.settings,
+        }
+        try:
+            self._model = core.compile_model(core.read_model(graph), "CPU", properties)
+        except Exception as error:  # the library's exceptions share no base class of its own
+            raise PairscoreError(f"OpenVINO cannot open {str(graph)!r}: {_line(error)}") from error
+        self._inputs = [(node.get_any_name(), node.get_element_type().to_dtype()) for node in self._model.inputs]
+        self._requests = threading.local()
+        self.precision = precision
+        self.device = device
+        self.callers = options.callers
+        self.token_budget = options.token_budget or TOKEN_BUDGET
+
+    def run(self, batch: Batch) -> FloatArray:
+        """Logits of the batch, Shape (n, labels)."""
+        request = getattr(self._requests, "request", None)
+        if request is None:
+            request = self._requests.request = self._model.create_infer_request()
+        feeds = {name: batch.input(name).astype(kind, copy=False) for name, kind in self._inputs}
+        # The result lies in the request's own memory, which the thread's next batch overwrites.
+        return np.array(request.infer(feeds)[0], dtype=np.float32)
+
+
+def open_engine(graph: Path, precision: str, device: str, options: EngineOptions) -> OpenVinoEngine:
+    """Open `graph` on the CPU with its precision pinned. Raises PairscoreError naming what is missing."""
+    return OpenVinoEngine(graph, precision, device, options)
+
+
+def _import_openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise PairscoreError(f"OpenVINO does not import ({_line(error)}): `pip install pairscore[openvino]`") from error
+    return openvino
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
