@@ -1,0 +1,33 @@
+"""The options of scoring as a step of somebody else's engine: which columns, and how the bundle is opened."""
+
+from typing import Literal, TypedDict, cast
+
+
+class ScorerOptions(TypedDict, total=False):
+    """What `Scorer.from_pretrained` takes besides the bundle."""
+
+    precision: str
+    engine: str
+    device: str
+    max_length: int | None
+    threads: int | None
+
+
+class ColumnOptions(TypedDict, total=False):
+    """What `Scorer.score_batches` takes besides the stream."""
+
+    claim_column: str
+    evidence_column: str
+    score_column: str
+    on_null: Literal["error", "null"]
+
+
+class StepOptions(ScorerOptions, ColumnOptions, total=False):
+    """Both."""
+
+
+def split(options: StepOptions) -> tuple[ScorerOptions, ColumnOptions]:
+    """The scorer's options and the columns'. A name that nobody knows goes to the scorer, which refuses it."""
+    columns = {name: value for name, value in options.items() if name in ColumnOptions.__annotations__}
+    scorer = {name: value for name, value in options.items() if name not in columns}
+    return cast(ScorerOptions, scorer), cast(ColumnOptions, columns)
