@@ -45,6 +45,9 @@ def score(frame: "DataFrame", bundle: str | Path, *, ship: bool = True, **option
     precision = scorer.get("precision", "fp32")
     opened.variant(precision)
     fields = _new_fields(to_arrow_schema(frame.schema, timezone="UTC"), opened, columns)
+    if frame.sparkSession.conf.get("spark.sql.caseSensitive") != "true":  # then `Score` and `score` are one name
+        lowered = [pa.field(field.name.lower(), field.type) for field in fields]
+        check_new_columns(pa.schema([(name.lower(), pa.null()) for name in frame.columns]), lowered)
     schema = StructType([*frame.schema.fields, *(StructField(field.name, FloatType()) for field in fields)])
     place = _shipped(frame.sparkSession.sparkContext, opened, precision) if ship else str(Path(bundle).absolute())
     return frame.mapInArrow(partial(_score_partition, place, ship, scorer, columns), schema)

@@ -2,8 +2,12 @@
 
 import numpy as np
 import pyarrow as pa
+from duckdb import DuckDBPyConnection
+from pyspark.sql import DataFrame
+from ray.data import Dataset
 
 from pairscore import PairscoreError, Scorer, __version__
+from pairscore.runtime import duckdb_function, ray_data, spark
 
 
 def calls(table: pa.Table, stream: object) -> None:
@@ -25,3 +29,11 @@ def calls(table: pa.Table, stream: object) -> None:
     labels: tuple[str, ...] = scorer.labels
     length: int = scorer.max_length
     del many, logits, single, hits, scored, batches, table, version, error, labels, length
+
+
+def pipelines(frame: DataFrame, dataset: Dataset, connection: DuckDBPyConnection) -> None:
+    """Scoring as a step of Spark, Ray Data and DuckDB."""
+    frame = spark.score(frame, "bundle", claim_column="c", on_null="null", precision="fp32", ship=False)
+    dataset = ray_data.score(dataset, "bundle", actors=2, num_cpus=4, num_gpus=1, batch_size=4096, device="cuda")
+    dataset = dataset.map_batches(ray_data.ScorePairs, fn_constructor_args=["bundle"], batch_format="pyarrow")
+    duckdb_function.register(connection, "bundle", name="score", threads=2)

@@ -162,6 +162,8 @@ def test_errors_before_any_task(session: SparkSession, frame: DataFrame, bundle:
         score(frame, bundle, claim_column="title")
     with pytest.raises(PairscoreError, match="column 'id' is of type int64, not text"):
         score(frame, bundle, evidence_column="id")
+    with pytest.raises(PairscoreError, match="already has a column 'score'"):
+        score(frame.withColumnRenamed("bytes", "SCORE"), bundle)
     with pytest.raises(PairscoreError, match="already has a column 'claim'"):
         score(frame, bundle, score_column="claim")
     with pytest.raises(PairscoreError, match="has no int7 variant"):
