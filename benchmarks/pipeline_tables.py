@@ -48,7 +48,7 @@ def window_table(result: dict[str, Any]) -> str:
 
 def core_hours(result: dict[str, Any], pairs: int) -> float:
     """Core-hours for so many pairs with the whole checkpoint, margin included."""
-    shipped = result["shipped"]
+    shipped: dict[str, float] = result["shipped"]
     return pairs / shipped["pairs_per_second"] * shipped["cores"] / 3600 * (1 + MARGIN)
 
 
