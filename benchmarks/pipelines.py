@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tokenizers import Tokenizer
 
 from benchmarks.environment import environment
 from benchmarks.scale import keep_layers
-from benchmarks.throughput import mean_tokens
 from pairscore.export.bundle import export_bundle
 from pairscore.runtime.bundle import sha256
 from pairscore.runtime.engines import available_cores
@@ -187,15 +187,7 @@ def main() -> None:
                         "file": options.pairs.name,
                         "sha256": sha256(options.pairs),
                         "pairs": options.rows,
-                        "mean_tokens": mean_tokens(
-                            options.checkpoint / "tokenizer.json",
-                            list(
-                                zip(
-                                    *(pq.read_table(pairs)[side].to_pylist() for side in ("claim", "evidence")),
-                                    strict=True,
-                                )
-                            ),
-                        ),
+                        "mean_tokens": mean_tokens(options.checkpoint / "tokenizer.json", pairs),
                     },
                     "shipped": shipped_rate(options.checkpoint, options.pairs, options.shipped_rows, folder),
                     "rounds": [],
@@ -221,6 +213,13 @@ def write_sample(source: Path, target: Path, rows: int) -> None:
         "evidence": evidence.take(pa.array([place % len(evidence) for place in places])),
     }
     pq.write_table(pa.table(columns), target)
+
+
+def mean_tokens(tokenizer_file: Path, pairs: Path) -> float:
+    """Tokens of a pair, special tokens included."""
+    columns = pq.read_table(pairs).select(["claim", "evidence"]).to_pydict().values()
+    encodings = Tokenizer.from_file(str(tokenizer_file)).encode_batch(list(zip(*columns, strict=True)))
+    return statistics.fmean(len(encoding.ids) for encoding in encodings)
 
 
 def one_round(names: list[str], bundle: Path, pairs: Path, folder: Path, turn: int) -> dict[str, float]:
