@@ -7,23 +7,22 @@ check the source -> load PyTorch -> write graph, tokenizer, golden rows into a s
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pairscore.export.calibration import Calibration
 from pairscore.export.checkpoint import Checkpoint, open_checkpoint
-from pairscore.export.environment import library_versions, processor_name
-from pairscore.export.errors import ParityError
-from pairscore.export.graph import input_names
-from pairscore.export.parity import check_token_ids, measure, open_unproven, worst_pairs
-from pairscore.export.parity_pairs import Pair, builtin_pairs, truncated_pairs
+from pairscore.export.choice import best_int8
+from pairscore.export.environment import library_versions
+from pairscore.export.parity import ParitySet, check_parity
+from pairscore.export.parity_pairs import Pair, builtin_pairs
 from pairscore.export.reference import Reference, load_reference
 from pairscore.export.staging import check_target, staged_folder
-from pairscore.export.variants import BUILDERS, BuiltVariant
-from pairscore.runtime.bundle import GOLDEN_NAME, MANIFEST_NAME, GoldenRows, Manifest, Variant, sha256
-from pairscore.runtime.engines import is_installed
+from pairscore.export.variants import BUILDERS, PRECISIONS, unmeasured
+from pairscore.runtime.bundle import GOLDEN_NAME, MANIFEST_NAME, Bundle, GoldenRows, Manifest, Variant, sha256
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.parity import TIERS, FloatArray, ParityReport
+from pairscore.runtime.parity import TIERS, Tier
 from pairscore.runtime.scorer import Scorer
 
 GOLDEN_ROWS = 32
@@ -37,14 +36,6 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class ParitySet:
-    """Pairs and PyTorch's logits for them, Shape (pairs, labels)."""
-
-    pairs: Sequence[Pair]
-    logits: FloatArray
-
-
 def export_bundle(
     source: str,
     target: Path,
@@ -52,73 +43,135 @@ def export_bundle(
     revision: str | None = None,
     precision: str = "fp32",
     pairs: Sequence[Pair] = (),
+    calibration: Calibration | None = None,
+    max_difference: float | None = None,
+    min_spearman: float | None = None,
     max_length: int | None = None,
     overwrite: bool = False,
     say: Say = lambda line: None,
 ) -> Manifest:
-    """Export a checkpoint into a new bundle at `target` and return its manifest.
+    """Export a checkpoint into a bundle at `target` and return its manifest.
 
-    `pairs`: the user's own, checked beside the built-in ones. `say`: told what is being done, a line at a time.
+    fp32 makes a new bundle. Any other precision is added to the bundle of the same source that is at `target`, or
+    to a new one. `pairs`: the user's own, checked beside the built-in ones. `calibration`: what int8 is fitted to and
+    judged on. `max_difference`, `min_spearman`: of the scores, in place of the precision's promise. `say`: told what
+    is being done, a line at a time.
+
     Raises PairscoreError for anything that cannot be exported, and ParityError (one of those) when the variant
-    breaks its precision's promise; in both cases nothing is left at `target` that was not there before.
+    breaks its promise; in both cases `target` is as it was before.
     """
-    if precision not in BUILDERS:
-        raise PairscoreError(f"unknown precision {precision!r}: use {' or '.join(BUILDERS)}")
-    check_target(target, overwrite)
+    if precision not in PRECISIONS:
+        raise PairscoreError(f"unknown precision {precision!r}: use {', '.join(PRECISIONS)}")
+    if precision == "int8" and calibration is None:
+        raise PairscoreError("int8 is fitted to your own pairs: give a Parquet file of them with --calibration")
+    promise = _promise(precision, max_difference, min_spearman)
+    extends = precision != "fp32" and (target / MANIFEST_NAME).is_file()
+    if not extends:
+        check_target(target, overwrite)
     say(f"Reading {source}")
     checkpoint = open_checkpoint(source, revision)
-    reference = load_reference(checkpoint, max_length)
+    old = _bundle_to_extend(target, checkpoint, precision, max_length, overwrite) if extends else None
+    reference = load_reference(checkpoint, old.max_length if old else max_length)
     try:
         with staged_folder(target) as folder:
-            say(f"Exporting {reference.model_type}, {reference.max_length} tokens, to ONNX")
-            _write_shared_files(checkpoint, reference, folder)
-            built = BUILDERS[precision](checkpoint, reference, folder)
-            if "token_type_ids" not in reference.tokenizer.model_input_names:
-                _drop_token_types(folder / "tokenizer.json")
-            every = [*builtin_pairs(reference.max_length), *pairs]
-            say(f"Comparing it with PyTorch on {len(every)} pairs")
-            parity_set = ParitySet(every, reference.logits(every))
-            (folder / GOLDEN_NAME).write_text(golden_rows(reference, parity_set).to_json(), encoding="utf-8")
-            manifest = _write_manifest(folder, checkpoint, reference, built)
-            variant = check_parity(folder, manifest.variants[precision], reference, parity_set)
-            manifest = replace(manifest, variants={**manifest.variants, precision: variant})
-            (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+            parity_pairs = [*builtin_pairs(reference.max_length), *pairs]
+            parity_set = ParitySet(parity_pairs, reference.logits(parity_pairs))
+            if old:
+                shutil.copytree(target, folder, dirs_exist_ok=True)
+                manifest = old
+            else:
+                manifest = _new_bundle(folder, checkpoint, reference, parity_set, say)
+            if precision == "int8" and calibration is not None:
+                variant = best_int8(folder, reference, parity_set, calibration, promise=promise, say=say)
+                manifest = _with_variant(folder, manifest, variant)
+            elif precision != "fp32":
+                say(f"Adding {precision}")
+                variant = unmeasured(BUILDERS[precision](checkpoint, reference, folder), folder, promise)
+                manifest = _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
+            elif promise is not None:
+                variant = replace(manifest.variants["fp32"], promise=promise)
+                manifest = _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
             Scorer.from_pretrained(folder, precision=precision)  # as every user will open it
     except OSError as error:
         raise PairscoreError(f"cannot write the bundle {str(target)!r}: {error}") from error
     return manifest
 
 
-def check_parity(folder: Path, variant: Variant, reference: Reference, parity_set: ParitySet) -> Variant:
-    """Measure a variant in `folder`, and return it with its report.
-
-    Its first engine has to keep the precision's promise: raises ParityError otherwise. A further engine that is
-    installed and does not is taken off the variant, with a note that says why.
-    """
-    first = open_unproven(folder, variant.precision, variant.engines[0])
-    check_token_ids(first, [*parity_set.pairs, *truncated_pairs(reference.max_length)], reference)
-    report = _parity(first, reference, parity_set)
-    engines, notes = [variant.engines[0]], list(variant.notes)
-    for engine in variant.engines[1:]:
-        try:
-            if is_installed(engine):
-                _parity(open_unproven(folder, variant.precision, engine), reference, parity_set)
-            engines.append(engine)
-        except PairscoreError as error:
-            notes.append(f"{engine} left out: {error}")
-    return replace(variant, parity=report, engines=tuple(engines), notes=tuple(notes))
+def _promise(precision: str, max_difference: float | None, min_spearman: float | None) -> Tier | None:
+    tier = TIERS[precision]
+    if max_difference is not None:
+        tier = replace(tier, max_score_difference=max_difference)
+    if min_spearman is not None:
+        tier = replace(tier, min_spearman=min_spearman)
+    return None if tier == TIERS[precision] else tier
 
 
-def _parity(scorer: Scorer, reference: Reference, parity_set: ParitySet) -> ParityReport:
-    pairs, expected = parity_set.pairs, parity_set.logits
-    report, logits = measure(scorer, pairs, reference, expected)
-    broken = report.violations(TIERS[scorer.precision])
-    if broken:
-        raise ParityError(
-            f"the {scorer.precision} export is too far from PyTorch: {'; '.join(broken)} over {report.pairs} pairs; "
-            f"logits differ in {', '.join(worst_pairs(report, pairs, logits, expected))}; no bundle was written"
+def _bundle_to_extend(
+    target: Path, checkpoint: Checkpoint, precision: str, max_length: int | None, overwrite: bool
+) -> Manifest | None:
+    """The manifest that the variant is added to; None where `overwrite` replaces a bundle of another source."""
+    old = Bundle.open(target)
+    manifest = old.manifest
+    if manifest.source.digest != checkpoint.source.digest:
+        if overwrite:
+            return None
+        raise PairscoreError(
+            f"bundle {str(target)!r} was exported from other weights ({manifest.source.name!r}): choose another name, "
+            "or replace it with --overwrite"
         )
-    return report
+    if precision in manifest.variants and not overwrite:
+        raise PairscoreError(
+            f"bundle {str(target)!r} has a variant of precision {precision} already: replace it with --overwrite"
+        )
+    if max_length is not None and max_length != manifest.max_length:
+        raise PairscoreError(
+            f"bundle {str(target)!r} has max length {manifest.max_length}, not {max_length}: leave out --max-length"
+        )
+    for name in manifest.files:
+        old.path(name)  # nothing is built on a changed file
+    return manifest
+
+
+def _new_bundle(
+    folder: Path, checkpoint: Checkpoint, reference: Reference, parity_set: ParitySet, say: Say
+) -> Manifest:
+    """Write a bundle with an fp32 variant that has kept its promise."""
+    say(f"Exporting {reference.model_type}, {reference.max_length} tokens, to ONNX")
+    _write_shared_files(checkpoint, reference, folder)
+    built = BUILDERS["fp32"](checkpoint, reference, folder)
+    if "token_type_ids" not in reference.tokenizer.model_input_names:
+        _drop_token_types(folder / "tokenizer.json")
+    (folder / GOLDEN_NAME).write_text(golden_rows(reference, parity_set).to_json(), encoding="utf-8")
+    manifest = Manifest(
+        source=checkpoint.source,
+        model_type=reference.model_type,
+        labels=reference.labels,
+        activation=reference.activation,
+        max_length=reference.max_length,
+        truncation_side=reference.truncation_side,
+        pad_token_id=reference.pad_token_id,
+        variants={},
+        files={},
+        versions=library_versions(),
+    )
+    variant = unmeasured(built, folder, None)
+    manifest = _with_variant(folder, manifest, variant)
+    say(f"Comparing it with PyTorch on {len(parity_set.pairs)} pairs")
+    return _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
+
+
+def _with_variant(folder: Path, manifest: Manifest, variant: Variant) -> Manifest:
+    """Add or replace the variant, drop files that no variant uses any more, and write the manifest."""
+    variants = {**manifest.variants, variant.precision: variant}
+    used = {name for each in variants.values() for name in each.files}
+    for old in manifest.variants.values():
+        for name in set(old.files) - used:
+            (folder / name).unlink(missing_ok=True)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = {name: sha256(folder / name) for name in names if name != MANIFEST_NAME}
+    manifest = replace(manifest, variants=variants, files=files)
+    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
 
 
 def golden_rows(reference: Reference, parity_set: ParitySet) -> GoldenRows:
@@ -176,32 +229,3 @@ def _drop_token_types(path: Path) -> None:
     if template != tokenizer["post_processor"]:
         tokenizer["post_processor"] = template
         path.write_text(json.dumps(tokenizer, indent=2, ensure_ascii=False), encoding="utf-8")
-
-
-def _write_manifest(folder: Path, checkpoint: Checkpoint, reference: Reference, built: BuiltVariant) -> Manifest:
-    """The manifest before parity is known: its report covers no pairs yet."""
-    variant = Variant(
-        precision=built.precision,
-        files=built.files,
-        inputs=input_names(folder / built.files[0]),
-        engines=built.engines,
-        parity=ParityReport(0, 0.0, 0.0, 0.0, None, None, ()),
-        measured_on=processor_name(),
-        notes=built.notes,
-        settings=built.settings,
-    )
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    manifest = Manifest(
-        source=checkpoint.source,
-        model_type=reference.model_type,
-        labels=reference.labels,
-        activation=reference.activation,
-        max_length=reference.max_length,
-        truncation_side=reference.truncation_side,
-        pad_token_id=reference.pad_token_id,
-        variants={built.precision: variant},
-        files={name: sha256(folder / name) for name in files},
-        versions=library_versions(),
-    )
-    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-    return manifest

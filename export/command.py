@@ -14,9 +14,10 @@ from rich.table import Table
 
 from pairscore.export.environment import require_export_extra
 from pairscore.export.errors import ParityError
-from pairscore.export.pairs_file import read_pairs
+from pairscore.export.pairs_file import read_labels, read_pairs
 from pairscore.runtime.bundle import Manifest
-from pairscore.runtime.parity import TIERS, ParityReport
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.parity import ParityReport, Tier
 
 if TYPE_CHECKING:
     from pairscore.export.verify import Verification
@@ -31,10 +32,16 @@ BROKEN_PROMISE = 1
 @click.option("--revision", help="Branch, tag or commit of a Hugging Face id.")
 @click.option("--precision", default="fp32", show_default=True, help="Precision of the variant to make.")
 @click.option("--pairs", type=click.Path(path_type=Path), help="Parquet file of your own pairs to check parity on too.")
-@click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in --pairs.")
-@click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in --pairs.")
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), help="Parquet file of your own pairs that int8 is fitted to."
+)
+@click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in these files.")
+@click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in these files.")
+@click.option("--label-column", help="Column of --calibration that marks relevant evidence: adds ranking figures.")
+@click.option("--max-difference", type=click.FloatRange(0), help="Largest score difference, instead of the promise's.")
+@click.option("--min-spearman", type=click.FloatRange(-1, 1), help="Rank correlation, instead of the promise's.")
 @click.option("--max-length", type=click.IntRange(min=1), help="Tokens a pair is truncated to, instead of the model's.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle, or its variant.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def export(
     *,
@@ -43,19 +50,34 @@ def export(
     revision: str | None,
     precision: str,
     pairs: Path | None,
+    calibration: Path | None,
     claim_column: str,
     evidence_column: str,
+    label_column: str | None,
+    max_difference: float | None,
+    min_spearman: float | None,
     max_length: int | None,
     overwrite: bool,
     quiet: bool,
 ) -> int:
     """Export the cross-encoder SOURCE, a folder or a Hugging Face id, into the new folder BUNDLE.
 
-    The export is scored against PyTorch before the folder appears: past the precision's promise nothing is
-    written and the exit code is 1.
+    Any precision but fp32 is added to BUNDLE where it exists and is of the same SOURCE. The export is scored
+    against PyTorch before the folder appears: past the precision's promise nothing is written and the exit code is 1.
+    int8 tries several ways and takes the fastest that keeps the promise on pairs of --calibration that it was not
+    calibrated on.
     """
     require_export_extra()
+    if label_column is not None and calibration is None:
+        raise PairscoreError("--label-column names a column of --calibration: give that file too")
     from pairscore.export.bundle import export_bundle
+    from pairscore.export.calibration import Calibration
+
+    calibration_pairs = None
+    if calibration is not None:
+        rows = read_pairs(calibration, claim_column, evidence_column, option="--calibration")
+        labels = read_labels(calibration, label_column) if label_column else None
+        calibration_pairs = Calibration(tuple(rows), labels)
 
     _clean_up_when_terminated()
     say = _say_nothing if quiet else _say
@@ -68,6 +90,9 @@ def export(
             pairs=read_pairs(pairs, claim_column, evidence_column) if pairs else (),
             max_length=max_length,
             overwrite=overwrite,
+            calibration=calibration_pairs,
+            max_difference=max_difference,
+            min_spearman=min_spearman,
             say=say,
         )
     except ParityError as error:
@@ -129,6 +154,10 @@ def _summary(manifest: Manifest, bundle: Path, precision: str) -> list[str]:
         *(f"Graph: {note}" for note in variant.notes),
         f"Parity over {report.pairs} pairs: logits differ by at most {report.max_logit_difference:.2g}, "
         f"scores by at most {report.max_score_difference:.2g}",
+        *(
+            f"{system}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            for system, figures in variant.ranking.items()
+        ),
         f"Wrote {bundle}",
     ]
 
@@ -140,7 +169,7 @@ def _print_verification(result: "Verification") -> None:
     figures = Table()
     for heading in ("", "measured", "promised"):
         figures.add_column(heading, justify="left" if not heading else "right")
-    for name, measured, promised in _figures(result.report, result.precision):
+    for name, measured, promised in _figures(result.report, result.promise):
         figures.add_row(name, measured, promised)
     console.print(figures)
     console.print("Largest differences:")
@@ -157,9 +186,7 @@ def _print_verification(result: "Verification") -> None:
         console.print(f"Promise broken: {escape(broken)}", style="bold red")
 
 
-def _figures(report: ParityReport, precision: str) -> list[tuple[str, str, str]]:
-    tier = TIERS[precision]
-
+def _figures(report: ParityReport, promise: Tier) -> list[tuple[str, str, str]]:
     def number(value: float | None, form: str) -> str:
         return "not defined" if value is None else format(value, form)
 
@@ -168,10 +195,18 @@ def _figures(report: ParityReport, precision: str) -> list[tuple[str, str, str]]
 
     return [
         ("pairs", str(report.pairs), ""),
-        ("largest logit difference", number(report.max_logit_difference, ".3g"), bound("≤", tier.max_logit_difference)),
+        (
+            "largest logit difference",
+            number(report.max_logit_difference, ".3g"),
+            bound("≤", promise.max_logit_difference),
+        ),
         ("mean logit difference", number(report.mean_logit_difference, ".3g"), ""),
-        ("largest score difference", number(report.max_score_difference, ".3g"), bound("≤", tier.max_score_difference)),
-        ("Spearman correlation", number(report.spearman, ".6f"), bound("≥", tier.min_spearman)),
+        (
+            "largest score difference",
+            number(report.max_score_difference, ".3g"),
+            bound("≤", promise.max_score_difference),
+        ),
+        ("Spearman correlation", number(report.spearman, ".6f"), bound("≥", promise.min_spearman)),
         ("same best evidence for a claim", number(report.top1_agreement, ".2%"), ""),
     ]
 

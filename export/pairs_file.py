@@ -10,14 +10,16 @@ from pairscore.runtime.columns import check_text_column, text_pair
 from pairscore.runtime.errors import PairscoreError
 
 
-def read_pairs(path: Path, claim_column: str, evidence_column: str, limit: int | None = None) -> list[Pair]:
-    """The first `limit` pairs of a Parquet file, or all of them.
+def read_pairs(
+    path: Path, claim_column: str, evidence_column: str, limit: int | None = None, *, option: str = "--pairs"
+) -> list[Pair]:
+    """The first `limit` pairs of a Parquet file, or all of them. `option`: what the user named the file with.
 
     Raises PairscoreError for a file that is missing, not Parquet, or empty, for a column that is missing or not
     text, and for a null.
     """
     if not path.is_file():
-        raise PairscoreError(f"no file {str(path)!r}: give a Parquet file of pairs with --pairs")
+        raise PairscoreError(f"no file {str(path)!r}: give a Parquet file of pairs with {option}")
     try:
         with pq.ParquetFile(path) as file:
             check_text_column(file.schema_arrow, claim_column, "--claim-column")
@@ -33,6 +35,24 @@ def read_pairs(path: Path, claim_column: str, evidence_column: str, limit: int |
         row = valid.index(False).as_py()
         raise PairscoreError(f"row {row} of {str(path)!r} has a null claim or evidence: drop such rows")
     return list(zip(claims.to_pylist(), evidence.to_pylist(), strict=True))
+
+
+def read_labels(path: Path, column: str) -> tuple[bool, ...]:
+    """A column of truth values, or of numbers of which those above zero are true, one a row.
+
+    Raises PairscoreError for a column that is missing, of another type, or has a null.
+    """
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if column not in names:
+            raise PairscoreError(f"no column {column!r} (there are {', '.join(names)}): name one with --label-column")
+        values = file.read(columns=[column])[column]
+    kind = values.type
+    if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise PairscoreError(f"column {column!r} is {kind}, not truth values: name another with --label-column")
+    if values.null_count:
+        raise PairscoreError(f"column {column!r} has {values.null_count} nulls: drop such rows")
+    return tuple(value > 0 for value in values.to_pylist())
 
 
 def _first_rows(file: pq.ParquetFile, columns: list[str], limit: int | None) -> pa.Table:

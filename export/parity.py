@@ -1,32 +1,46 @@
 """Measure a bundle's variant, through the runtime that will score with it, against PyTorch."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from pairscore.export.errors import ParityError
-from pairscore.export.parity_pairs import Pair
+from pairscore.export.parity_pairs import Pair, truncated_pairs
 from pairscore.export.reference import Reference
-from pairscore.runtime.bundle import Bundle
-from pairscore.runtime.engines import EngineOptions, open_engine
-from pairscore.runtime.parity import FloatArray, ParityReport, compare
+from pairscore.runtime.bundle import Bundle, Variant
+from pairscore.runtime.engines import EngineOptions, is_installed, open_engine
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.parity import FloatArray, ParityReport, Tier, compare
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.tokenizer import PairTokenizer
 
 
-def open_unproven(folder: Path, precision: str, engine: str = "auto", device: str = "cpu") -> Scorer:
+@dataclass(frozen=True)
+class ParitySet:
+    """Pairs and PyTorch's logits for them, Shape (pairs, labels)."""
+
+    pairs: Sequence[Pair]
+    logits: FloatArray
+
+
+def open_unproven(
+    folder: Path, precision: str, engine: str = "auto", device: str = "cpu", *, variant: Variant | None = None
+) -> Scorer:
     """Open a variant as `Scorer.from_pretrained` does, without the golden rows.
 
-    They would stop a wrong variant before anything could be said about where it is wrong.
+    They would stop a wrong variant before anything could be said about where it is wrong. `variant`: one that the
+    manifest does not hold yet.
     """
     bundle = Bundle.open(folder)
     manifest = bundle.manifest
-    variant = bundle.variant(precision)
+    graph = bundle.graph(bundle.variant(precision)) if variant is None else folder / variant.files[0]
+    variant = variant or bundle.variant(precision)
     tokenizer = PairTokenizer.from_file(bundle.path("tokenizer.json"), manifest.max_length, manifest.truncation_side)
     options = EngineOptions(settings=variant.settings)
-    runner = open_engine(engine, bundle.graph(variant), precision, device, variant.engines, options=options)
+    runner = open_engine(engine, graph, precision, device, variant.engines, options=options)
     return Scorer(bundle, precision, runner, tokenizer)
 
 
@@ -60,6 +74,43 @@ def measure(
         [claim for claim, _ in pairs],
     )
     return report, logits
+
+
+def check_parity(folder: Path, variant: Variant, reference: Reference, parity_set: ParitySet) -> Variant:
+    """Measure a variant in `folder`, and return it with its report.
+
+    Its first engine has to keep the precision's promise: raises ParityError otherwise. A further engine that is
+    installed and does not is taken off the variant, with a note that says why.
+    """
+    first = open_unproven(folder, variant.precision, variant.engines[0], variant=variant)
+    check_token_ids(first, [*parity_set.pairs, *truncated_pairs(reference.max_length)], reference)
+    report = _parity(first, variant.tier, reference, parity_set)
+    engines, notes = [variant.engines[0]], list(variant.notes)
+    for engine in variant.engines[1:]:
+        try:
+            if is_installed(engine):
+                _parity(
+                    open_unproven(folder, variant.precision, engine, variant=variant),
+                    variant.tier,
+                    reference,
+                    parity_set,
+                )
+            engines.append(engine)
+        except PairscoreError as error:
+            notes.append(f"{engine} left out: {error}")
+    return replace(variant, parity=report, engines=tuple(engines), notes=tuple(notes))
+
+
+def _parity(scorer: Scorer, promise: Tier, reference: Reference, parity_set: ParitySet) -> ParityReport:
+    pairs, expected = parity_set.pairs, parity_set.logits
+    report, logits = measure(scorer, pairs, reference, expected)
+    broken = report.violations(promise)
+    if broken:
+        raise ParityError(
+            f"the {scorer.precision} export is too far from PyTorch: {'; '.join(broken)} over {report.pairs} pairs; "
+            f"logits differ in {', '.join(worst_pairs(report, pairs, logits, expected))}; no bundle was written"
+        )
+    return report
 
 
 def worst_pairs(

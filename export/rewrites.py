@@ -324,7 +324,7 @@ def _replace_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
     live = _live_nodes(model, nodes)
     made = {value.name for value in model.graph.input} | {tensor.name for tensor in model.graph.initializer}
     ordered: list[onnx.NodeProto] = []
-    needs = {id(node): _needs(node) for node in live}
+    needs = {id(node): needs(node) for node in live}
     waiting = live
     while waiting:
         ready = [node for node in waiting if needs[id(node)] <= made]
@@ -348,18 +348,18 @@ def _live_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> list[onn
         name = wanted.pop()
         if name not in seen and name in producer:
             seen.update(producer[name].output)
-            wanted.extend(_needs(producer[name]))
+            wanted.extend(needs(producer[name]))
     return [node for node in nodes if any(name in seen for name in node.output)]
 
 
-def _needs(node: onnx.NodeProto) -> set[str]:
+def needs(node: onnx.NodeProto) -> set[str]:
     """The tensors that must exist before `node` runs: its inputs, and what its branches take from outside."""
     needed = set(filter(None, node.input))
     for attribute in node.attribute:
         for branch in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []:
             inner = {name for each in branch.node for name in each.output}
             inner |= {tensor.name for tensor in branch.initializer} | {value.name for value in branch.input}
-            outer = set().union(*map(_needs, branch.node)) | {value.name for value in branch.output}
+            outer = set().union(*map(needs, branch.node)) | {value.name for value in branch.output}
             needed |= outer - inner
     return needed
 

@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pairscore.export.checkpoint import Checkpoint
-from pairscore.export.graph import export_graph
+from pairscore.export.environment import processor_name
+from pairscore.export.graph import export_graph, input_names
 from pairscore.export.reference import Reference, load_eager_model
 from pairscore.export.rewrites import rewrite_file
+from pairscore.runtime.bundle import Variant
+from pairscore.runtime.parity import ParityReport, Tier
 
 GRAPH_FOLDER = "onnx"
+GRAPH_NAME = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -38,5 +42,33 @@ def build_fp32(checkpoint: Checkpoint, reference: Reference, folder: Path) -> Bu
     return BuiltVariant("fp32", files, ("onnxruntime", "openvino"), notes)
 
 
-# Precision -> builder: (checkpoint, loaded reference, bundle folder) -> what it wrote there.
-BUILDERS: dict[str, Builder] = {"fp32": build_fp32}
+def build_bf16(checkpoint: Checkpoint, reference: Reference, folder: Path) -> BuiltVariant:
+    """The fp32 graph, which is in `folder` already, computed in bf16 by an engine that can."""
+    del checkpoint, reference
+    graph = folder / GRAPH_FOLDER / GRAPH_NAME
+    files = tuple(path.relative_to(folder).as_posix() for path in (graph, graph.with_name(graph.name + "_data")))
+    written = tuple(name for name in files if (folder / name).is_file())
+    return BuiltVariant("bf16", written, ("openvino",), ("bf16: the fp32 graph, computed in bf16",))
+
+
+# Precision -> builder: (checkpoint, loaded reference, bundle folder) -> what it wrote there. All but fp32 may read
+# the fp32 graph, which every bundle has.
+BUILDERS: dict[str, Builder] = {"fp32": build_fp32, "bf16": build_bf16}
+
+# Of int8 there are several candidates, and measurements choose: see `gate.py`.
+PRECISIONS = (*BUILDERS, "int8")
+
+
+def unmeasured(built: BuiltVariant, folder: Path, promise: Tier | None) -> Variant:
+    """The variant before parity is known: its report covers no pairs yet."""
+    return Variant(
+        precision=built.precision,
+        files=built.files,
+        inputs=input_names(folder / built.files[0]),
+        engines=built.engines,
+        parity=ParityReport(0, 0.0, 0.0, 0.0, None, None, ()),
+        measured_on=processor_name(),
+        notes=built.notes,
+        settings=built.settings,
+        promise=promise,
+    )

@@ -10,7 +10,7 @@ from pairscore.export.parity_pairs import Pair
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle import Bundle
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.parity import TIERS, ParityReport
+from pairscore.runtime.parity import ParityReport, Tier
 from pairscore.runtime.scorer import Scorer
 
 
@@ -35,6 +35,7 @@ class Verification:
     engine: str
     device: str
     report: ParityReport
+    promise: Tier
     broken: tuple[str, ...]
     worst: tuple[WorstPair, ...]
 
@@ -64,6 +65,7 @@ def verify_bundle(
     scorer = Scorer.from_pretrained(bundle, precision=precision, engine=engine, device=device)
     reference = load_reference(checkpoint, manifest.max_length)
     expected = reference.logits(pairs)
+    promise = manifest.variants[precision].tier
     report, logits = measure(scorer, pairs, reference, expected)
     worst = tuple(
         WorstPair(
@@ -82,6 +84,7 @@ def verify_bundle(
         engine=scorer.engine.name,
         device=scorer.engine.device,
         report=report,
-        broken=tuple(report.violations(TIERS[precision])),
+        promise=promise,
+        broken=tuple(report.violations(promise)),
         worst=worst,
     )

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.parity import FloatArray, ParityReport
+from pairscore.runtime.parity import TIERS, FloatArray, ParityReport, Tier
 
 MANIFEST_NAME = "pairscore.json"
 GOLDEN_NAME = "golden.json"
@@ -42,7 +42,8 @@ class Variant:
     `files`: paths within the bundle, the graph first, then its external data. `inputs`: the graph's
     input names. `engines`: engines that may run it. `parity`: against PyTorch, measured on `measured_on`.
     `notes`: what the export did to the graph, one sentence each. `settings`: engine properties that decide the
-    scores, by the engine's own names.
+    scores, by the engine's own names. `promise`: what was agreed on at export, where it is not the precision's own.
+    `ranking`: system -> figure -> value, of PyTorch and of the variant, where the export was given labels.
     """
 
     precision: str
@@ -53,6 +54,13 @@ class Variant:
     measured_on: str
     notes: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    promise: Tier | None = None
+    ranking: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def tier(self) -> Tier:
+        """The promise that the variant is held to."""
+        return self.promise or TIERS[self.precision]
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,8 @@ class Manifest:
 def _variant(raw: dict[str, Any]) -> Variant:
     parity = raw.pop("parity")
     worst = tuple(parity.pop("worst_pairs"))
+    if raw.get("promise") is not None:
+        raw["promise"] = Tier(**raw["promise"])
     raw.update({name: tuple(raw[name]) for name in ("files", "inputs", "engines", "notes")})
     return Variant(parity=ParityReport(worst_pairs=worst, **parity), **raw)
 

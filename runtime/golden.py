@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pairscore.runtime.bundle import GoldenRows
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.parity import TIERS, compare
+from pairscore.runtime.parity import compare
 from pairscore.runtime.streaming import Window
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def replay_golden_rows(scorer: "Scorer", golden: GoldenRows) -> None:
     (scored,) = scorer.stream([Window(claims, evidence, None)])
     report = compare(scored.logits, golden.logits, scorer.scores(scored.logits), scorer.scores(golden.logits))
     # A rank correlation over a few dozen rows is no measure: only the differences count here.
-    broken = report.violations(replace(TIERS[scorer.precision], min_spearman=None))
+    broken = report.violations(replace(scorer.bundle.variant(scorer.precision).tier, min_spearman=None))
     if broken:
         raise PairscoreError(
             f"the {scorer.precision} variant of bundle {str(scorer.bundle.folder)!r} does not reproduce its golden "

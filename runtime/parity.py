@@ -13,11 +13,15 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Tier:
-    """What a precision promises against the PyTorch reference; None where it promises nothing."""
+    """What a precision promises against the PyTorch reference; None where it promises nothing.
+
+    `max_batch_difference`: between a pair's logits alone and among others.
+    """
 
     max_logit_difference: float | None = None
     max_score_difference: float | None = None
     min_spearman: float | None = None
+    max_batch_difference: float | None = None
 
 
 # Precision -> promise. "Score" is what comes out of the activation: a probability under sigmoid.
@@ -25,7 +29,7 @@ TIERS: dict[str, Tier] = {
     "fp32": Tier(max_logit_difference=1e-4),
     "bf16": Tier(max_score_difference=0.03, min_spearman=0.9999),
     "fp16": Tier(max_score_difference=0.03, min_spearman=0.9999),
-    "int8": Tier(max_score_difference=0.10, min_spearman=0.999),
+    "int8": Tier(max_score_difference=0.10, min_spearman=0.999, max_batch_difference=1e-5),
 }
 
 
@@ -36,7 +40,8 @@ class ParityReport:
     `max_logit_difference`, `mean_logit_difference`, `max_score_difference`: absolute. `spearman`: rank
     correlation of the logits, the lowest over the labels; None with fewer than two pairs or with constant
     logits. `top1_agreement`: share of claims with several pairs whose best pair is the same; None without
-    such claims. `worst_pairs`: row numbers of the largest logit differences, largest first.
+    such claims. `worst_pairs`: row numbers of the largest logit differences, largest first. `batch_difference`: the
+    largest between a pair's logits alone and among others; None where that was not measured.
     """
 
     pairs: int
@@ -46,6 +51,7 @@ class ParityReport:
     spearman: float | None
     top1_agreement: float | None
     worst_pairs: tuple[int, ...]
+    batch_difference: float | None = None
 
     def violations(self, tier: Tier) -> list[str]:
         """The broken promises, each as `name value (promised bound)`; empty when all are kept.
@@ -56,9 +62,10 @@ class ParityReport:
         for name, bound in (
             ("max_logit_difference", tier.max_logit_difference),
             ("max_score_difference", tier.max_score_difference),
+            ("batch_difference", tier.max_batch_difference),
         ):
             value = getattr(self, name)
-            if bound is not None and not value <= bound:
+            if bound is not None and value is not None and not value <= bound:
                 found.append(f"{name} {value:.3g} (promised at most {bound:g})")
         if tier.min_spearman is not None and self.spearman is not None and not self.spearman >= tier.min_spearman:
             found.append(f"spearman {self.spearman:.6f} (promised at least {tier.min_spearman:g})")

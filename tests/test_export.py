@@ -12,9 +12,10 @@ from sentence_transformers import CrossEncoder
 from transformers import AutoTokenizer
 
 from pairscore import PairscoreError, Scorer
-from pairscore.export.bundle import GOLDEN_ROWS, GOLDEN_TOKENS, ParitySet, check_parity, export_bundle
+from pairscore.export.bundle import GOLDEN_ROWS, GOLDEN_TOKENS, export_bundle
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.errors import ParityError
+from pairscore.export.parity import ParitySet, check_parity
 from pairscore.export.parity_pairs import builtin_pairs
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle import Bundle, sha256

@@ -1,0 +1,96 @@
+"""Round a weight matrix to int8 in groups, each rounding error made up for by the weights not rounded yet.
+
+Source of the method: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+Transformers", arXiv 2210.17323, algorithm 1, with one symmetric scale for each group of input channels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatMatrix = npt.NDArray[np.float32]
+
+# Code of the weight zero: MatMulNBits takes unsigned codes and subtracts this when no zero points are given.
+ZERO_CODE = 128
+_LARGEST_CODE = 127
+# Share of the mean diagonal that is added to the Hessian, as in the paper: channels that are never active have none.
+_DAMPING = 0.01
+# Columns whose updates are applied to the rest at once, by one matrix product.
+_BLOCK = 128
+
+
+@dataclass(frozen=True)
+class GroupedWeight:
+    """A quantized matrix of `inputs` x `outputs`.
+
+    `codes`: Shape (outputs, groups, group size), uint8, `ZERO_CODE` for zero. `scales`: Shape (outputs, groups).
+    """
+
+    codes: npt.NDArray[np.uint8]
+    scales: FloatMatrix
+
+    def dequantized(self) -> FloatMatrix:
+        """The weights that the codes stand for, Shape (inputs, outputs)."""
+        values = (self.codes.astype(np.float32) - ZERO_CODE) * self.scales[..., None]
+        return np.ascontiguousarray(values.reshape(len(values), -1).T)
+
+
+def round_to_nearest(weight: FloatMatrix, group_size: int) -> GroupedWeight:
+    """Quantize without data. weight: Shape (inputs, outputs); `group_size` divides the inputs."""
+    groups = np.ascontiguousarray(weight.T).reshape(weight.shape[1], -1, group_size)
+    scales = _scales(groups)
+    return GroupedWeight(_codes(groups, scales[..., None]), scales)
+
+
+def gptq(weight: FloatMatrix, hessian: FloatMatrix, group_size: int) -> GroupedWeight:
+    """Quantize so that the layer's outputs change little on the data behind `hessian`.
+
+    weight: Shape (inputs, outputs); `group_size` divides the inputs. hessian: Shape (inputs, inputs), the sum of
+    x xᵀ over the rows x that the layer saw.
+    """
+    inputs = len(weight)
+    factor = _inverse_factor(hessian)
+    left = np.ascontiguousarray(weight.T, dtype=np.float32)
+    codes = np.empty(left.shape, np.uint8)
+    scales = np.empty((len(left), inputs // group_size), np.float32)
+    for start in range(0, inputs, _BLOCK):
+        stop = min(start + _BLOCK, inputs)
+        errors = np.empty((len(left), stop - start), np.float32)
+        for column in range(start, stop):
+            group, place = divmod(column, group_size)
+            if place == 0:
+                # Within a block the later columns are already up to date; beyond it they lack this block's updates.
+                ahead = left[:, column : column + group_size].copy()
+                if column + group_size > stop:
+                    ahead[:, stop - column :] -= (
+                        errors[:, : column - start] @ factor[start:column, stop : column + group_size]
+                    )
+                scales[:, group] = _scales(ahead)
+            codes[:, column] = _codes(left[:, column], scales[:, group])
+            rounded = (codes[:, column].astype(np.float32) - ZERO_CODE) * scales[:, group]
+            error = (left[:, column] - rounded) / factor[column, column]
+            left[:, column:stop] -= np.outer(error, factor[column, column:stop])
+            errors[:, column - start] = error
+        left[:, stop:] -= errors @ factor[start:stop, stop:]
+    return GroupedWeight(codes.reshape(len(left), -1, group_size), scales)
+
+
+def _inverse_factor(hessian: FloatMatrix) -> FloatMatrix:
+    """Upper Cholesky factor of the damped Hessian's inverse."""
+    damped = hessian.astype(np.float64)
+    diagonal = np.diag_indices_from(damped)
+    damped[diagonal] += _DAMPING * max(float(damped[diagonal].mean()), 1e-30)
+    return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped)).T, dtype=np.float32)
+
+
+def _scales(groups: FloatMatrix) -> FloatMatrix:
+    largest = np.abs(groups).max(axis=-1)
+    scales: FloatMatrix = np.where(largest > 0, largest / _LARGEST_CODE, 1.0).astype(np.float32)
+    return scales
+
+
+def _codes(values: FloatMatrix, scales: FloatMatrix) -> npt.NDArray[np.uint8]:
+    codes = np.clip(np.rint(values / scales), -_LARGEST_CODE, _LARGEST_CODE) + ZERO_CODE
+    unsigned: npt.NDArray[np.uint8] = codes.astype(np.uint8)
+    return unsigned
