@@ -1,4 +1,4 @@
-"""Write the tables of README.md and benchmarks/README.md from the committed JSON.
+"""Write the tables of README.md, benchmarks/README.md and docs/ from the committed JSON.
 
     python -m benchmarks.report           rewrite them
     python -m benchmarks.report --check   exit with 1 if they differ from the JSON
@@ -12,8 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pipeline_tables import billion_table, overhead_table, window_table
+
 HERE = Path(__file__).parent
-PAGES = (HERE.parent / "README.md", HERE / "README.md")
+PAGES = tuple(
+    HERE.parent / name for name in ("README.md", "benchmarks/README.md", "docs/pipelines.md", "docs/billion-pairs.md")
+)
 RESULTS = HERE / "results"
 
 
@@ -50,6 +54,9 @@ def throughput_table(result: dict[str, Any]) -> str:
 # marker -> (result file, renderer)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "throughput": ("throughput.json", throughput_table),
+    "pipelines": ("pipelines.json", overhead_table),
+    "windows": ("pipelines.json", window_table),
+    "billion": ("pipelines.json", billion_table),
 }
 
 

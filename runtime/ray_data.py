@@ -18,8 +18,9 @@ from pairscore.runtime.step import StepOptions, split
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-# Rows of a batch: enough pairs of each length to fill the engine's batches, and what a dead actor has to repeat.
-BATCH_SIZE = 16_384
+# Rows of a batch: enough pairs of each length to fill a CPU's batches (measured: docs/pipelines.md), and no more than
+# a dead actor can repeat in a minute or so.
+BATCH_SIZE = 4096
 
 
 def score(
