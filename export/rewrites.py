@@ -324,16 +324,16 @@ def _replace_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
     live = _live_nodes(model, nodes)
     made = {value.name for value in model.graph.input} | {tensor.name for tensor in model.graph.initializer}
     ordered: list[onnx.NodeProto] = []
-    needs = {id(node): needs(node) for node in live}
+    needed = {id(node): needs(node) for node in live}
     waiting = live
     while waiting:
-        ready = [node for node in waiting if needs[id(node)] <= made]
+        ready = [node for node in waiting if needed[id(node)] <= made]
         if not ready:
             raise ValueError("the rewritten graph has a cycle")
         ordered += ready
         made.update(name for node in ready for name in node.output)
         waiting = [node for node in waiting if not made.issuperset(filter(None, node.output))]
-    used = set().union(*needs.values())
+    used = set().union(*needed.values())
     weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
     del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
     model.graph.node.extend(ordered)
