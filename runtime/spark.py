@@ -37,27 +37,34 @@ def score(frame: "DataFrame", bundle: str | Path, *, ship: bool = True, **option
     path themselves (shared storage, an image). options: those of `Scorer.from_pretrained` and of
     `Scorer.score_batches`. Raises PairscoreError for a bundle or a column that does not fit, before any task starts.
     """
-    from pyspark.sql.pandas.types import to_arrow_schema
     from pyspark.sql.types import FloatType, StructField, StructType
 
     scorer, columns = split(options)
     opened = Bundle.open(bundle)
     precision = scorer.get("precision", "fp32")
     opened.variant(precision)
-    fields = _new_fields(to_arrow_schema(frame.schema, timezone="UTC"), opened, columns)
-    if frame.sparkSession.conf.get("spark.sql.caseSensitive") != "true":  # then `Score` and `score` are one name
-        lowered = [pa.field(field.name.lower(), field.type) for field in fields]
-        check_new_columns(pa.schema([(name.lower(), pa.null()) for name in frame.columns]), lowered)
+    fields = _new_fields(frame, opened, columns)
     schema = StructType([*frame.schema.fields, *(StructField(field.name, FloatType()) for field in fields)])
     place = _shipped(frame.sparkSession.sparkContext, opened, precision) if ship else str(Path(bundle).absolute())
     return frame.mapInArrow(partial(_score_partition, place, ship, scorer, columns), schema)
 
 
-def _new_fields(schema: pa.Schema, bundle: Bundle, columns: ColumnOptions) -> list[pa.Field]:
-    check_text_column(schema, columns.get("claim_column", "claim"), "--claim-column")
-    check_text_column(schema, columns.get("evidence_column", "evidence"), "--evidence-column")
+def _new_fields(frame: "DataFrame", bundle: Bundle, columns: ColumnOptions) -> list[pa.Field]:
+    """The score columns. Raises PairscoreError, in Spark's names of types, for a frame that does not fit."""
+    from pyspark.sql.types import BinaryType, NullType, StringType
+
+    schema = pa.schema([(name, pa.string()) for name in frame.columns])
+    texts = {"claim": columns.get("claim_column", "claim"), "evidence": columns.get("evidence_column", "evidence")}
+    for side, name in texts.items():
+        check_text_column(schema, name, f"--{side}-column")
+        kind = frame.schema[name].dataType
+        if not isinstance(kind, StringType | BinaryType | NullType):
+            raise PairscoreError(f"column {name!r} is of type {kind.simpleString()}, not text: cast it to string")
     fields = score_fields(bundle.manifest.labels, columns.get("score_column", "score"))
     check_new_columns(schema, fields)
+    if frame.sparkSession.conf.get("spark.sql.caseSensitive") != "true":  # then `Score` and `score` are one name
+        lowered = [pa.field(field.name.lower(), field.type) for field in fields]
+        check_new_columns(pa.schema([(name.lower(), pa.string()) for name in frame.columns]), lowered)
     return fields
 
 

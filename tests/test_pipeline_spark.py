@@ -160,7 +160,7 @@ def test_errors_before_any_task(session: SparkSession, frame: DataFrame, bundle:
         score(frame, tmp_path / "nowhere")
     with pytest.raises(PairscoreError, match="no column 'title': the input has id, claim"):
         score(frame, bundle, claim_column="title")
-    with pytest.raises(PairscoreError, match="column 'id' is of type int64, not text"):
+    with pytest.raises(PairscoreError, match="column 'id' is of type bigint, not text: cast it to string"):
         score(frame, bundle, evidence_column="id")
     with pytest.raises(PairscoreError, match="already has a column 'score'"):
         score(frame.withColumnRenamed("bytes", "SCORE"), bundle)
