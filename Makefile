@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c requirements/tested.txt
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
 
-.PHONY: demo test lint format check-wheel bench bench-report clean
+.PHONY: demo test lint format check-wheel bench bench-peers bench-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
@@ -49,13 +49,26 @@ check-wheel: $(VENV)/.test
 
 # Needs a machine with nothing else to do. PAIRS: Parquet with a claim and an evidence column.
 PAIRS ?= ../shared/climate-fever/train.parquet
-bench: $(VENV)/.test
-	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
-	$(BIN)/python -m benchmarks.throughput --checkpoint $(CHECKPOINT) --bundle $(BUNDLE) --pairs $(PAIRS) \
-		--output benchmarks/results/throughput.json
+LABELS ?= relevant
+BENCH_PAIRS ?= 500
+PEERS ?= out/peers
+bench: $(VENV)/.test bench-peers
+	test -d $(BUNDLE) || $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE)
+	$(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(PAIRS) --label-column $(LABELS) \
+		--peers $(PEERS) --limit $(BENCH_PAIRS) --output out/bench --overwrite
+	cp out/bench/bench.json benchmarks/results/throughput.json
+
+# An environment of its own for every peer whose requirements clash with ours.
+bench-peers: $(PEERS)/openvino/.done $(PEERS)/rerankers/.done
+
+$(PEERS)/%/.done: benchmarks/peers/%.txt
+	$(PYTHON) -m venv $(PEERS)/$*
+	$(PEERS)/$*/bin/python -m pip install --quiet -r $< $(if $(PYTORCH_INDEX),--extra-index-url $(PYTORCH_INDEX))
+	$(PEERS)/$*/bin/python -m pip install --quiet --no-deps -e .
+	touch $@
 
 bench-report: $(VENV)/.test
-	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m pairscore.benchmarks.report
 
 clean:
 	rm -rf out build dist $(VENV)

@@ -14,11 +14,12 @@ INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16",
 
 
 def environment() -> dict[str, Any]:
-    """Processor, cores, library releases, commit and time."""
+    """Processor, cores, GPU, library releases, commit and time."""
     return {
         "processor": processor_name(),
         "instruction_sets": instruction_sets(),
         "cores": available_cores(),
+        "gpu": gpu(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": library_versions(),
         "commit": _git("rev-parse", "HEAD"),
@@ -35,7 +36,24 @@ def instruction_sets() -> list[str]:
     return [flag for flag in INSTRUCTION_SETS if flag in flags]
 
 
+def gpu() -> str | None:
+    """The names of the GPUs that NVIDIA's driver tells of; None without it."""
+    try:
+        told = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return "; ".join(told.stdout.split("\n")).strip("; ") or None
+
+
 def _git(*arguments: str) -> str | None:
-    here = Path(__file__).parent
+    # An installed copy is in no repository of ours, and must not tell another's commit.
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
     found = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False)
     return found.stdout.strip() if found.returncode == 0 else None

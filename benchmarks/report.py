@@ -1,7 +1,7 @@
 """Write the tables of README.md, benchmarks/README.md and docs/ from the committed JSON.
 
-    python -m benchmarks.report           rewrite them
-    python -m benchmarks.report --check   exit with 1 if they differ from the JSON
+    python -m pairscore.benchmarks.report           rewrite them
+    python -m pairscore.benchmarks.report --check   exit with 1 if they differ from the JSON
 
 A table stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; NAME is one of `TABLES`.
 """
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pipeline_tables import billion_table, overhead_table, window_table
+from pairscore.benchmarks.pipeline_tables import billion_table, overhead_table, window_table
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 PAGES = tuple(
     HERE.parent / name for name in ("README.md", "benchmarks/README.md", "docs/pipelines.md", "docs/billion-pairs.md")
 )
@@ -81,7 +81,9 @@ def main() -> None:
         if rendered(page) == page:
             continue
         if options.check:
-            raise SystemExit(f"{path.name} differs from benchmarks/results: run `python -m benchmarks.report`")
+            raise SystemExit(
+                f"{path.name} differs from benchmarks/results: run `python -m pairscore.benchmarks.report`"
+            )
         path.write_text(rendered(page))
 
 

@@ -1,12 +1,13 @@
 """The report says what the JSON says; the measuring code measures real systems."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from benchmarks import report
-from benchmarks.throughput import mean_tokens, read_pairs
+from pairscore.benchmarks import report
+from pairscore.benchmarks.throughput import mean_tokens, sample
 
 
 @pytest.mark.parametrize("page", report.PAGES, ids=lambda path: str(path.relative_to(path.parents[1])))
@@ -22,11 +23,14 @@ def test_a_figure_changed_by_hand_is_seen() -> None:
     assert report.rendered(page.replace(figure, "| 999999 |")) == page
 
 
-def test_pairs_are_shuffled_the_same_way_every_time() -> None:
-    path = Path(__file__).parents[1] / "examples" / "claims.parquet"
-    pairs = read_pairs(path, 50)
-    assert pairs == read_pairs(path, 50)
-    assert len({claim for claim, _ in pairs}) > 5
+def test_a_sample_takes_whole_claims_and_is_the_same_every_time() -> None:
+    pairs = [(f"claim {row % 20}", f"evidence {row}") for row in range(200)]
+    rows = sample(pairs, 55)
+    assert rows == sample(pairs, 55)
+    assert len(set(rows)) == 55
+    counts = sorted(Counter(pairs[row][0] for row in rows).values())
+    assert counts == [5, 10, 10, 10, 10, 10]
+    assert sorted(sample(pairs, None)) == list(range(200))
 
 
 def test_mean_tokens_counts_specials(checkpoint) -> None:

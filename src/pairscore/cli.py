@@ -19,6 +19,7 @@ COMMANDS = {
     "score": ("pairscore.runtime.command", "Score Parquet files of claim-evidence pairs."),
     "info": ("pairscore.runtime.command", "Show what a bundle holds and what was promised for it."),
     "verify": ("pairscore.export.command", "Compare a bundle with its PyTorch checkpoint."),
+    "bench": ("pairscore.benchmarks.command", "Speed and parity of a bundle's engines and precisions."),
     "train": ("pairscore.training.command", "Fine-tune a cross-encoder on claims and evidence."),
     "evaluate": ("pairscore.training.command", "Ranking figures of a checkpoint or a bundle."),
 }

@@ -1,0 +1,193 @@
+"""One benchmark: a bundle's engines and precisions, PyTorch, and peers where asked for. The result is plain JSON."""
+
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairscore.benchmarks.environment import environment
+from pairscore.benchmarks.loaders import Files, Pairs
+from pairscore.benchmarks.systems import PEERS, REFERENCE, System, own_systems
+from pairscore.benchmarks.throughput import (
+    MAX_SCATTER_POINTS,
+    Run,
+    Worker,
+    Workers,
+    figures,
+    promise_of,
+    sample,
+    take_turns,
+    token_lengths,
+    with_threads,
+)
+from pairscore.benchmarks.work import matrix_shapes, operations, padding_by_policy
+from pairscore.export.ranking import ranking_figures
+from pairscore.runtime.activation import activate
+from pairscore.runtime.bundle import Bundle, Manifest, sha256
+from pairscore.runtime.engines import available_cores
+
+LENGTHS = ((1, 32), (33, 64), (65, 128), (129, 256), (257, 100_000))
+MAX_PAIRS_A_LENGTH = 128
+MIN_PAIRS_A_LENGTH = 16
+CPU_TOKEN_BUDGET = 1024
+CALIBRATION_PAIRS = 100
+
+Say = Callable[[str], None]
+
+
+def run_bench(
+    bundle: Path,
+    checkpoint: Path,
+    pairs_file: Path,
+    all_pairs: Pairs,
+    labels: Sequence[bool] | None,
+    *,
+    limit: int | None,
+    rounds: int,
+    peers: Path | None,
+    say: Say,
+) -> dict[str, Any]:
+    """Measure everything. labels: one a pair of `all_pairs`. peers: the folder of their environments, or no peers."""
+    manifest = Bundle.open(bundle).manifest
+    rows = sample(all_pairs, limit)
+    pairs = [all_pairs[row] for row in rows]
+    marked = None if labels is None else [labels[row] for row in rows]
+    lengths = token_lengths(bundle / "tokenizer.json", pairs, manifest.max_length)
+    config = json.loads((bundle / "config.json").read_text())
+    systems = [REFERENCE, *(PEERS if peers else ()), *own_systems(manifest)]
+    with tempfile.TemporaryDirectory() as folder:
+        files = Files(str(checkpoint), str(bundle), str(Path(folder) / "onnx"), str(Path(folder) / "openvino"))
+        if peers:
+            say("Making the ONNX files that peers load")
+            measured = set(rows)
+            calibration = [pair for row, pair in enumerate(all_pairs) if row not in measured][:CALIBRATION_PAIRS]
+            Path(files.openvino).mkdir()
+            (Path(files.openvino) / "calibration.json").write_text(json.dumps(calibration or pairs[:CALIBRATION_PAIRS]))
+            with Workers(files, pairs, peers) as preparing:
+                preparing.start(System("preparation", "fp32", False, "prepare_onnx"))
+        with Workers(files, pairs, peers, say) as starting:
+            opened = {system.name: starting.start(system) for system in systems}
+            workers = {name: each for name, each in opened.items() if isinstance(each, Worker)}
+            shapes = matrix_shapes(config)
+            products = (
+                starting.start(
+                    System("matrix products", "fp32", True, "gemm", {"shapes": shapes, "threads": available_cores()})
+                )
+                if shapes
+                else "the configuration does not tell the model's shapes"
+            )
+            everyone = workers | ({"matrix products": products} if isinstance(products, Worker) else {})
+            say(f"Measuring {len(workers)} systems, {rounds} rounds of {len(pairs)} pairs")
+            runs = take_turns(everyone, rounds, REFERENCE.name)
+            by_length = _by_length(workers, lengths, [REFERENCE, *own_systems(manifest)])
+        gemm = [run.statistics["flops_per_second"] for run in runs.pop("matrix products", {}).values()]
+        by_threads = _by_threads(files, pairs, own_systems(manifest), rounds, say)
+    reference = runs.get(REFERENCE.name, {})
+    if not reference:
+        failed = opened[REFERENCE.name]
+        raise RuntimeError(f"the reference did not run: {failed.error if isinstance(failed, Worker) else failed}")
+    results = []
+    for system in systems:
+        found, failure = runs.get(system.name), opened[system.name]
+        result: dict[str, Any] = {"name": system.name, "tier": system.tier, "ours": system.ours}
+        result |= dict(system.arguments) if system.ours else {}
+        if not found:
+            results.append(result | {"error": failure if isinstance(failure, str) else failure.error})
+            continue
+        promise = promise_of(system, {name: variant.tier for name, variant in manifest.variants.items()})
+        result |= figures(found, reference, pairs, tokens=sum(lengths), activation=manifest.activation, promise=promise)
+        logits = next(iter(found.values())).logits
+        if marked is not None and len(manifest.labels) == 1:
+            result["ranking"] = dict(ranking_figures(pairs, marked, logits[:, 0]))
+        work = operations(config, lengths, first_row_only=system.ours and _narrowed(manifest, system))
+        if gemm and system.ours and work is not None:
+            result["gemm_share"] = work / statistics.median(result["seconds"]) / statistics.median(gemm)
+        results.append(result)
+    scores = {
+        name: np.round(activate(manifest.activation, run.logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
+        for name, found in runs.items()
+        for run in list(found.values())[:1]
+    }
+    return {
+        "environment": environment(),
+        "checkpoint": manifest.source.name,
+        "model": {"type": manifest.model_type, "layers": config.get("num_hidden_layers", config.get("n_layers"))},
+        "data": {
+            "file": pairs_file.name,
+            "sha256": sha256(pairs_file),
+            "pairs": len(pairs),
+            "mean_tokens": statistics.fmean(lengths),
+            "labels": marked is not None,
+        },
+        "rounds": rounds,
+        "reference": REFERENCE.name,
+        "gemm_flops_per_second": gemm,
+        "systems": results,
+        "by_length": by_length,
+        "by_threads": by_threads,
+        "padding": padding_by_policy(lengths, [len(a) + len(b) for a, b in pairs], CPU_TOKEN_BUDGET),
+        "scores": scores,
+    }
+
+
+def _narrowed(manifest: Manifest, system: System) -> bool:
+    """Whether the variant's last layer computes the first token's row only."""
+    notes = manifest.variants[system.tier].notes
+    return any(note.startswith("first row only") and "not applied" not in note for note in notes)
+
+
+def _by_length(workers: dict[str, Worker], lengths: Sequence[int], systems: Sequence[System]) -> list[dict[str, Any]]:
+    """Rates over pairs of similar length in tokens, of the reference and ours; one run each."""
+    found = []
+    for low, high in LENGTHS:
+        rows = [row for row, length in enumerate(lengths) if low <= length <= high][:MAX_PAIRS_A_LENGTH]
+        if len(rows) < MIN_PAIRS_A_LENGTH:
+            continue
+        mean = statistics.fmean(lengths[row] for row in rows)
+        for system in systems:
+            worker = workers.get(system.name)
+            run: Run | None = worker.run(rows) if worker and worker.error is None else None
+            if run is not None:
+                found.append(
+                    {
+                        "system": system.name,
+                        "tokens": [low, high],
+                        "mean_tokens": mean,
+                        "pairs": len(rows),
+                        "pairs_per_second": len(rows) / run.seconds,
+                    }
+                )
+    return found
+
+
+def _by_threads(files: Files, pairs: Pairs, systems: Sequence[System], rounds: int, say: Say) -> list[dict[str, Any]]:
+    """Rates of our systems on the CPU with 1, 2, 4, ... threads up to all cores, on up to 256 pairs."""
+    cores = available_cores()
+    counts = sorted({*(2**power for power in range(cores.bit_length()) if 2**power <= cores), cores})
+    some = pairs[:256]
+    found = []
+    with Workers(files, some, None, say) as starting:
+        workers = {}
+        for system in systems:
+            if system.arguments["device"] == "cpu":
+                for count in counts:
+                    worker = starting.start(with_threads(system, count))
+                    if isinstance(worker, Worker):
+                        workers[f"{system.name}\n{count}"] = worker
+        for key, runs in (take_turns(workers, rounds, "") if workers else {}).items():
+            name, count = key.split("\n")
+            if runs:
+                seconds = [run.seconds for run in runs.values()]
+                found.append(
+                    {
+                        "system": name,
+                        "threads": int(count),
+                        "seconds": seconds,
+                        "pairs_per_second": len(some) / statistics.median(seconds),
+                    }
+                )
+    return found

@@ -1,0 +1,66 @@
+"""How much a model computes, and how often batches are padded: counted, not timed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+# Rows of the matrix products that the machine's rate is measured with: a batch of the CPU's token budget.
+ROWS = 1024
+
+
+def matrix_shapes(config: dict[str, Any]) -> list[tuple[int, int, int]] | None:
+    """(rows, inputs, outputs) of an encoder layer's six products; None for a configuration that does not say."""
+    hidden = config.get("hidden_size", config.get("dim"))
+    inner = config.get("intermediate_size", config.get("hidden_dim"))
+    if not isinstance(hidden, int) or not isinstance(inner, int):
+        return None
+    return [(ROWS, hidden, hidden)] * 4 + [(ROWS, hidden, inner), (ROWS, inner, hidden)]
+
+
+def operations(config: dict[str, Any], lengths: Sequence[int], *, first_row_only: bool) -> float | None:
+    """Floating-point operations of the matrix products for pairs of these lengths in tokens, nothing padded.
+
+    `first_row_only`: the last layer computes keys and values of all tokens and the rest for the first one.
+    Embeddings, norms and the classifier are left out. None where `matrix_shapes` is.
+    """
+    layers = config.get("num_hidden_layers", config.get("n_layers"))
+    shapes = matrix_shapes(config)
+    if shapes is None or not isinstance(layers, int):
+        return None
+    hidden = shapes[0][1]
+    weights = 2 * sum(inputs * outputs for _, inputs, outputs in shapes)
+    tokens = np.asarray(lengths, dtype=np.float64)
+    layer = weights * tokens + 4 * hidden * tokens**2
+    key_value = 2 * 2 * hidden**2
+    last = key_value * tokens + (weights - key_value) + 4 * hidden * tokens if first_row_only else layer
+    return float((layer * (layers - 1) + last).sum())
+
+
+def padding_by_policy(lengths: Sequence[int], characters: Sequence[int], token_budget: int) -> list[dict[str, Any]]:
+    """Share of computed tokens that are padding, under each way to make batches.
+
+    lengths, characters: Shape (pairs,), a pair's tokens and characters.
+    """
+    tokens = np.asarray(lengths)
+    given = np.arange(len(tokens))
+    policies: list[tuple[str, np.ndarray[Any, Any], Callable[[np.ndarray[Any, Any]], int]]] = [
+        ("32 pairs, in the order given", given, lambda _: 32),
+        ("32 pairs, sorted by characters", np.argsort(np.asarray(characters), kind="stable"), lambda _: 32),
+        ("32 pairs, sorted by tokens", np.argsort(tokens, kind="stable"), lambda _: 32),
+        (
+            f"{token_budget:,} tokens, sorted by tokens",
+            np.argsort(-tokens, kind="stable"),
+            lambda rest: max(1, token_budget // int(rest[0])),
+        ),
+    ]
+    found = []
+    for name, order, pairs_in_batch in policies:
+        sorted_tokens, start, padded = tokens[order], 0, 0
+        while start < len(tokens):
+            size = pairs_in_batch(sorted_tokens[start:])
+            batch = sorted_tokens[start : start + size]
+            padded += int(batch.max()) * len(batch)
+            start += size
+        found.append({"policy": name, "padding_share": 1 - int(tokens.sum()) / padded})
+    return [*found, {"policy": "one length a batch (pairscore)", "padding_share": 0.0}]
