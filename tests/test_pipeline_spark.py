@@ -103,7 +103,7 @@ def test_the_bundle_is_opened_once_a_worker_from_what_spark_shipped(
     bundle = tmp_path / "bundle"
     shutil.copytree(exported("bert", seed=7).bundle, bundle)
     before = len(session.sparkContext.listArchives)
-    scored = score(frame, bundle, on_null="null")
+    scored = score(frame.repartition(10), bundle, on_null="null")  # five tasks a worker
     score(frame, bundle, on_null="null", precision="fp32")
     assert len(session.sparkContext.listArchives) == before + 1  # shipped once
     shutil.rmtree(bundle)
