@@ -50,10 +50,12 @@ check-wheel: $(VENV)/.test
 # Needs a machine with nothing else to do. PAIRS: Parquet with a claim and an evidence column.
 PAIRS ?= ../shared/climate-fever/train.parquet
 LABELS ?= relevant
-BENCH_PAIRS ?= 500
+CALIBRATION ?= ../shared/climate-fever/dev.parquet
+BENCH_PAIRS ?= 300
 PEERS ?= out/peers
 bench: $(VENV)/.test bench-peers
-	test -d $(BUNDLE) || $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE)
+	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
+	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision int8 --calibration $(CALIBRATION)
 	$(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(PAIRS) --label-column $(LABELS) \
 		--peers $(PEERS) --limit $(BENCH_PAIRS) --output out/bench --overwrite
 	cp out/bench/bench.json benchmarks/results/throughput.json

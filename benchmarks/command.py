@@ -87,21 +87,25 @@ def bench(
         targets[1].write_text(render_page(result), encoding="utf-8")
     except OSError as error:
         raise PairscoreError(f"cannot write {str(output)!r} ({error}): name another folder with --output") from error
-    Console().print(terminal_table(result))
+    console = Console()
+    console.print(terminal_table(result))
+    for system in result["systems"]:
+        if "error" in system:
+            console.print(escape(f"{system['name']} did not run: {system['error']}"), style="dim", highlight=False)
     click.echo(f"Wrote {targets[0]} and {targets[1]}")
     return BROKEN_PROMISE if any(each["ours"] and each.get("violations") for each in result["systems"]) else 0
 
 
 def terminal_table(result: dict[str, Any]) -> Table:
     """One row a system."""
-    table = Table()
-    table.add_column("system", overflow="fold")
+    table = Table(padding=(0, 0, 0, 1))
+    table.add_column("system", overflow="fold", ratio=1)
     for heading in ("pairs/s", "ratio", "max Δ logit", "Spearman", "top 1", "memory"):
         table.add_column(heading, justify="right")
     for system in result["systems"]:
         name = escape(system["name"])
         if "error" in system:
-            table.add_row(f"{name}: did not run: {escape(system['error'])}", *([""] * 6), style="dim")
+            table.add_row(name, "did not run", *([""] * 5), style="dim")
             continue
         parity = system["parity"]
         table.add_row(

@@ -22,10 +22,6 @@ Pairs = list[tuple[str, str]]
 Logits = npt.NDArray[np.float32]
 Predict = Callable[[Pairs], tuple[Logits, dict[str, float]]]
 
-O3_FILE = "model_O3.onnx"
-INT8_FILE = "model_qint8_avx2.onnx"
-OPENVINO_INT8_FILE = "openvino_model_qint8_quantized.xml"
-
 
 @dataclass(frozen=True)
 class Files:
@@ -180,7 +176,7 @@ def optimum(files: Files, batch_size: int) -> Predict:
     from optimum.onnxruntime import ORTModelForSequenceClassification
     from transformers import AutoTokenizer
 
-    model: Any = ORTModelForSequenceClassification.from_pretrained(files.onnx, file_name="onnx/model.onnx")
+    model: Any = ORTModelForSequenceClassification.from_pretrained(files.onnx, subfolder="onnx", file_name="model.onnx")
     tokenizer: Any = AutoTokenizer.from_pretrained(files.onnx)
 
     def predict(pairs: Pairs) -> tuple[Logits, dict[str, float]]:

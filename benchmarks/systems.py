@@ -59,7 +59,7 @@ PEERS = (
         "sentence_transformers",
         batch_size=8,
         backend="onnx",
-        file_name="model_qint8_avx2.onnx",
+        file_name="model_quint8_avx2.onnx",
     ),
     _peer(
         "sentence-transformers, OpenVINO, batch 8",
@@ -74,20 +74,8 @@ PEERS = (
     _peer("ONNX Runtime, fixed batches of 32", "fp32", "onnxruntime_fixed", batch_size=32),
     _peer("fastembed, batch 64", "fp32", "fastembed", "rerankers", batch_size=64),
     _peer("FlashRank", "fp32", "flashrank", "rerankers"),
-    System(
-        "infinity",
-        "fp32",
-        False,
-        "",
-        cannot="a server with no call for offline pairs; its last release wants optimum 1 and transformers before 4.50",
-    ),
-    System(
-        "text-embeddings-inference",
-        "fp32",
-        False,
-        "",
-        cannot="a server that comes as a container image or a Rust build, not from the package index",
-    ),
+    System("infinity", "fp32", False, "", cannot="not tried: a server, with an environment of its own to build"),
+    System("text-embeddings-inference", "fp32", False, "", cannot="not tried: a server that is no Python package"),
 )
 
 
