@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pairscore.benchmarks.page import throughput_picture
 from pairscore.benchmarks.pipeline_tables import billion_table, overhead_table, window_table
 
 HERE = Path(__file__).resolve().parent
@@ -24,22 +25,28 @@ RESULTS = HERE / "results"
 def throughput_table(result: dict[str, Any]) -> str:
     """One row a system: pairs per second, the ratio to the reference, parity with it."""
     lines = [
-        "| system | pairs/s | ratio | max logit difference | Spearman | peak memory |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| system | pairs/s | ratio | max logit difference | Spearman | same top 1 | MAP | peak memory |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for system in result["systems"]:
         if "error" in system:
-            lines.append(f"| {system['name']} | did not run: {system['error']} | | | | |")
+            lines.append(f"| {system['name']} | | | | | | | see below |")
             continue
         parity = system["parity"]
         reference = system["name"] == result["reference"]
         name = f"**{system['name']}**" if system["ours"] else system["name"]
         difference = "reference" if reference else f"{parity['max_logit_difference']:.1e}"
         rank = "" if reference else f"{parity['spearman']:.5f}"
+        top = "" if reference or parity["top1_agreement"] is None else f"{parity['top1_agreement']:.1%}"
+        ranking = f"{system['ranking']['MAP']:.4f}" if system.get("ranking") else ""
         memory = f"{system['peak_memory_bytes'] / 2**30:.2f} GiB"
         lines.append(
-            f"| {name} | {system['pairs_per_second']:.0f} | {system['ratio']:.2f} | {difference} | {rank} | {memory} |"
+            f"| {name} | {system['pairs_per_second']:.0f} | {system['ratio']:.2f} | {difference} | {rank} | {top} | "
+            f"{ranking} | {memory} |"
         )
+    failed = [f"{system['name']}: {system['error']}" for system in result["systems"] if "error" in system]
+    if failed:
+        lines += ["", "Did not run: " + "; ".join(failed).replace("|", "\\|").replace("<", "&lt;") + "."]
     machine, data = result["environment"], result["data"]
     sets = ", ".join(machine["instruction_sets"]).replace("_", "-") or "no wide vectors"
     lines += [
@@ -51,13 +58,61 @@ def throughput_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def ablation_table(result: dict[str, Any]) -> str:
+    """One row a setting: its rate, and how it compares with everything on."""
+    lines = ["| setting | pairs/s | against everything on |", "|---|--:|--:|"]
+    for each in result["settings"]:
+        lines.append(f"| {each['name']} | {each['pairs_per_second']:.0f} | {each['ratio']:.2f} |")
+    machine, data = result["environment"], result["data"]
+    lines += [
+        "",
+        f"{data['pairs']:,} pairs of {data['file']}, {data['repeated']:.0%} of them added a second time; median of "
+        f"{result['rounds']} interleaved rounds, {machine['cores']} cores of {machine['processor']}, commit "
+        f"{machine['commit'][:10]}, {machine['time'][:10]}.",
+    ]
+    return "\n".join(lines)
+
+
+def scaling_table(result: dict[str, Any]) -> str:
+    """One row a size and length: rates and memory."""
+    lines = ["| pairs | mean tokens | pairs/s | tokens/s | peak memory |", "|--:|--:|--:|--:|--:|"]
+    for each in result["points"]:
+        lines.append(
+            f"| {each['pairs']:,} | {each['mean_tokens']:.0f} | {each['pairs_per_second']:.0f} | "
+            f"{each['tokens_per_second']:,.0f} | {each['peak_memory_bytes'] / 2**30:.2f} GiB |"
+        )
+    machine = result["environment"]
+    lines += [
+        "",
+        f"{result['layers']} of the model's layers, fp32, one run each, {machine['cores']} cores of "
+        f"{machine['processor']}, commit {machine['commit'][:10]}, {machine['time'][:10]}.",
+    ]
+    return "\n".join(lines)
+
+
 # marker -> (result file, renderer)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "throughput": ("throughput.json", throughput_table),
+    "ablations": ("ablations.json", ablation_table),
+    "scaling": ("scaling.json", scaling_table),
     "pipelines": ("pipelines.json", overhead_table),
     "windows": ("pipelines.json", window_table),
     "billion": ("pipelines.json", billion_table),
 }
+
+
+# picture in results/ -> (result file, renderer)
+PICTURES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "throughput.svg": ("throughput.json", throughput_picture),
+}
+
+
+def drawn() -> dict[Path, str]:
+    """Every picture, drawn anew from its JSON."""
+    return {
+        RESULTS / name: render(json.loads((RESULTS / file).read_text())) + "\n"
+        for name, (file, render) in PICTURES.items()
+    }
 
 
 def rendered(page: str) -> str:
@@ -76,15 +131,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write the tables of the README files from the committed JSON.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a table is out of date")
     options = parser.parse_args()
-    for path in PAGES:
-        page = path.read_text()
-        if rendered(page) == page:
+    for path, text in {**{path: rendered(path.read_text()) for path in PAGES}, **drawn()}.items():
+        if path.is_file() and path.read_text() == text:
             continue
         if options.check:
             raise SystemExit(
                 f"{path.name} differs from benchmarks/results: run `python -m pairscore.benchmarks.report`"
             )
-        path.write_text(rendered(page))
+        path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,11 @@ def test_pages_equal_the_committed_results(page: Path) -> None:
     assert report.rendered(page.read_text()) == page.read_text(), "run `python -m benchmarks.report`"
 
 
+def test_pictures_equal_the_committed_results() -> None:
+    for path, text in report.drawn().items():
+        assert path.read_text() == text, "run `python -m pairscore.benchmarks.report`"
+
+
 def test_a_figure_changed_by_hand_is_seen() -> None:
     page = (report.PAGES[0]).read_text()
     result = json.loads((report.RESULTS / "throughput.json").read_text())
