@@ -94,7 +94,7 @@ def main() -> None:
     pairs = [all_pairs[row] for row in sample(all_pairs, options.limit)]
     pairs += pairs[: round(options.repeated * len(pairs))]
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(options.checkpoint, pairs, options.rounds, Path(folder))
+        measured = measure(options.checkpoint, pairs, options.rounds, Path(folder))
     result = {
         "environment": environment(),
         "checkpoint": options.checkpoint.name,
@@ -105,7 +105,7 @@ def main() -> None:
             "repeated": options.repeated,
         },
         "rounds": options.rounds,
-        "settings": result,
+        "settings": measured,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
