@@ -1,6 +1,6 @@
 """What Arrow streams, Polars, DuckDB, Ray Data and Spark cost against `pairscore score`, on the same pairs.
 
-    python -m benchmarks.pipelines --checkpoint models/climate-claims-minilm-l6 --layers 2 \
+    python -m pairscore.benchmarks.pipelines --checkpoint models/climate-claims-minilm-l6 --layers 2 \
         --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/pipelines.json
 
 A job reads a Parquet file, scores it on all cores, and writes Parquet. The bundle is opened within it, except where
@@ -32,8 +32,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
-from benchmarks.environment import environment
-from benchmarks.scale import keep_layers
+from pairscore.benchmarks.environment import environment
+from pairscore.benchmarks.scale import keep_layers
 from pairscore.export.bundle import export_bundle
 from pairscore.runtime.bundle import sha256
 from pairscore.runtime.engines import available_cores

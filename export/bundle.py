@@ -74,10 +74,14 @@ def export_bundle(
     reference = load_reference(checkpoint, old.max_length if old else max_length)
     try:
         with staged_folder(target) as folder:
+            if old:
+                shutil.copytree(target, folder, dirs_exist_ok=True)
+            else:
+                # Before the tokenizer is used: it would save the padding and truncation of its last call.
+                _write_shared_files(checkpoint, reference, folder)
             parity_pairs = [*builtin_pairs(reference.max_length), *pairs]
             parity_set = ParitySet(parity_pairs, reference.logits(parity_pairs))
             if old:
-                shutil.copytree(target, folder, dirs_exist_ok=True)
                 manifest = old
             else:
                 manifest = _new_bundle(folder, checkpoint, reference, parity_set, say)
@@ -135,9 +139,8 @@ def _bundle_to_extend(
 def _new_bundle(
     folder: Path, checkpoint: Checkpoint, reference: Reference, parity_set: ParitySet, say: Say
 ) -> Manifest:
-    """Write a bundle with an fp32 variant that has kept its promise."""
+    """Make a folder that holds the shared files a bundle with an fp32 variant that has kept its promise."""
     say(f"Exporting {reference.model_type}, {reference.max_length} tokens, to ONNX")
-    _write_shared_files(checkpoint, reference, folder)
     built = BUILDERS["fp32"](checkpoint, reference, folder)
     if "token_type_ids" not in reference.tokenizer.model_input_names:
         _drop_token_types(folder / "tokenizer.json")

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pairscore.export.checkpoint import Checkpoint
-from pairscore.export.environment import processor_name
 from pairscore.export.graph import export_graph, input_names
 from pairscore.export.reference import Reference, load_eager_model
 from pairscore.export.rewrites import rewrite_file
 from pairscore.runtime.bundle import Variant
 from pairscore.runtime.parity import ParityReport, Tier
+from pairscore.runtime.tuning import processor_name
 
 GRAPH_FOLDER = "onnx"
 GRAPH_NAME = "model.onnx"

@@ -1,12 +1,15 @@
-"""`pairscore score` and `pairscore info`."""
+"""`pairscore score`, `pairscore info` and `pairscore tune`."""
 
 import json
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from pairscore.runtime.columns import WINDOW_PAIRS
 from pairscore.runtime.describe import describe, description_lines
@@ -28,6 +31,7 @@ from pairscore.runtime.signals import Stopped, stop_on_signals
 @click.option("--precision", default="fp32", show_default=True, help="Variant of the bundle: see `pairscore info`.")
 @click.option("--engine", default="auto", show_default=True, help="Engine that runs it.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--no-tuning", "tuning", flag_value=False, default=True, help="Do without what `pairscore tune` chose.")
 @click.option("--max-length", type=click.IntRange(min=1), help="Truncate pairs to fewer tokens than the bundle does.")
 @click.option(
     "--on-null",
@@ -122,6 +126,63 @@ def info(*, bundle: str, as_json: bool) -> int:
         click.echo(json.dumps(description, indent=2, ensure_ascii=False))
     else:
         click.echo("\n".join(description_lines(description)))
+    return 0
+
+
+@click.command()
+@click.argument("bundle")
+@click.option("--precision", default="fp32", show_default=True, help="Variant of the bundle.")
+@click.option("--pairs", type=click.Path(path_type=Path), help="Parquet file of your own pairs to measure on.")
+@click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in --pairs.")
+@click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in --pairs.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time for measuring.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def tune(
+    *,
+    bundle: str,
+    precision: str,
+    pairs: Path | None,
+    claim_column: str,
+    evidence_column: str,
+    seconds: float,
+    as_json: bool,
+) -> int:
+    """Measure engines, batch sizes and threads for BUNDLE on this machine, and remember the fastest.
+
+    `pairscore score` and Scorer.from_pretrained use the choice from then on, on this machine and with these library
+    releases only. Run it while the machine does nothing else.
+    """
+    from pairscore.export.pairs_file import read_pairs
+    from pairscore.runtime import tuning
+    from pairscore.runtime.bundle import Bundle
+    from pairscore.runtime.tune import tune as race
+
+    digest = Bundle.open(bundle).digest(precision)
+    own = read_pairs(pairs, claim_column, evidence_column, 4096) if pairs else ()
+    results, default, choice = race(bundle, precision, own, seconds)
+    if choice is None:
+        tuning.forget(digest)
+    else:
+        tuning.remember(digest, choice)
+    if as_json:
+        plain = {"results": [asdict(each) for each in results], "default": asdict(default)}
+        chosen = asdict(choice) if choice else None
+        click.echo(json.dumps({**plain, "choice": chosen, "machine": tuning.machine()}, indent=2))
+        return 0
+    standard = next(each for each in results if each.setting == default).pairs_per_second
+    table = Table("engine", "threads", "tokens", "pairs/s", "ratio", "")
+    for each in results:
+        setting = each.setting
+        row = [setting.engine, str(setting.threads_per_batch), f"{setting.token_budget:,}"]
+        # Rates of an earlier round were not taken beside the default's last one.
+        ratio = f"{each.pairs_per_second / standard:.2f}" if each.rounds == results[0].rounds else ""
+        mark = "default" if setting == default else "chosen" if choice and setting == choice.setting else ""
+        table.add_row(*row, f"{each.pairs_per_second:,.0f}", ratio, mark)
+    Console().print(table)
+    if choice is None:
+        click.echo("The defaults are as fast as anything else: nothing to remember")
+    else:
+        click.echo(f"Remembered for this machine: {choice}, {choice.gain:.2f} times the defaults")
     return 0
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pairscore.runtime import output as out
 from pairscore.runtime.bundle import Bundle
 from pairscore.runtime.columns import append_scores, text_pair
+from pairscore.runtime.engines import ENGINES
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.finishing import finish
 from pairscore.runtime.locks import Held, hold
@@ -25,6 +26,7 @@ from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.signals import Stopped
 from pairscore.runtime.streaming import Scored, Window
 from pairscore.runtime.summary import Figures, Summary, counted, padding_share
+from pairscore.runtime.tuning import Choice
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def run_job(options: JobOptions, display: Display | None = None, log: EventLog |
     out.check_output(output, options.overwrite)
     plan = make_plan(options, bundle.manifest)
     started = time.perf_counter()
-    scorer = open_scorer(options)
+    scorer = open_scorer(options, {} if options.overwrite else out.recorded_settings(output))
     load_seconds = time.perf_counter() - started
     record = RunRecord(settings(options, scorer), plan.input_records())
     with _locked(output, options.shard) as held:
@@ -90,15 +92,28 @@ def run_job(options: JobOptions, display: Display | None = None, log: EventLog |
             raise
 
 
-def open_scorer(options: JobOptions) -> Scorer:
-    """The scorer that the options ask for."""
-    return Scorer.from_pretrained(
+def open_scorer(options: JobOptions, earlier: dict[str, Any] | None = None) -> Scorer:
+    """The scorer that the options ask for.
+
+    earlier: the settings of a run to continue. What this machine's tuning decided then stays decided, whatever it says
+    now and on whichever machine: another engine or batch size could move the last bits of a score.
+    """
+    engine, engine_options, tuning, tuned = options.engine, None, options.tuning, None
+    if earlier and tuning and engine == "auto" and options.device == "cpu" and earlier.get("engine") in ENGINES:
+        engine, tuning = earlier["engine"], False
+        tuned = Choice(**earlier["tuning"]) if earlier.get("tuning") else None
+        engine_options = tuned.options() if tuned else None
+    scorer = Scorer.from_pretrained(
         options.bundle,
         precision=options.precision,
-        engine=options.engine,
+        engine=engine,
         device=options.device,
         max_length=options.max_length,
+        options=engine_options,
+        tuning=tuning,
     )
+    scorer.tuned = tuned or scorer.tuned
+    return scorer
 
 
 @contextmanager
@@ -230,6 +245,7 @@ def _finish(run: _Run, earlier_parts: int, load_seconds: float) -> Summary:
         precision=run.scorer.precision,
         engine=run.scorer.engine.name,
         device=run.scorer.engine.device,
+        tuning=str(run.scorer.tuned) if run.scorer.tuned else None,
         max_length=run.scorer.max_length,
         load_seconds=round(load_seconds, 3),
     )

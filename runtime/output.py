@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -207,6 +208,16 @@ def _changes(output: Output, record: RunRecord) -> str | None:
     except (ValueError, KeyError, TypeError):
         return f"output {output.url!r} holds an unfinished run of another release: begin anew with --overwrite"
     return None
+
+
+def recorded_settings(output: Output) -> dict[str, Any]:
+    """The settings of the run that the output holds, finished or not; empty where there is no readable record."""
+    if RECORD not in output.names():
+        return {}
+    try:
+        return RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")).settings
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def _run_of(output: Output) -> str | None:

@@ -1,7 +1,7 @@
 """What a job will do, worked out from footers alone: files, columns, blocks. Nothing is written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -40,6 +40,7 @@ class JobOptions:
     keep: tuple[str, ...] | None = None
     precision: str = "fp32"
     engine: str = "auto"
+    tuning: bool = True
     device: str = "cpu"
     max_length: int | None = None
     on_null: str = "error"
@@ -139,6 +140,7 @@ def settings(options: JobOptions, scorer: Scorer) -> dict[str, Any]:
         "bundle": scorer.bundle.digest(scorer.precision),
         "precision": scorer.precision,
         "engine": scorer.engine.name,
+        **({"tuning": asdict(scorer.tuned)} if scorer.tuned else {}),
         "device": scorer.engine.device.partition(":")[0],
         "max length": scorer.max_length,
         "claim column": options.claim_column,

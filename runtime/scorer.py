@@ -26,7 +26,7 @@ from pairscore.runtime.columns import (
     text_pair,
     windows,
 )
-from pairscore.runtime.engines import Engine, EngineOptions, open_engine
+from pairscore.runtime.engines import Engine, EngineOptions, is_installed, open_engine
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.golden import replay_golden_rows
 from pairscore.runtime.pairs import TokenizedPairs
@@ -34,6 +34,7 @@ from pairscore.runtime.parity import FloatArray
 from pairscore.runtime.reader import ScoredReader
 from pairscore.runtime.streaming import Scored, Window, stream
 from pairscore.runtime.tokenizer import PairTokenizer
+from pairscore.runtime.tuning import Choice, recall
 
 T = TypeVar("T")
 Pair = Sequence[str]
@@ -43,7 +44,11 @@ _PAIR_COLUMNS = ("claim", "evidence")
 class Scorer:
     """A bundle's variant, opened on one engine and device. Safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle, precision: str, engine: Engine, tokenizer: PairTokenizer) -> None:
+    def __init__(
+        self, bundle: Bundle, precision: str, engine: Engine, tokenizer: PairTokenizer, tuned: Choice | None = None
+    ) -> None:
+        """`tuned`: the remembered choice that the engine was opened with."""
+        self.tuned = tuned
         self.bundle = bundle
         self.precision = precision
         self.engine = engine
@@ -60,12 +65,14 @@ class Scorer:
         max_length: int | None = None,
         threads: int | None = None,
         options: EngineOptions | None = None,
+        tuning: bool = True,
     ) -> "Scorer":
         """Open a bundle folder made by `pairscore export`.
 
         `max_length`: tokens a pair is truncated to, specials included; at most the bundle's, which is the
         default. `threads`: cores that a CPU engine computes on; by default all that this process may use. `options`:
-        how the engine uses them, in place of `threads`. Raises PairscoreError for a folder that is no bundle, a
+        how the engine uses them, in place of `threads`. `tuning`: where none of these is given, take what `pairscore
+        tune` chose on this machine. Raises PairscoreError for a folder that is no bundle, a
         changed file, a precision that the bundle lacks, an engine or device that is not there, and a machine on
         which the golden rows come out different from PyTorch.
         """
@@ -74,9 +81,16 @@ class Scorer:
         variant = opened.variant(precision)
         tokenizer_path = opened.path("tokenizer.json")
         tokenizer = PairTokenizer.from_file(tokenizer_path, manifest.max_length, manifest.truncation_side)
+        tuned = None
+        if tuning and engine == "auto" and device == "cpu" and threads is None and options is None:
+            tuned = recall(opened.digest(precision))
+        if tuned is not None and tuned.engine in variant.engines and is_installed(tuned.engine):
+            engine, options = tuned.engine, tuned.options()
+        else:
+            tuned = None
         options = replace(options or EngineOptions(threads=threads), settings=variant.settings)
         runner = open_engine(engine, opened.graph(variant), precision, device, variant.engines, options=options)
-        scorer = Scorer(opened, precision, runner, tokenizer)
+        scorer = Scorer(opened, precision, runner, tokenizer, tuned)
         replay_golden_rows(scorer, opened.golden_rows())
         if max_length is None or max_length == manifest.max_length:
             return scorer
@@ -89,6 +103,7 @@ class Scorer:
             precision,
             runner,
             PairTokenizer.from_file(tokenizer_path, max_length, manifest.truncation_side),
+            tuned,
         )
 
     @property

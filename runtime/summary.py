@@ -72,6 +72,7 @@ class Summary:
     precision: str
     engine: str
     device: str
+    tuning: str | None
     max_length: int
     load_seconds: float
 
@@ -96,6 +97,7 @@ class Summary:
             f"{figures['padding_share']:.2%}, outside the engine {figures['share_outside_engine']:.1%} "
             f"(read {stages['read']:.1f} s, tokenize {stages['tokenize']:.1f} s, write {stages['write']:.1f} s), "
             f"loading {self.load_seconds:.1f} s, peak memory {peak_memory_bytes() / 2**20:,.0f} MiB",
+            *([f"Tuned for this machine: {self.tuning} (--no-tuning does without)"] if self.tuning else []),
             *(f"Left out: {name}: {reason}" for name, reason in self.skipped),
         ]
         if self.whole:

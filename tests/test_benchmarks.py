@@ -12,7 +12,7 @@ from pairscore.benchmarks.throughput import mean_tokens, sample
 
 @pytest.mark.parametrize("page", report.PAGES, ids=lambda path: str(path.relative_to(path.parents[1])))
 def test_pages_equal_the_committed_results(page: Path) -> None:
-    assert report.rendered(page.read_text()) == page.read_text(), "run `python -m benchmarks.report`"
+    assert report.rendered(page.read_text()) == page.read_text(), "run `python -m pairscore.benchmarks.report`"
 
 
 def test_pictures_equal_the_committed_results() -> None:

@@ -5,7 +5,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import scale
+from pairscore.benchmarks import scale
 from tests.pairs_files import write_pairs
 
 
@@ -25,10 +25,22 @@ def test_peaks_by_share_of_the_run():
     assert scale.peaks([(0.0, 5), (1.0, 9), (2.5, 7), (4.0, 8)], 2) == [9, 8]
 
 
-def test_the_benchmark_scores_what_it_made(exported, tmp_path, monkeypatch, capsys):
+def test_the_benchmark_scores_what_it_made(checkpoint, tmp_path, monkeypatch, capsys):
     write_pairs(tmp_path / "pairs.parquet", 60)
-    bundle = exported("bert").bundle
-    arguments = ["--bundle", bundle, "--pairs", tmp_path / "pairs.parquet", "--rows", 400, "--files", 2, "--limit", 300]
+    arguments = [
+        "--checkpoint",
+        checkpoint("bert"),
+        "--layers",
+        1,
+        "--pairs",
+        tmp_path / "pairs.parquet",
+        "--rows",
+        400,
+        "--files",
+        2,
+        "--limit",
+        300,
+    ]
     monkeypatch.setattr(sys, "argv", ["scale", *map(str, arguments), "--output", str(tmp_path / "result.json")])
     scale.main()
     assert '"rows": 300' in (tmp_path / "result.json").read_text()

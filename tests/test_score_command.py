@@ -171,7 +171,7 @@ def test_info_tells_what_a_bundle_holds(capsys, bundle):
     assert told["labels"] == ["LABEL_0"]
     assert told["variants"]["fp32"]["bytes"] == (bundle / "onnx" / "model.onnx").stat().st_size
     assert told["variants"]["fp32"]["parity"]["max_logit_difference"] <= 1e-4
-    assert told["variants"]["fp32"]["runs_here"] == {"onnxruntime": None}
+    assert told["variants"]["fp32"]["runs_here"] == {"onnxruntime": None, "openvino": None}
 
 
 def test_info_says_why_a_variant_does_not_run_here(capsys, bundle, tmp_path):

@@ -18,6 +18,7 @@ COMMANDS = {
     "export": ("pairscore.export.command", "Export a PyTorch cross-encoder into a model bundle."),
     "score": ("pairscore.runtime.command", "Score Parquet files of claim-evidence pairs."),
     "info": ("pairscore.runtime.command", "Show what a bundle holds and what was promised for it."),
+    "tune": ("pairscore.runtime.command", "Find the fastest settings on this machine, and remember them."),
     "verify": ("pairscore.export.command", "Compare a bundle with its PyTorch checkpoint."),
     "bench": ("pairscore.benchmarks.command", "Speed and parity of a bundle's engines and precisions."),
     "train": ("pairscore.training.command", "Fine-tune a cross-encoder on claims and evidence."),

@@ -1,0 +1,140 @@
+"""Find the fastest engine, batch size and use of cores for a variant on this machine.
+
+The candidates race in rounds (successive halving, Jamieson and Talwalkar 2016, arXiv 1502.07943): each gets an equal
+share of a round's time, and the faster half goes on. They take turns, so that a slower moment of the machine meets
+them all, and the defaults stay in to the end: a choice has to beat them by a margin.
+
+What is timed are full batches of a few lengths that are typical of the pairs, as a large window gives them: in a small
+sample hardly a batch would be full, and every batch size would look alike.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pairscore.runtime.bundle import Bundle
+from pairscore.runtime.engines import EngineOptions, available_cores, is_installed
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.pairs import Batch
+from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.tuning import Choice, Setting
+
+TOKEN_BUDGETS = (256, 512, 1024, 2048, 4096)
+# A choice that is not this much faster than the defaults is not made: less is noise.
+MARGIN = 0.03
+_FINALISTS = 3
+_TURNS = 3
+# Quantiles of the pairs' lengths whose batches are timed.
+_QUANTILES = (0.125, 0.375, 0.625, 0.875)
+
+Pair = tuple[str, str]
+# (candidate, seconds to spend at least) -> (pairs scored, seconds spent).
+Measure = Callable[[Setting, float], tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A candidate's best rate in the last round that it was in. `rounds`: how many it was in."""
+
+    setting: Setting
+    pairs_per_second: float
+    rounds: int
+
+
+def tune(
+    folder: str | Path, precision: str = "fp32", pairs: Sequence[Pair] = (), seconds: float = 60.0
+) -> tuple[list[Result], Setting, Choice | None]:
+    """Race every setting of a bundle's variant on this processor.
+
+    pairs: the user's own; without them, the bundle's golden rows, each claim with each piece of evidence. seconds: of
+    measuring; opening the engines comes on top. Returns the results, those that went furthest and fastest first, the
+    defaults, and the choice; None where the defaults are as good. Raises PairscoreError where the defaults do not run.
+    """
+    bundle = Bundle.open(folder)
+    golden = bundle.golden_rows()
+    sample = list(pairs or [(claim, evidence) for claim in golden.claims for evidence in golden.evidence])
+    installed = [each for each in bundle.variant(precision).engines if is_installed(each)]
+    if not installed:
+        raise PairscoreError(f"no engine of the {precision} variant of {str(folder)!r} is installed: install its extra")
+    scorers: dict[tuple[str, int], Scorer] = {}
+    for engine in installed:
+        for threads in sorted({1, available_cores()}):
+            options = EngineOptions(threads_per_batch=threads)
+            try:
+                scorers[engine, threads] = Scorer.from_pretrained(
+                    folder, precision=precision, engine=engine, options=options
+                )
+            except PairscoreError:
+                if not scorers:  # this is what scoring would use untuned
+                    raise
+    first = next(iter(scorers))
+    default = Setting(*first, scorers[first].engine.token_budget)
+    settings = [Setting(*key, budget) for key in scorers for budget in TOKEN_BUDGETS]
+
+    def measure(setting: Setting, least: float) -> tuple[int, float]:
+        scorer = scorers[setting.engine, setting.threads_per_batch]
+        batches = typical_batches(scorer, sample, setting.token_budget)
+        # Every caller gets as many batches of each length.
+        batches *= scorer.engine.callers // math.gcd(scorer.engine.callers, len(batches))
+        done, started = 0, time.perf_counter()
+        with ThreadPoolExecutor(scorer.engine.callers) as callers:
+            while not done or time.perf_counter() - started < least:
+                list(callers.map(scorer.engine.run, batches))
+                done += sum(len(batch.rows) for batch in batches)
+        return done, time.perf_counter() - started
+
+    results = race(settings, default, measure, seconds)
+    return results, default, choose(results, default)
+
+
+def typical_batches(scorer: Scorer, pairs: Sequence[Pair], token_budget: int) -> list[Batch]:
+    """One full batch at each of a few lengths of `pairs`, a single pair repeated in it."""
+    tokenized = scorer.tokenize(*(pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)))
+    order = np.argsort(tokenized.lengths, kind="stable")
+    rows = [int(order[int(quantile * len(order))]) for quantile in _QUANTILES]
+    return [
+        tokenized.batch(np.full(max(1, token_budget // int(tokenized.lengths[row])), row, dtype=np.int64))
+        for row in rows
+    ]
+
+
+def race(settings: Sequence[Setting], default: Setting, measure: Measure, seconds: float) -> list[Result]:
+    """Successive halving within about `seconds`: longer only where a single turn of everybody takes longer."""
+    running = list(dict.fromkeys([default, *settings]))
+    results: dict[Setting, Result] = {}
+    rounds = max(1, (len(running) // _FINALISTS).bit_length() + 1)
+    for number in range(1, rounds + 1):
+        share = seconds / rounds / (len(running) * _TURNS)
+        best = dict.fromkeys(running, 0.0)
+        spent = 0.0
+        for turn in range(_TURNS):
+            if turn and spent * (turn + 1) / turn > 1.5 * seconds / rounds:
+                break
+            for setting in running:
+                pairs, took = measure(setting, share)
+                best[setting] = max(best[setting], pairs / took)
+                spent += took
+        for setting in running:
+            results[setting] = Result(setting, best[setting], number)
+        ranked = sorted(running, key=lambda setting: -best[setting])
+        kept = ranked[: max(_FINALISTS, len(ranked) // 2)]
+        running = kept if default in kept else [*kept, default]
+    return sorted(results.values(), key=lambda result: (-result.rounds, -result.pairs_per_second))
+
+
+def choose(results: Sequence[Result], default: Setting) -> Choice | None:
+    """The fastest of the last round; None unless it beats the defaults, measured beside it, by `MARGIN`."""
+    standard = next(result for result in results if result.setting == default)
+    last = [result for result in results if result.rounds == standard.rounds]
+    winner = max(last, key=lambda result: result.pairs_per_second)
+    gain = winner.pairs_per_second / standard.pairs_per_second
+    if winner.setting == default or gain < 1 + MARGIN:
+        return None
+    chosen = winner.setting
+    return Choice(chosen.engine, chosen.threads_per_batch, chosen.token_budget, round(gain, 3))

@@ -1,0 +1,124 @@
+"""What `pairscore tune` found for a variant on this machine, kept in the user's cache folder.
+
+A choice is found again only by the same variant, processor, number of cores and engine releases; where any of them
+changed, scoring takes its defaults as if nothing had been tuned.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pairscore.runtime.engines import ENGINES, EngineOptions, available_cores
+
+CACHE_VARIABLE = "PAIRSCORE_CACHE"
+# Of a count in a file that somebody wrote by hand.
+_LARGEST = 1 << 20
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An engine and how it uses the machine."""
+
+    engine: str
+    threads_per_batch: int
+    token_budget: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The setting that was chosen. `gain`: its speed over that of the defaults, in the run that chose it."""
+
+    engine: str
+    threads_per_batch: int
+    token_budget: int
+    gain: float
+
+    @property
+    def setting(self) -> Setting:
+        """Without the gain."""
+        return Setting(self.engine, self.threads_per_batch, self.token_budget)
+
+    def __str__(self) -> str:
+        threads = f"{self.threads_per_batch} thread{'s' if self.threads_per_batch > 1 else ''} a batch"
+        return f"{self.engine}, {threads}, {self.token_budget:,} tokens a batch"
+
+    def options(self) -> EngineOptions:
+        """For opening the engine."""
+        return EngineOptions(threads_per_batch=self.threads_per_batch, token_budget=self.token_budget)
+
+
+def remember(variant_digest: str, choice: Choice) -> Path:
+    """Keep the choice for this machine, and return its file."""
+    path = _path(variant_digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(asdict(choice), indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def forget(variant_digest: str) -> None:
+    """Go back to the defaults on this machine."""
+    _path(variant_digest).unlink(missing_ok=True)
+
+
+def recall(variant_digest: str) -> Choice | None:
+    """The choice for this machine; None where there is none. Warns of a damaged file, and goes on without it."""
+    path: Path | None = None
+    try:
+        path = _path(variant_digest)
+        return _choice(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever is wrong with the cache, scoring can do without it
+        where = "the cache folder" if path is None else repr(str(path))
+        _log.warning("ignoring the tuning in %s (%s): run `pairscore tune` again", where, error)
+        return None
+
+
+def _choice(raw: dict[str, Any]) -> Choice:
+    choice = Choice(**raw)
+    counts = (choice.threads_per_batch, choice.token_budget)
+    if choice.engine not in ENGINES or not all(type(each) is int and 1 <= each <= _LARGEST for each in counts):
+        raise ValueError(f"no choice of this release: {raw}")
+    return choice
+
+
+def cache_folder() -> Path:
+    """`PAIRSCORE_CACHE`, else `pairscore` in `XDG_CACHE_HOME`, else in `~/.cache`."""
+    own = os.environ.get(CACHE_VARIABLE)
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pairscore"
+
+
+def machine() -> dict[str, object]:
+    """What a choice depends on beside the variant."""
+    releases: dict[str, str] = {}
+    for name in ("onnxruntime", "onnxruntime-gpu", "openvino"):
+        try:
+            releases[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"processor": processor_name(), "cores": available_cores(), "engines": releases}
+
+
+def processor_name() -> str:
+    """The processor's marketing name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), "") or platform.processor() or platform.machine()
+
+
+def _path(variant_digest: str) -> Path:
+    key = json.dumps({"variant": variant_digest, **machine()}, sort_keys=True)
+    return cache_folder() / "tuning" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
