@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pairscore.benchmarks.ladder_tables import quantization_table, scale_line
 from pairscore.benchmarks.page import throughput_picture
 from pairscore.benchmarks.pipeline_tables import billion_table, overhead_table, window_table
 
@@ -95,6 +96,9 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "throughput": ("throughput.json", throughput_table),
     "ablations": ("ablations.json", ablation_table),
     "scaling": ("scaling.json", scaling_table),
+    "quantization": ("quantization.json", quantization_table),
+    "scale-million": ("scale-million.json", scale_line),
+    "scale-row-group": ("scale-row-group.json", scale_line),
     "pipelines": ("pipelines.json", overhead_table),
     "windows": ("pipelines.json", window_table),
     "billion": ("pipelines.json", billion_table),

@@ -81,10 +81,7 @@ def export_bundle(
                 _write_shared_files(checkpoint, reference, folder)
             parity_pairs = [*builtin_pairs(reference.max_length), *pairs]
             parity_set = ParitySet(parity_pairs, reference.logits(parity_pairs))
-            if old:
-                manifest = old
-            else:
-                manifest = _new_bundle(folder, checkpoint, reference, parity_set, say)
+            manifest = old or _new_bundle(folder, checkpoint, reference, parity_set, say)
             if precision == "int8" and calibration is not None:
                 variant = best_int8(folder, reference, parity_set, calibration, promise=promise, say=say)
                 manifest = _with_variant(folder, manifest, variant)
