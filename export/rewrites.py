@@ -22,7 +22,7 @@ from onnx import helper, numpy_helper
 # (batch, length) of the probes: all different primes, so that an axis is known by its size.
 _PROBES = ((2, 11), (3, 13))
 # Protocol buffers end at 2 GiB; larger graphs keep their weights outside and are left alone.
-_LARGEST = 1_500_000_000
+LARGEST_GRAPH = 1_500_000_000
 
 _UNARY = {
     "Erf",
@@ -100,7 +100,7 @@ class _Probe:
     @staticmethod
     def of(model: onnx.ModelProto) -> "_Probe | None":
         """Run the graph twice with every tensor as an output; None for a graph that is too large to be copied."""
-        if model.ByteSize() > _LARGEST:
+        if model.ByteSize() > LARGEST_GRAPH:
             return None
         traced = onnx.ModelProto()
         traced.CopyFrom(model)

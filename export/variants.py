@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pairscore.export.checkpoint import Checkpoint
+from pairscore.export.fp16 import write_fp16
 from pairscore.export.graph import export_graph, input_names
 from pairscore.export.reference import Reference, load_eager_model
 from pairscore.export.rewrites import rewrite_file
@@ -51,9 +52,18 @@ def build_bf16(checkpoint: Checkpoint, reference: Reference, folder: Path) -> Bu
     return BuiltVariant("bf16", written, ("openvino",), ("bf16: the fp32 graph, computed in bf16",))
 
 
+def build_fp16(checkpoint: Checkpoint, reference: Reference, folder: Path) -> BuiltVariant:
+    """The fp32 graph, which is in `folder` already, converted to fp16."""
+    del checkpoint, reference
+    target = folder / GRAPH_FOLDER / "model_fp16.onnx"
+    write_fp16(folder / GRAPH_FOLDER / GRAPH_NAME, target)
+    name = target.relative_to(folder).as_posix()
+    return BuiltVariant("fp16", (name,), ("onnxruntime",), ("fp16: weights and arithmetic in half precision",))
+
+
 # Precision -> builder: (checkpoint, loaded reference, bundle folder) -> what it wrote there. All but fp32 may read
 # the fp32 graph, which every bundle has.
-BUILDERS: dict[str, Builder] = {"fp32": build_fp32, "bf16": build_bf16}
+BUILDERS: dict[str, Builder] = {"fp32": build_fp32, "bf16": build_bf16, "fp16": build_fp16}
 
 # Of int8 there are several candidates, and measurements choose: see `gate.py`.
 PRECISIONS = (*BUILDERS, "int8")

@@ -1,0 +1,44 @@
+"""fp16: half the weights, the promise of its tier, for every family that the main job exports."""
+
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from pairscore import PairscoreError, Scorer
+from pairscore.export import fp16
+from pairscore.runtime.bundle import Bundle
+from tests import corpus
+from tests.checkpoints import FAMILIES
+from tests.command_line import run
+
+PAIRS = [(claim, evidence) for claim in corpus.SENTENCES[:6] for evidence in corpus.SENTENCES[6:20]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fp16_keeps_its_promise(capsys, exported, tmp_path, family):
+    checkpoint, bundle = exported(family)
+    made = shutil.copytree(bundle, tmp_path / "bundle")
+    # The logits of an untrained model lie so close together that rounding swaps some.
+    arguments = ["export", checkpoint, made, "--precision", "fp16", "--min-spearman", 0.99, "--quiet"]
+    code, _, errors = run(capsys, *arguments)
+    assert (code, errors) == (0, "")
+    variant = Bundle.open(made).manifest.variants["fp16"]
+    assert variant.files == ("onnx/model_fp16.onnx",)
+    assert 0 < variant.parity.max_score_difference <= 0.03
+    graph = onnx.load(made / variant.files[0])
+    kinds = {weight.data_type for weight in graph.graph.initializer if len(weight.dims) == 2}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    assert onnx.TensorProto.FLOAT not in kinds
+    assert graph.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    ours = Scorer.from_pretrained(made, precision="fp16").predict(PAIRS)
+    expected = Scorer.from_pretrained(made).predict(PAIRS)
+    assert 0 < np.abs(ours - expected).max() <= 0.03
+
+
+def test_a_graph_that_is_too_large_is_refused(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(fp16, "LARGEST_GRAPH", 10)
+    with pytest.raises(PairscoreError, match="too large to convert: use --precision fp32"):
+        fp16.write_fp16(exported("bert").bundle / "onnx/model.onnx", tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
