@@ -159,7 +159,7 @@ def dynamic(graph: Path, folder: Path) -> Path:
 
 def static_with_smoothquant(graph: Path, batches: Sequence[Batch], folder: Path) -> Path:
     """NNCF's recipe for transformers: calibrated scales by tensor, SmoothQuant between them."""
-    import nncf
+    import nncf  # pyright: ignore[reportMissingImports]
     import openvino
 
     model = openvino.Core().read_model(graph)
