@@ -33,6 +33,9 @@ def describe(folder: str) -> dict[str, Any]:
                 "engines": list(variant.engines),
                 "measured_on": variant.measured_on,
                 "parity": asdict(variant.parity),
+                "promise": asdict(variant.tier),
+                "ranking": {system: dict(figures) for system, figures in variant.ranking.items()},
+                "settings": dict(variant.settings),
                 "notes": list(variant.notes),
                 "runs_here": _runs_here(bundle, variant),
             }
@@ -61,6 +64,10 @@ def description_lines(description: dict[str, Any]) -> list[str]:
             f"{name}: {variant['bytes'] / 2**20:.1f} MiB, for {', '.join(variant['engines'])}",
             f"  parity      logits within {parity['max_logit_difference']:.2g}, scores within "
             f"{parity['max_score_difference']:.2g}{spearman}, over {parity['pairs']} pairs",
+            *(
+                f"  ranking     {system}: {', '.join(f'{figure} {value:.4f}' for figure, value in figures.items())}"
+                for system, figures in variant["ranking"].items()
+            ),
             f"  measured on {variant['measured_on']}",
             *(f"  graph       {note}" for note in variant["notes"]),
             *(

@@ -62,6 +62,18 @@ def test_the_variant_is_measured_and_the_others_stay(exported, int8):
     assert sorted(path.name for path in (int8 / "onnx").iterdir()) == ["model.onnx", "model_int8.onnx"]
 
 
+def test_info_shows_the_report(capsys, int8):
+    code, out, _ = run(capsys, "info", int8)
+    assert code == 0
+    ranking = Bundle.open(int8).manifest.variants["int8"].ranking
+    assert f"ranking     int8: MAP {ranking['int8']['MAP']:.4f}" in out
+    assert "chosen: groups of" in out
+    code, out, _ = run(capsys, "info", int8, "--json")
+    told = json.loads(out)["variants"]["int8"]
+    assert told["promise"]["max_batch_difference"] == 1e-5
+    assert told["ranking"] == ranking
+
+
 def test_a_pair_scores_the_same_alone_and_among_others(int8):
     scorer = Scorer.from_pretrained(int8, precision="int8")
     together = scorer.predict(PAIRS)

@@ -267,7 +267,7 @@ class SmallEngine:
 def test_batches_that_do_not_fit_are_halved_and_the_size_is_kept(bundle, data, expected, tmp_path, monkeypatch):
     engines = []
 
-    def open_small(options):
+    def open_small(options, earlier=None):
         scorer = open_scorer(options)
         engines.append(SmallEngine(scorer.engine, 200))
         return Scorer(scorer.bundle, scorer.precision, HalvingEngine(engines[-1]), scorer.tokenizer)
