@@ -77,11 +77,14 @@ def tune(
     default = Setting(*first, scorers[first].engine.token_budget)
     settings = [Setting(*key, budget) for key in scorers for budget in TOKEN_BUDGETS]
 
+    budgets = {*TOKEN_BUDGETS, default.token_budget}
+    batches_of = {budget: typical_batches(scorers[first], sample, budget) for budget in budgets}
+
     def measure(setting: Setting, least: float) -> tuple[int, float]:
         scorer = scorers[setting.engine, setting.threads_per_batch]
-        batches = typical_batches(scorer, sample, setting.token_budget)
+        batches = batches_of[setting.token_budget]
         # Every caller gets as many batches of each length.
-        batches *= scorer.engine.callers // math.gcd(scorer.engine.callers, len(batches))
+        batches = batches * (scorer.engine.callers // math.gcd(scorer.engine.callers, len(batches)))
         done, started = 0, time.perf_counter()
         with ThreadPoolExecutor(scorer.engine.callers) as callers:
             while not done or time.perf_counter() - started < least:

@@ -1,7 +1,5 @@
 """OpenVINO runs the same graphs to the same scores, in the precision that was asked for."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import openvino
 import pytest
@@ -9,7 +7,6 @@ import pytest
 from pairscore import PairscoreError, Scorer
 from pairscore.runtime.bundle import Bundle
 from pairscore.runtime.engines import EngineOptions, open_engine
-from pairscore.runtime.pairs import Batch
 from tests import corpus
 from tests.checkpoints import FAMILIES
 
@@ -39,20 +36,6 @@ def test_an_export_leaves_out_an_engine_that_cannot_run_it(exported):
     assert variant.engines == ("onnxruntime",)
     assert any(note.startswith("openvino left out: OpenVINO cannot open") for note in variant.notes)
     assert Bundle.open(exported("bert").bundle).manifest.variants["fp32"].engines == ("onnxruntime", "openvino")
-
-
-def test_each_thread_gets_its_own_result(exported):
-    engine = open_engine("openvino", graph(exported), "fp32", "cpu", ("openvino",), options=EngineOptions(threads=3))
-    assert engine.callers == 3
-    random = np.random.default_rng(0)
-    batches = []
-    for length in random.integers(3, 64, size=40):
-        ids = random.integers(5, 200, size=(int(random.integers(1, 5)), length))
-        batches.append(Batch(np.arange(len(ids)), ids, np.zeros_like(ids)))
-    alone = [engine.run(batch) for batch in batches]
-    with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(engine.run, batches))
-    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
 def test_the_precision_is_pinned(exported):

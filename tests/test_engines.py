@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pairscore import PairscoreError, Scorer
-from pairscore.runtime.engines import available_cores, open_engine
+from pairscore.runtime.engines import EngineOptions, available_cores, open_engine
 from pairscore.runtime.pairs import Batch
 from tests.conftest import Exported
 
@@ -49,10 +49,12 @@ def test_a_broken_graph_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_calls_from_several_threads_give_what_one_gives(graph: Path) -> None:
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_calls_from_several_threads_give_what_one_gives(graph: Path, name: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    engine = open_engine("auto", graph, "fp32", "cpu", ("onnxruntime",))
+    engine = open_engine(name, graph, "fp32", "cpu", (name,), options=EngineOptions(threads=4))
+    assert engine.callers == 4
     random = np.random.default_rng(0)
     batches = []
     for length in random.integers(3, 64, size=40):
