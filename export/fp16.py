@@ -1,7 +1,9 @@
 """fp16: the fp32 graph with its weights and arithmetic in half precision, for GPUs.
 
-ONNX Runtime's CUDA kernels keep sums and the statistics of softmax and layer norm in fp32 by themselves. A CPU has no
-fp16 arithmetic: there, ONNX Runtime rounds to fp16 after every operation. Parity is measured so where there is no GPU.
+Batches of one length need no mask, so where the graph allows it the fp16 variant is the unpadded one of `unpadded.py`,
+whose attention runs in fused kernels. ONNX Runtime's CUDA kernels keep sums and the statistics of softmax and layer
+norm in fp32 by themselves. A CPU has no fp16 arithmetic: there, ONNX Runtime rounds to fp16 after every operation.
+Parity is measured so where there is no GPU.
 """
 
 import logging
@@ -12,26 +14,35 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from pairscore.export.rewrites import LARGEST_GRAPH
+from pairscore.export.unpadded import unpadded
 from pairscore.runtime.errors import PairscoreError
 
+PADDED_NAME = "model_fp16.onnx"
+# Not the name that other tools look for: they pad their batches, and this graph takes no mask.
+UNPADDED_NAME = "model_fp16_unpadded.onnx"
 
-def write_fp16(graph: Path, target: Path) -> None:
-    """Convert the graph at `graph` to fp16 at `target`; inputs stay integers and logits float32.
 
-    Raises PairscoreError for a graph that is too large for one file, or that the converter cannot read.
+def write_fp16(graph: Path, max_length: int) -> tuple[Path, str]:
+    """Convert the graph at `graph` to fp16 in a file beside it; inputs stay integers and logits float32.
+
+    max_length: the longest pair, in tokens. Returns the file and what was done, in a sentence. Raises PairscoreError
+    for a graph that is too large for one file, or that the converter cannot read.
     """
     model = onnx.load(str(graph))
     if model.ByteSize() > LARGEST_GRAPH:
         raise PairscoreError(
             f"{str(graph)!r} is {model.ByteSize():,} bytes, too large to convert: use --precision fp32"
         )
+    rewritten = unpadded(model, max_length)
+    target = graph.with_name(PADDED_NAME if rewritten.model is model else UNPADDED_NAME)
     # It tells of every constant that fp16 cannot hold: the mask's lowest number, which becomes fp16's lowest.
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            converted = convert_float_to_float16(model, keep_io_types=True)
+            converted = convert_float_to_float16(rewritten.model, keep_io_types=True)
     except Exception as error:  # the converter raises whatever it stumbles over
         reason = " ".join(str(error).split())[:200]
         raise PairscoreError(f"{str(graph)!r} cannot be converted to fp16 ({reason}): use --precision fp32") from error
     onnx.save(converted, str(target))
+    return target, rewritten.note

@@ -1,7 +1,7 @@
 """Exact graph rewrites: less work for the same logits.
 
 A rewrite needs to know what each axis of each tensor stands for. It finds out by running the graph on two small
-inputs of different batch and length (`_Probe`), which works for every architecture alike; what a rewrite does not
+inputs of different batch and length (`Probe`), which works for every architecture alike; what a rewrite does not
 understand, it leaves as it was.
 
 A graph without attention mask was tried too, for batches of one length, which have no padding: on two AVX2 cores it
@@ -67,7 +67,7 @@ def first_row_only(model: onnx.ModelProto) -> Rewritten:
     through every operation that treats rows alike, as far as nothing else needs the other rows. Exact up to the
     order of sums in the matrix products.
     """
-    probe = _Probe.of(model)
+    probe = Probe.of(model)
     if probe is None:
         return Rewritten(model, "first row only: not applied, the graph is too large to be probed")
     heads = [node for node in model.graph.node if _reads_first_row(node, probe)]
@@ -87,18 +87,18 @@ def first_row_only(model: onnx.ModelProto) -> Rewritten:
         if node.output[0] in selections:
             node.input[0] = selections[node.output[0]]
     rewritten.graph.initializer.extend(narrowing.constants.values())
-    _replace_nodes(rewritten, [*rewritten.graph.node, *narrowing.nodes])
+    replace_nodes(rewritten, [*rewritten.graph.node, *narrowing.nodes])
     return Rewritten(rewritten, f"first row only: {narrowing.products} matrix products on one row a pair")
 
 
 @dataclass(frozen=True)
-class _Probe:
+class Probe:
     """Every tensor's values on two small inputs."""
 
     values: Sequence[dict[str, npt.NDArray[Any]]]
 
     @staticmethod
-    def of(model: onnx.ModelProto) -> "_Probe | None":
+    def of(model: onnx.ModelProto) -> "Probe | None":
         """Run the graph twice with every tensor as an output; None for a graph that is too large to be copied."""
         if model.ByteSize() > LARGEST_GRAPH:
             return None
@@ -115,10 +115,10 @@ class _Probe:
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         values = []
         for batch, length in _PROBES:
-            feeds = {value.name: _feed(value.name, batch, length) for value in session.get_inputs()}
+            feeds = {value.name: random_feed(value.name, batch, length) for value in session.get_inputs()}
             results = dict(zip(outputs, session.run(outputs, feeds), strict=True))
             values.append(constants | feeds | {name: np.asarray(value) for name, value in results.items()})
-        return _Probe(values)
+        return Probe(values)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self.values[0][name].shape)
@@ -138,7 +138,7 @@ class _Probe:
         return first
 
 
-def _feed(name: str, batch: int, length: int) -> npt.NDArray[np.int64]:
+def random_feed(name: str, batch: int, length: int) -> npt.NDArray[np.int64]:
     match name:
         case "attention_mask":
             return np.ones((batch, length), dtype=np.int64)
@@ -148,8 +148,8 @@ def _feed(name: str, batch: int, length: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(0).integers(5, 50, size=(batch, length))
 
 
-def _reads_first_row(node: onnx.NodeProto, probe: _Probe) -> bool:
-    if node.op_type != "Gather" or _attribute(node, "axis", 0) != 1:
+def _reads_first_row(node: onnx.NodeProto, probe: Probe) -> bool:
+    if node.op_type != "Gather" or attribute(node, "axis", 0) != 1:
         return False
     index = probe.constant(node.input[1])
     data = node.input[0]
@@ -170,7 +170,7 @@ class _Narrowing:
     """
 
     model: onnx.ModelProto
-    probe: _Probe
+    probe: Probe
     stops: frozenset[str]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
@@ -244,9 +244,9 @@ class _Narrowing:
         rank = len(self.probe.shape(node.input[0]))
         if axis >= rank - 1 or len(self.probe.shape(node.output[0])) != rank:
             return None
-        axes: Any = _attribute(node, "axis", -1)
+        axes: Any = attribute(node, "axis", -1)
         if node.op_type == "ReduceMean":
-            axes = _attribute(node, "axes", None)
+            axes = attribute(node, "axes", None)
             if axes is None and len(node.input) > 1:
                 axes = self.probe.constant(node.input[1])
         if axes is None or {int(each) % rank for each in np.atleast_1d(axes)} != {rank - 1}:
@@ -262,7 +262,7 @@ class _Narrowing:
 
     def _transpose(self, node: onnx.NodeProto, axis: int) -> list[str]:
         rank = len(self.probe.shape(node.input[0]))
-        order = _attribute(node, "perm", list(range(rank))[::-1])
+        order = attribute(node, "perm", list(range(rank))[::-1])
         return [self.narrow(node.input[0], order[axis])]
 
     def _reshape(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
@@ -272,7 +272,7 @@ class _Narrowing:
             if values[data].shape[: axis + 1] != values[output].shape[: axis + 1]:
                 return None
         rest = {values[output].shape[axis + 1 :] for values in self.probe.values}
-        if len(rest) != 1 or _attribute(node, "allowzero", 0):
+        if len(rest) != 1 or attribute(node, "allowzero", 0):
             return None
         shape = np.array([0] * (axis + 1) + list(rest.pop()), dtype=np.int64)
         return [self.narrow(data, axis), self._constant(shape)]
@@ -287,13 +287,13 @@ class _Narrowing:
 
     def _gather_on_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
         data, index = node.input
-        gathered = _attribute(node, "axis", 0) % len(self.probe.shape(data))
+        gathered = attribute(node, "axis", 0) % len(self.probe.shape(data))
         if self.probe.shape(index) != ():
             return None
         return [self.narrow(data, axis if axis < gathered else axis + 1), index]
 
     def _concat_on_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
-        if _attribute(node, "axis", 0) % len(self.probe.shape(node.output[0])) == axis:
+        if attribute(node, "axis", 0) % len(self.probe.shape(node.output[0])) == axis:
             return None
         return [self.narrow(name, axis) for name in node.input]
 
@@ -319,7 +319,7 @@ class _Narrowing:
         return name
 
 
-def _replace_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
+def replace_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
     """Make `nodes` the graph's: those that reach an output, each after what it needs; drop unused weights."""
     live = _live_nodes(model, nodes)
     made = {value.name for value in model.graph.input} | {tensor.name for tensor in model.graph.initializer}
@@ -364,5 +364,5 @@ def needs(node: onnx.NodeProto) -> set[str]:
     return needed
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)

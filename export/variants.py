@@ -53,12 +53,11 @@ def build_bf16(checkpoint: Checkpoint, reference: Reference, folder: Path) -> Bu
 
 
 def build_fp16(checkpoint: Checkpoint, reference: Reference, folder: Path) -> BuiltVariant:
-    """The fp32 graph, which is in `folder` already, converted to fp16."""
-    del checkpoint, reference
-    target = folder / GRAPH_FOLDER / "model_fp16.onnx"
-    write_fp16(folder / GRAPH_FOLDER / GRAPH_NAME, target)
+    """The fp32 graph, which is in `folder` already, without padding where possible, converted to fp16."""
+    del checkpoint
+    target, note = write_fp16(folder / GRAPH_FOLDER / GRAPH_NAME, reference.max_length)
     name = target.relative_to(folder).as_posix()
-    return BuiltVariant("fp16", (name,), ("onnxruntime",), ("fp16: weights and arithmetic in half precision",))
+    return BuiltVariant("fp16", (name,), ("onnxruntime",), (note, "fp16: weights and arithmetic in half precision"))
 
 
 # Precision -> builder: (checkpoint, loaded reference, bundle folder) -> what it wrote there. All but fp32 may read

@@ -1,7 +1,7 @@
 """The model bundle: a folder in the Hugging Face layout plus `pairscore.json`, the manifest.
 
     config.json, tokenizer.json, tokenizer_config.json    as the checkpoint's
-    onnx/model.onnx, onnx/model_fp16.onnx, ...            one graph per variant
+    onnx/model.onnx, onnx/model_fp16_unpadded.onnx, ...   one graph per variant
     golden.json                                           pairs, their token ids, their PyTorch logits
     pairscore.json                                        the manifest
 
