@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pairscore.runtime.bundle import Manifest
-from pairscore.runtime.engines import is_installed
+from pairscore.runtime.engines import ENGINES, is_installed
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def own_systems(manifest: Manifest) -> list[System]:
         for engine in variant.engines
         if is_installed(engine)
         for device in devices
-        if device == "cpu" or engine != "openvino"  # which serves the CPU here
+        if device in ENGINES[engine].devices
     ]
 
 

@@ -11,7 +11,7 @@ from pairscore.export.errors import ParityError
 from pairscore.export.parity_pairs import Pair, truncated_pairs
 from pairscore.export.reference import Reference
 from pairscore.runtime.bundle import Bundle, Variant
-from pairscore.runtime.engines import EngineOptions, is_installed, open_engine
+from pairscore.runtime.engines import ENGINES, EngineOptions, choose_engine, is_installed, open_engine
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.parity import FloatArray, ParityReport, Tier, compare
 from pairscore.runtime.scorer import Scorer
@@ -36,8 +36,13 @@ def open_unproven(
     """
     bundle = Bundle.open(folder)
     manifest = bundle.manifest
-    graph = bundle.graph(bundle.variant(precision)) if variant is None else folder / variant.files[0]
-    variant = variant or bundle.variant(precision)
+    given, variant = variant, variant or bundle.variant(precision)
+    engine = choose_engine(engine, precision, device, variant.engines)
+    graph_of = ENGINES[engine].graph_of
+    if graph_of is not None or given is None:
+        graph = bundle.graph(bundle.variant(graph_of or precision))
+    else:
+        graph = folder / given.files[0]
     tokenizer = PairTokenizer.from_file(bundle.path("tokenizer.json"), manifest.max_length, manifest.truncation_side)
     options = EngineOptions(settings=variant.settings)
     runner = open_engine(engine, graph, precision, device, variant.engines, options=options)

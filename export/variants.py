@@ -57,7 +57,9 @@ def build_fp16(checkpoint: Checkpoint, reference: Reference, folder: Path) -> Bu
     del checkpoint
     target, note = write_fp16(folder / GRAPH_FOLDER / GRAPH_NAME, reference.max_length)
     name = target.relative_to(folder).as_posix()
-    return BuiltVariant("fp16", (name,), ("onnxruntime",), (note, "fp16: weights and arithmetic in half precision"))
+    return BuiltVariant(
+        "fp16", (name,), ("onnxruntime", "tensorrt"), (note, "fp16: weights and arithmetic in half precision")
+    )
 
 
 # Precision -> builder: (checkpoint, loaded reference, bundle folder) -> what it wrote there. All but fp32 may read

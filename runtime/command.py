@@ -30,7 +30,7 @@ from pairscore.runtime.signals import Stopped, stop_on_signals
 @click.option("--keep", multiple=True, metavar="COLUMNS", help="Input columns to keep, by commas.  [default: all]")
 @click.option("--precision", default="fp32", show_default=True, help="Variant of the bundle: see `pairscore info`.")
 @click.option("--engine", default="auto", show_default=True, help="Engine that runs it.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, or cuda:0,cuda:1.")
 @click.option("--no-tuning", "tuning", flag_value=False, default=True, help="Do without what `pairscore tune` chose.")
 @click.option("--max-length", type=click.IntRange(min=1), help="Truncate pairs to fewer tokens than the bundle does.")
 @click.option(

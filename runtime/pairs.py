@@ -32,6 +32,10 @@ class Batch:
                 return np.ones_like(self.input_ids)
         raise PairscoreError(f"the graph wants an input {name!r}, which no pair has: export the bundle again")
 
+    def part(self, rows: slice) -> "Batch":
+        """Some of its pairs."""
+        return Batch(self.rows[rows], self.input_ids[rows], self.token_type_ids[rows])
+
 
 class TokenizedPairs:
     """The different pairs of one window, tokenized; nothing is assembled before a batch is asked for.

@@ -26,7 +26,8 @@ from pairscore.runtime.columns import (
     text_pair,
     windows,
 )
-from pairscore.runtime.engines import Engine, EngineOptions, is_installed, open_engine
+from pairscore.runtime.engines import ENGINES, Engine, EngineOptions, choose_engine, is_installed, open_engine
+from pairscore.runtime.engines.spread import SpreadEngine
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.golden import replay_golden_rows
 from pairscore.runtime.pairs import TokenizedPairs
@@ -70,11 +71,11 @@ class Scorer:
         """Open a bundle folder made by `pairscore export`.
 
         `max_length`: tokens a pair is truncated to, specials included; at most the bundle's, which is the
-        default. `threads`: cores that a CPU engine computes on; by default all that this process may use. `options`:
-        how the engine uses them, in place of `threads`. `tuning`: where none of these is given, take what `pairscore
-        tune` chose on this machine. Raises PairscoreError for a folder that is no bundle, a
-        changed file, a precision that the bundle lacks, an engine or device that is not there, and a machine on
-        which the golden rows come out different from PyTorch.
+        default. `device`: cpu, cuda, cuda:N, or several GPUs as cuda:0,cuda:1. `threads`: cores that a CPU engine
+        computes on; by default all that this process may use. `options`: how the engine uses them, in place of
+        `threads`. `tuning`: where none of these is given, take what `pairscore tune` chose on this machine. Raises
+        PairscoreError for a folder that is no bundle, a changed file, a precision that the bundle lacks, an engine or
+        device that is not there, and a machine on which the golden rows come out different from PyTorch.
         """
         opened = Bundle.open(bundle)
         manifest = opened.manifest
@@ -89,9 +90,12 @@ class Scorer:
         else:
             tuned = None
         options = replace(options or EngineOptions(threads=threads), settings=variant.settings)
-        runner = open_engine(engine, opened.graph(variant), precision, device, variant.engines, options=options)
+        engine = choose_engine(engine, precision, device, variant.engines)
+        graph = opened.graph(opened.variant(ENGINES[engine].graph_of or precision))
+        runner = open_engine(engine, graph, precision, device, variant.engines, options=options)
         scorer = Scorer(opened, precision, runner, tokenizer, tuned)
-        replay_golden_rows(scorer, opened.golden_rows())
+        for member in runner.members if isinstance(runner, SpreadEngine) else (runner,):
+            replay_golden_rows(Scorer(opened, precision, member, tokenizer), opened.golden_rows())
         if max_length is None or max_length == manifest.max_length:
             return scorer
         if max_length > manifest.max_length:

@@ -24,7 +24,7 @@ def graph(exported: Callable[..., Exported]) -> Path:
     ("engine", "device", "message"),
     [
         ("tensorflow", "cpu", "unknown engine 'tensorflow': use auto, onnxruntime"),
-        ("onnxruntime", "tpu", "unknown device 'tpu': use cpu, cuda or cuda:N"),
+        ("onnxruntime", "tpu", "unknown device 'tpu': use cpu, cuda, cuda:N, or several"),
         ("onnxruntime", "cuda:x", "unknown device 'cuda:x'"),
         ("onnxruntime", "cpu:1", "unknown device 'cpu:1'"),
         ("onnxruntime", "cuda", "has no CUDA.*pairscore\\[gpu\\]"),

@@ -53,10 +53,7 @@ class HalvingEngine:
 
     def _halves(self, batch: Batch) -> FloatArray:
         middle = len(batch.rows) // 2
-        parts = (slice(0, middle), slice(middle, None))
-        return np.concatenate(
-            [self.run(Batch(batch.rows[part], batch.input_ids[part], batch.token_type_ids[part])) for part in parts]
-        )
+        return np.concatenate([self.run(batch.part(part)) for part in (slice(0, middle), slice(middle, None))])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
