@@ -135,6 +135,7 @@ def info(*, bundle: str, as_json: bool) -> int:
 @click.option("--pairs", type=click.Path(path_type=Path), help="Parquet file of your own pairs to measure on.")
 @click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in --pairs.")
 @click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in --pairs.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time for measuring.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def tune(
@@ -144,10 +145,11 @@ def tune(
     pairs: Path | None,
     claim_column: str,
     evidence_column: str,
+    device: str,
     seconds: float,
     as_json: bool,
 ) -> int:
-    """Measure engines, batch sizes and threads for BUNDLE on this machine, and remember the fastest.
+    """Measure engines, batch sizes and threads or streams for BUNDLE on this machine, and remember the fastest.
 
     `pairscore score` and Scorer.from_pretrained use the choice from then on, on this machine and with these library
     releases only. Run it while the machine does nothing else.
@@ -159,9 +161,9 @@ def tune(
 
     digest = Bundle.open(bundle).digest(precision)
     own = read_pairs(pairs, claim_column, evidence_column, 4096) if pairs else ()
-    results, default, choice = race(bundle, precision, own, seconds)
+    results, default, choice = race(bundle, precision, own, seconds, device)
     if choice is None:
-        tuning.forget(digest)
+        tuning.forget(digest, default.device)
     else:
         tuning.remember(digest, choice)
     if as_json:
@@ -170,10 +172,10 @@ def tune(
         click.echo(json.dumps({**plain, "choice": chosen, "machine": tuning.machine()}, indent=2))
         return 0
     standard = next(each for each in results if each.setting == default).pairs_per_second
-    table = Table("engine", "threads", "tokens", "pairs/s", "ratio", "")
+    table = Table("engine", "at once", "tokens", "pairs/s", "ratio", "")
     for each in results:
         setting = each.setting
-        row = [setting.engine, str(setting.threads_per_batch), f"{setting.token_budget:,}"]
+        row = [setting.engine, setting.concurrency, f"{setting.token_budget:,}"]
         # Rates of an earlier round were not taken beside the default's last one.
         ratio = f"{each.pairs_per_second / standard:.2f}" if each.rounds == results[0].rounds else ""
         mark = "default" if setting == default else "chosen" if choice and setting == choice.setting else ""

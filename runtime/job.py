@@ -99,7 +99,8 @@ def open_scorer(options: JobOptions, earlier: dict[str, Any] | None = None) -> S
     now and on whichever machine: another engine or batch size could move the last bits of a score.
     """
     engine, engine_options, tuning, tuned = options.engine, None, options.tuning, None
-    if earlier and tuning and engine == "auto" and options.device == "cpu" and earlier.get("engine") in ENGINES:
+    kind = options.device.partition(":")[0]
+    if earlier and tuning and engine == "auto" and earlier.get("device") == kind and earlier.get("engine") in ENGINES:
         engine, tuning = earlier["engine"], False
         tuned = Choice(**earlier["tuning"]) if earlier.get("tuning") else None
         engine_options = tuned.options() if tuned else None

@@ -83,8 +83,8 @@ class Scorer:
         tokenizer_path = opened.path("tokenizer.json")
         tokenizer = PairTokenizer.from_file(tokenizer_path, manifest.max_length, manifest.truncation_side)
         tuned = None
-        if tuning and engine == "auto" and device == "cpu" and threads is None and options is None:
-            tuned = recall(opened.digest(precision))
+        if tuning and engine == "auto" and threads is None and options is None:
+            tuned = recall(opened.digest(precision), device.partition(":")[0])
         if tuned is not None and tuned.engine in variant.engines and is_installed(tuned.engine):
             engine, options = tuned.engine, tuned.options()
         else:

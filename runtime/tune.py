@@ -12,20 +12,22 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from pairscore.runtime.bundle import Bundle
-from pairscore.runtime.engines import EngineOptions, available_cores, is_installed
+from pairscore.runtime.engines import ENGINES, EngineOptions, available_cores, is_installed
+from pairscore.runtime.engines.devices import split_devices
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.pairs import Batch
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.tuning import Choice, Setting
 
-TOKEN_BUDGETS = (256, 512, 1024, 2048, 4096)
+TOKEN_BUDGETS = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (8192, 16_384, 32_768, 65_536, 131_072)}
+_STREAMS = (1, 2, 3)
 # A choice that is not this much faster than the defaults is not made: less is noise.
 MARGIN = 0.03
 _FINALISTS = 3
@@ -48,40 +50,48 @@ class Result:
 
 
 def tune(
-    folder: str | Path, precision: str = "fp32", pairs: Sequence[Pair] = (), seconds: float = 60.0
+    folder: str | Path,
+    precision: str = "fp32",
+    pairs: Sequence[Pair] = (),
+    seconds: float = 60.0,
+    device: str = "cpu",
 ) -> tuple[list[Result], Setting, Choice | None]:
-    """Race every setting of a bundle's variant on this processor.
+    """Race every setting of a bundle's variant on this machine's processor, or on its GPU.
 
     pairs: the user's own; without them, the bundle's golden rows, each claim with each piece of evidence. seconds: of
-    measuring; opening the engines comes on top. Returns the results, those that went furthest and fastest first, the
-    defaults, and the choice; None where the defaults are as good. Raises PairscoreError where the defaults do not run.
+    measuring; opening the engines comes on top. device: cpu, cuda or cuda:N; TensorRT, which takes minutes to build an
+    engine, is left out. Returns the results, those that went furthest and fastest first, the defaults, and the choice;
+    None where the defaults are as good. Raises PairscoreError where the defaults do not run.
     """
     bundle = Bundle.open(folder)
     golden = bundle.golden_rows()
     sample = list(pairs or [(claim, evidence) for claim in golden.claims for evidence in golden.evidence])
-    installed = [each for each in bundle.variant(precision).engines if is_installed(each)]
+    (single,), kind = split_devices(device)[:1], device.partition(":")[0]
+    fitting = [each for each in bundle.variant(precision).engines if kind in ENGINES[each].devices]
+    installed = [each for each in fitting if is_installed(each) and each != "tensorrt"]
     if not installed:
-        raise PairscoreError(f"no engine of the {precision} variant of {str(folder)!r} is installed: install its extra")
-    scorers: dict[tuple[str, int], Scorer] = {}
-    for engine in installed:
-        for threads in sorted({1, available_cores()}):
-            options = EngineOptions(threads_per_batch=threads)
-            try:
-                scorers[engine, threads] = Scorer.from_pretrained(
-                    folder, precision=precision, engine=engine, options=options
-                )
-            except PairscoreError:
-                if not scorers:  # this is what scoring would use untuned
-                    raise
+        raise PairscoreError(
+            f"no engine of the {precision} variant of {str(folder)!r} is installed that serves {device}: install its "
+            "extra"
+        )
+    scorers: dict[Setting, Scorer] = {}
+    for setting in (replace(each, engine=engine) for engine in installed for each in ways(kind)):
+        try:
+            scorers[setting] = Scorer.from_pretrained(
+                folder, precision=precision, engine=setting.engine, device=single, options=setting.options()
+            )
+        except PairscoreError:
+            if not scorers:  # this is what scoring would use untuned
+                raise
     first = next(iter(scorers))
-    default = Setting(*first, scorers[first].engine.token_budget)
-    settings = [Setting(*key, budget) for key in scorers for budget in TOKEN_BUDGETS]
+    default = replace(first, token_budget=scorers[first].engine.token_budget)
+    settings = [replace(each, token_budget=budget) for each in scorers for budget in TOKEN_BUDGETS[kind]]
 
-    budgets = {*TOKEN_BUDGETS, default.token_budget}
+    budgets = {*TOKEN_BUDGETS[kind], default.token_budget}
     batches_of = {budget: typical_batches(scorers[first], sample, budget) for budget in budgets}
 
     def measure(setting: Setting, least: float) -> tuple[int, float]:
-        scorer = scorers[setting.engine, setting.threads_per_batch]
+        scorer = scorers[replace(setting, token_budget=0)]
         batches = batches_of[setting.token_budget]
         # Every caller gets as many batches of each length.
         batches = batches * (scorer.engine.callers // math.gcd(scorer.engine.callers, len(batches)))
@@ -94,6 +104,17 @@ def tune(
 
     results = race(settings, default, measure, seconds)
     return results, default, choose(results, default)
+
+
+def ways(device: str) -> list[Setting]:
+    """How an engine can use the machine, whatever its batches; first what scoring does untuned.
+
+    device: cpu or cuda. `engine` and `token_budget` are left open.
+    """
+    if device == "cpu":
+        return [Setting("", threads, 0) for threads in sorted({1, available_cores()})]
+    streams = sorted(_STREAMS, key=lambda number: number != EngineOptions().streams)
+    return [Setting("", 1, 0, device, streams=number, pinned=pinned) for pinned in (False, True) for number in streams]
 
 
 def typical_batches(scorer: Scorer, pairs: Sequence[Pair], token_budget: int) -> list[Batch]:
@@ -139,5 +160,4 @@ def choose(results: Sequence[Result], default: Setting) -> Choice | None:
     gain = winner.pairs_per_second / standard.pairs_per_second
     if winner.setting == default or gain < 1 + MARGIN:
         return None
-    chosen = winner.setting
-    return Choice(chosen.engine, chosen.threads_per_batch, chosen.token_budget, round(gain, 3))
+    return Choice(**asdict(winner.setting), gain=round(gain, 3))

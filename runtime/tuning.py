@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,39 +25,53 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Setting:
-    """An engine and how it uses the machine."""
+    """An engine and how it uses the machine: see `EngineOptions`. `token_budget`: 0 for the engine's own.
+
+    `device`: cpu or cuda.
+    """
 
     engine: str
     threads_per_batch: int
     token_budget: int
+    device: str = "cpu"
+    streams: int = 2
+    pinned: bool = False
+
+    @property
+    def concurrency(self) -> str:
+        """What computes at once, in words: "1 thread a batch", "2 streams, pinned memory"."""
+        if self.device == "cpu":
+            return f"{self.threads_per_batch} thread{'s' if self.threads_per_batch > 1 else ''} a batch"
+        return f"{self.streams} stream{'s' if self.streams > 1 else ''}{', pinned memory' if self.pinned else ''}"
+
+    def options(self) -> EngineOptions:
+        """For opening the engine."""
+        return EngineOptions(
+            threads_per_batch=self.threads_per_batch,
+            token_budget=self.token_budget or None,
+            streams=self.streams,
+            pinned=self.pinned,
+        )
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Setting):
     """The setting that was chosen. `gain`: its speed over that of the defaults, in the run that chose it."""
 
-    engine: str
-    threads_per_batch: int
-    token_budget: int
-    gain: float
+    gain: float = 1.0
 
     @property
     def setting(self) -> Setting:
         """Without the gain."""
-        return Setting(self.engine, self.threads_per_batch, self.token_budget)
+        return Setting(**{each.name: getattr(self, each.name) for each in fields(Setting)})
 
     def __str__(self) -> str:
-        threads = f"{self.threads_per_batch} thread{'s' if self.threads_per_batch > 1 else ''} a batch"
-        return f"{self.engine}, {threads}, {self.token_budget:,} tokens a batch"
-
-    def options(self) -> EngineOptions:
-        """For opening the engine."""
-        return EngineOptions(threads_per_batch=self.threads_per_batch, token_budget=self.token_budget)
+        return f"{self.engine}, {self.concurrency}, {self.token_budget:,} tokens a batch"
 
 
 def remember(variant_digest: str, choice: Choice) -> Path:
     """Keep the choice for this machine, and return its file."""
-    path = _path(variant_digest)
+    path = _path(variant_digest, choice.device)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(asdict(choice), indent=2) + "\n", encoding="utf-8")
@@ -65,16 +79,19 @@ def remember(variant_digest: str, choice: Choice) -> Path:
     return path
 
 
-def forget(variant_digest: str) -> None:
-    """Go back to the defaults on this machine."""
-    _path(variant_digest).unlink(missing_ok=True)
+def forget(variant_digest: str, device: str = "cpu") -> None:
+    """Go back to the defaults on this machine. device: cpu or cuda."""
+    _path(variant_digest, device).unlink(missing_ok=True)
 
 
-def recall(variant_digest: str) -> Choice | None:
-    """The choice for this machine; None where there is none. Warns of a damaged file, and goes on without it."""
+def recall(variant_digest: str, device: str = "cpu") -> Choice | None:
+    """The choice for this machine; None where there is none. Warns of a damaged file, and goes on without it.
+
+    device: cpu or cuda.
+    """
     path: Path | None = None
     try:
-        path = _path(variant_digest)
+        path = _path(variant_digest, device)
         return _choice(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
@@ -86,7 +103,7 @@ def recall(variant_digest: str) -> Choice | None:
 
 def _choice(raw: dict[str, Any]) -> Choice:
     choice = Choice(**raw)
-    counts = (choice.threads_per_batch, choice.token_budget)
+    counts = (choice.threads_per_batch, choice.token_budget, choice.streams)
     if choice.engine not in ENGINES or not all(type(each) is int and 1 <= each <= _LARGEST for each in counts):
         raise ValueError(f"no choice of this release: {raw}")
     return choice
@@ -119,6 +136,18 @@ def processor_name() -> str:
     return next(iter(names), "") or platform.processor() or platform.machine()
 
 
-def _path(variant_digest: str) -> Path:
-    key = json.dumps({"variant": variant_digest, **machine()}, sort_keys=True)
+def gpu_names() -> list[str]:
+    """The GPUs that NVIDIA's driver tells of, by its own order; empty without it, or on another system than Linux."""
+    names = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+    return names
+
+
+def _path(variant_digest: str, device: str) -> Path:
+    decisive = {"variant": variant_digest, **machine()}
+    if device != "cpu":
+        decisive |= {"device": device, "gpus": gpu_names()}
+    key = json.dumps(decisive, sort_keys=True)
     return cache_folder() / "tuning" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"

@@ -8,15 +8,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore import PairscoreError, Scorer
-from pairscore.runtime import tuning
+from pairscore.runtime import engines, tune, tuning
 from pairscore.runtime.bundle import Bundle
+from pairscore.runtime.engines import EngineOptions, EngineSpec
 from pairscore.runtime.tune import TOKEN_BUDGETS, Result, Setting, choose, race, typical_batches
 from pairscore.runtime.tuning import Choice, forget, recall, remember
+from tests import gpu_fakes
 from tests.command_line import run
 
-SETTINGS = [Setting(engine, 1, budget) for engine in ("one", "other") for budget in TOKEN_BUDGETS]
+SETTINGS = [Setting(engine, 1, budget) for engine in ("one", "other") for budget in TOKEN_BUDGETS["cpu"]]
 DEFAULT = SETTINGS[2]
-CHOICE = Choice("openvino", 2, 512, 1.25)
+CHOICE = Choice("openvino", 2, 512, gain=1.25)
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +149,37 @@ def test_batches_are_full_and_of_typical_lengths(exported):
         assert all(budget - batch.input_ids.shape[1] < batch.input_ids.size <= budget for batch in batches)
 
 
+def test_a_choice_for_a_gpu_is_one_of_its_own(monkeypatch):
+    on_gpu = Choice("onnxruntime", 1, 65_536, "cuda", streams=3, pinned=True, gain=1.5)
+    monkeypatch.setattr(tuning, "gpu_names", lambda: ["a GPU"])
+    remember("digest", CHOICE)
+    remember("digest", on_gpu)
+    assert (recall("digest"), recall("digest", "cuda")) == (CHOICE, on_gpu)
+    assert str(on_gpu) == "onnxruntime, 3 streams, pinned memory, 65,536 tokens a batch"
+    assert on_gpu.options() == EngineOptions(token_budget=65_536, streams=3, pinned=True)
+    monkeypatch.setattr(tuning, "gpu_names", lambda: ["another GPU"])
+    assert recall("digest", "cuda") is None
+    forget("digest")
+    assert recall("digest") is None
+
+
+def test_streams_and_memory_are_raced_on_a_gpu(exported, monkeypatch):
+    bundle = exported("bert").bundle
+    monkeypatch.setitem(engines.ENGINES, "onnxruntime", EngineSpec("tests.gpu_fakes", "onnxruntime", ("cpu", "cuda")))
+    monkeypatch.setitem(tune.TOKEN_BUDGETS, "cuda", (64, 128))
+    gpu_fakes.opened.clear()
+    results, default, choice = tune.tune(bundle, seconds=1, device="cuda:1")
+    assert {each.device for each in gpu_fakes.opened} == {"cuda:1"}
+    assert default == Setting("onnxruntime", 1, gpu_fakes.opened[0].token_budget, "cuda", streams=2)
+    raced = {(each.setting.streams, each.setting.pinned, each.setting.token_budget) for each in results}
+    assert raced >= {(streams, pinned, budget) for streams in (1, 2, 3) for pinned in (0, 1) for budget in (64, 128)}
+    assert choice is None or choice.device == "cuda"
+    if choice:
+        remember(Bundle.open(bundle).digest("fp32"), choice)
+        assert Scorer.from_pretrained(bundle, device="cuda:0").tuned == choice
+        assert Scorer.from_pretrained(bundle).tuned is None
+
+
 # The command ------------------------------------------------------------------------------------------
 
 
@@ -157,7 +190,7 @@ def test_tune_shows_what_it_measured_and_remembers(capsys, exported, tmp_path, c
     assert code == 0
     result = json.loads(out)
     seen = {(each["setting"]["engine"], each["setting"]["token_budget"]) for each in result["results"]}
-    assert seen == {(engine, budget) for engine in ("onnxruntime", "openvino") for budget in TOKEN_BUDGETS}
+    assert seen == {(engine, budget) for engine in ("onnxruntime", "openvino") for budget in TOKEN_BUDGETS["cpu"]}
     assert all(each["pairs_per_second"] > 0 for each in result["results"])
     found = recall(Bundle.open(bundle).digest("fp32"))
     assert (found and vars(found)) == result["choice"]
@@ -183,8 +216,6 @@ def test_bad_input_is_one_line(capsys, exported, arguments, message):
 
 
 def test_a_variant_that_nothing_runs_is_refused(exported, monkeypatch):
-    from pairscore.runtime import tune
-
     monkeypatch.setattr(tune, "is_installed", lambda engine: False)
     with pytest.raises(PairscoreError, match=r"no engine of the fp32 variant of .* is installed"):
         tune.tune(exported("bert").bundle)
