@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pairscore.benchmarks.gpu_tables import gpu_chapter
 from pairscore.benchmarks.ladder_tables import quantization_table, scale_line
 from pairscore.benchmarks.page import throughput_picture
 from pairscore.benchmarks.pipeline_tables import billion_table, overhead_table, window_table
@@ -93,6 +94,7 @@ def scaling_table(result: dict[str, Any]) -> str:
 
 # marker -> (result file, renderer)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "gpu": ("gpu.json", lambda result: gpu_chapter(result, json.loads((RESULTS / "throughput.json").read_text()))),
     "throughput": ("throughput.json", throughput_table),
     "ablations": ("ablations.json", ablation_table),
     "scaling": ("scaling.json", scaling_table),
@@ -126,7 +128,9 @@ def rendered(page: str) -> str:
         if begin in page:
             head, rest = page.split(begin, 1)
             tail = rest.split(end, 1)[1]
-            page = f"{head}{begin}{render(json.loads((RESULTS / file).read_text()))}\n{end}{tail}"
+            path = RESULTS / file
+            text = render(json.loads(path.read_text())) if path.is_file() else f"Not measured yet: no `results/{file}`."
+            page = f"{head}{begin}{text}\n{end}{tail}"
     return page
 
 

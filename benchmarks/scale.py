@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
+from pairscore.benchmarks.crossed import write_crossed
 from pairscore.benchmarks.environment import environment
 from pairscore.export.bundle import export_bundle
 from pairscore.runtime.bundle import sha256
@@ -35,7 +35,6 @@ SAMPLE_SECONDS = 0.2
 MAX_PEAK_BYTES = 1.5 * 2**30
 MAX_PADDING_SHARE = 0.005
 MAX_SHARE_OUTSIDE_ENGINE = 0.10
-_CHUNK_ROWS = 100_000
 
 
 def main() -> None:
@@ -102,27 +101,6 @@ def keep_layers(checkpoint: Path, target: Path, layers: int) -> None:
     numbers = {name: re.search(r"\.layer\.(\d+)\.", name) for name in weights}
     kept = {name: weights[name] for name, found in numbers.items() if found is None or int(found[1]) < layers}
     save_file(kept, target / "model.safetensors", metadata={"format": "pt"})
-
-
-def write_crossed(pairs: Path, folder: Path, rows: int, files: int, row_group: int) -> None:
-    """`rows` different pairs in `files` files of equal size. Raises ValueError when there are not enough texts."""
-    table = pq.read_table(pairs, columns=["claim", "evidence"])
-    claims, evidence = (table[name].unique().drop_null() for name in ("claim", "evidence"))
-    if len(claims) * len(evidence) < rows:
-        raise ValueError(f"{len(claims)} claims and {len(evidence)} pieces of evidence make fewer than {rows} pairs")
-    folder.mkdir(parents=True)
-    schema = pa.schema([("id", pa.int64()), ("claim", pa.string()), ("evidence", pa.string())])
-    for place in range(files):
-        first, stop = rows * place // files, rows * (place + 1) // files
-        tables = []
-        for start in range(first, stop, _CHUNK_ROWS):
-            ids = range(start, min(start + _CHUNK_ROWS, stop))
-            # Neighbours share no text, and no two pairs are the same: a diagonal walk over the grid.
-            of_claim = pa.array([row % len(claims) for row in ids])
-            of_evidence = pa.array([(row // len(claims) + row % len(claims)) % len(evidence) for row in ids])
-            columns = [pa.array(ids, pa.int64()), claims.take(of_claim), evidence.take(of_evidence)]
-            tables.append(pa.table(columns, schema=schema))
-        pq.write_table(pa.concat_tables(tables), folder / f"pairs-{place:03d}.parquet", row_group_size=row_group)
 
 
 def score(bundle: Path, data: Path, output: Path, more: list[str]) -> tuple[dict[str, Any], list[tuple[float, int]]]:

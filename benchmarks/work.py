@@ -37,6 +37,23 @@ def operations(config: dict[str, Any], lengths: Sequence[int], *, first_row_only
     return float((layer * (layers - 1) + last).sum())
 
 
+def activation_bytes(config: dict[str, Any], lengths: Sequence[int], bytes_per_number: int) -> float | None:
+    """Bytes of activations that the unpadded graph reads and writes, were nothing kept in a cache between kernels.
+
+    A layer's kernels, in numbers a token, h the hidden size and i the inner one: three products for queries, keys and
+    values 6h, the queries' bias 2h, attention 4h, its projection 2h, residual and norm 3h, the products of the
+    feed-forward h + i and i + h, bias and GELU 2i, residual and norm 3h: 22h + 4i. Of the last layer only keys and
+    values count, 4h, and 2h in attention. None where `matrix_shapes` is.
+    """
+    layers = config.get("num_hidden_layers", config.get("n_layers"))
+    shapes = matrix_shapes(config)
+    if shapes is None or not isinstance(layers, int):
+        return None
+    hidden, inner = shapes[0][1], shapes[4][2]
+    numbers = (22 * hidden + 4 * inner) * (layers - 1) + 6 * hidden
+    return float(numbers * bytes_per_number * sum(lengths))
+
+
 def padding_by_policy(lengths: Sequence[int], characters: Sequence[int], token_budget: int) -> list[dict[str, Any]]:
     """Share of computed tokens that are padding, under each way to make batches.
 

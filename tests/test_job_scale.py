@@ -5,20 +5,20 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore.benchmarks import scale
+from pairscore.benchmarks import crossed, scale
 from tests.pairs_files import write_pairs
 
 
 def test_crossed_pairs_are_all_different(tmp_path):
     write_pairs(tmp_path / "pairs.parquet", 60)
-    scale.write_crossed(tmp_path / "pairs.parquet", tmp_path / "data", 500, 3, 100)
+    crossed.write_crossed(tmp_path / "pairs.parquet", tmp_path / "data", 500, 3, 100)
     tables = [pq.read_table(path) for path in sorted((tmp_path / "data").iterdir())]
     assert [table.num_rows for table in tables] == [166, 167, 167]
     rows = [tuple(row.values()) for table in tables for row in table.to_pylist()]
     assert [row[0] for row in rows] == list(range(500))
     assert len({row[1:] for row in rows}) == 500
     with pytest.raises(ValueError, match="fewer than 10000000 pairs"):
-        scale.write_crossed(tmp_path / "pairs.parquet", tmp_path / "more", 10_000_000, 1, 100)
+        crossed.write_crossed(tmp_path / "pairs.parquet", tmp_path / "more", 10_000_000, 1, 100)
 
 
 def test_peaks_by_share_of_the_run():
