@@ -4,11 +4,15 @@ import shutil
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pairscore import PairscoreError, Scorer
 from pairscore.export import fp16
+from pairscore.runtime import parity
 from pairscore.runtime.bundle import Bundle
+from pairscore.runtime.parity import Tier
 from tests import corpus
 from tests.checkpoints import FAMILIES
 from tests.command_line import run
@@ -37,6 +41,22 @@ def test_fp16_keeps_its_promise(capsys, exported, tmp_path, family):
     ours = Scorer.from_pretrained(made, precision="fp16").predict(PAIRS)
     expected = Scorer.from_pretrained(made).predict(PAIRS)
     assert 0 < np.abs(ours - expected).max() <= 0.03
+
+
+def test_ranks_are_judged_on_enough_pairs_only(capsys, exported, tmp_path, monkeypatch):
+    checkpoint, bundle = exported("modernbert")
+    made = shutil.copytree(bundle, tmp_path / "bundle")
+    export = ["export", checkpoint, made, "--precision", "fp16", "--overwrite"]
+    # More than any correlation can be.
+    monkeypatch.setitem(parity.TIERS, "fp16", Tier(max_score_difference=0.03, min_spearman=2.0))
+    code, _, errors = run(capsys, *export)
+    assert (code, "ranks not judged on 48 pairs: give 200 or more with --pairs" in errors) == (0, True)
+    rows = [(claim, text) for claim in corpus.SENTENCES for text in corpus.SENTENCES][:200]
+    claims, evidence = map(list, zip(*rows, strict=True))
+    pq.write_table(pa.table({"claim": claims, "evidence": evidence}), tmp_path / "pairs.parquet")
+    for more in (["--pairs", tmp_path / "pairs.parquet"], ["--max-difference", 0.02]):
+        code, _, errors = run(capsys, *export, *more)
+        assert (code, "promised at least 2" in errors, "ranks not judged" in errors) == (1, True, False)
 
 
 def test_a_graph_that_is_too_large_is_refused(exported, tmp_path, monkeypatch):
