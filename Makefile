@@ -61,7 +61,7 @@ bench: $(VENV)/.test bench-peers
 	cp out/bench/bench.json benchmarks/results/throughput.json
 
 # An environment of its own for every peer whose requirements clash with ours.
-bench-peers: $(PEERS)/openvino/.done $(PEERS)/rerankers/.done
+bench-peers: $(PEERS)/openvino/.done $(PEERS)/rerankers/.done $(PEERS)/infinity/.done
 
 $(PEERS)/%/.done: benchmarks/peers/%.txt
 	$(PYTHON) -m venv $(PEERS)/$*

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pairscore.benchmarks.environment import environment
+from pairscore.benchmarks.environment import environment, onnx_int8_configuration
 from pairscore.benchmarks.loaders import Files, Pairs
-from pairscore.benchmarks.systems import PEERS, REFERENCE, System, own_systems
+from pairscore.benchmarks.systems import REFERENCE, System, own_systems, peers
 from pairscore.benchmarks.throughput import (
     MAX_SCATTER_POINTS,
     Run,
@@ -48,28 +48,24 @@ def run_bench(
     *,
     limit: int | None,
     rounds: int,
-    peers: Path | None,
+    environments: Path | None,
     say: Say,
 ) -> dict[str, Any]:
-    """Measure everything. labels: one a pair of `all_pairs`. peers: the folder of their environments, or no peers."""
+    """Measure everything. labels: one a pair of `all_pairs`. environments: the folder of the peers'; None: no peers."""
     manifest = Bundle.open(bundle).manifest
     rows = sample(all_pairs, limit)
     pairs = [all_pairs[row] for row in rows]
     marked = None if labels is None else [labels[row] for row in rows]
     lengths = token_lengths(bundle / "tokenizer.json", pairs, manifest.max_length)
     config = json.loads((bundle / "config.json").read_text())
-    systems = [REFERENCE, *(PEERS if peers else ()), *own_systems(manifest)]
+    systems = [REFERENCE, *(peers() if environments else ()), *own_systems(manifest)]
     with tempfile.TemporaryDirectory() as folder:
         files = Files(str(checkpoint), str(bundle), str(Path(folder) / "onnx"), str(Path(folder) / "openvino"))
-        if peers:
-            say("Making the ONNX files that peers load")
+        if environments:
             measured = set(rows)
-            calibration = [pair for row, pair in enumerate(all_pairs) if row not in measured][:CALIBRATION_PAIRS]
-            Path(files.openvino).mkdir()
-            (Path(files.openvino) / "calibration.json").write_text(json.dumps(calibration or pairs[:CALIBRATION_PAIRS]))
-            with Workers(files, pairs, peers) as preparing:
-                preparing.start(System("preparation", "fp32", False, "prepare_onnx"))
-        with Workers(files, pairs, peers, say) as starting:
+            others = [pair for row, pair in enumerate(all_pairs) if row not in measured]
+            _prepare_peers(files, others or pairs, say)
+        with Workers(files, pairs, environments, say) as starting:
             opened = {system.name: starting.start(system) for system in systems}
             workers = {name: each for name, each in opened.items() if isinstance(each, Worker)}
             shapes = matrix_shapes(config)
@@ -95,6 +91,7 @@ def run_bench(
         found, failure = runs.get(system.name), opened[system.name]
         result: dict[str, Any] = {"name": system.name, "tier": system.tier, "ours": system.ours}
         result |= dict(system.arguments) if system.ours else {}
+        result |= {"note": system.note} if system.note else {}
         if not found:
             results.append(result | {"error": failure if isinstance(failure, str) else failure.error})
             continue
@@ -132,6 +129,16 @@ def run_bench(
         "padding": padding_by_policy(lengths, [len(a) + len(b) for a, b in pairs], CPU_TOKEN_BUDGET),
         "scores": scores,
     }
+
+
+def _prepare_peers(files: Files, pairs: Pairs, say: Say) -> None:
+    """Make the files that peers load, and leave `pairs` for those that calibrate."""
+    say("Making the ONNX files that peers load")
+    Path(files.openvino).mkdir()
+    (Path(files.openvino) / "calibration.json").write_text(json.dumps(pairs[:CALIBRATION_PAIRS]))
+    system = System("preparation", "fp32", False, "prepare_onnx", {"int8_configuration": onnx_int8_configuration()})
+    with Workers(files, pairs) as preparing:
+        preparing.start(system)
 
 
 def _narrowed(manifest: Manifest, system: System) -> bool:

@@ -76,7 +76,7 @@ def bench(
             labels,
             limit=limit,
             rounds=rounds,
-            peers=peers,
+            environments=peers,
             say=_say_nothing if quiet else _say,
         )
     except RuntimeError as error:

@@ -7,6 +7,7 @@ of one round, so that a machine that slows down slows both.
 
 import json
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -69,7 +70,7 @@ class Worker:
             )
         answer = self._answer()
         self.error: str | None = answer.get("error")
-        self.warm_up_seconds_per_pair: float = answer.get("warm_up_seconds_per_pair", 0.0)
+        self.warm_up_seconds: float = answer.get("warm_up_seconds", 0.0)
 
     def run(self, rows: Sequence[int] | None = None) -> Run | None:
         """Score all pairs, or those at `rows`; None when that failed, which `error` then explains."""
@@ -135,8 +136,8 @@ class Workers:
 
     def start(self, system: System) -> "Worker | str":
         """A loaded and warm worker, or why there is none."""
-        if system.cannot:
-            return system.cannot
+        if system.program and shutil.which(system.program) is None:
+            return f"`{system.program}` is not on PATH: it is no Python package and has to be installed by itself"
         python = sys.executable
         if system.environment is not None:
             found = None if self._environments is None else self._environments / system.environment / "bin" / "python"
@@ -154,9 +155,9 @@ class Workers:
 def take_turns(workers: Mapping[str, Worker], rounds: int, reference: str) -> dict[str, dict[int, Run]]:
     """Runs of every worker by round, in rotating order. One much slower than the reference runs once."""
     runs: dict[str, dict[int, Run]] = {name: {} for name in workers}
-    limit = workers[reference].warm_up_seconds_per_pair / SLOW_SHARE if reference in workers else float("inf")
+    limit = workers[reference].warm_up_seconds / SLOW_SHARE if reference in workers else float("inf")
     for turn in range(rounds):
-        names = [name for name in workers if not turn or workers[name].warm_up_seconds_per_pair <= limit]
+        names = [name for name in workers if not turn or workers[name].warm_up_seconds <= limit]
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             if workers[name].error is None and (run := workers[name].run()) is not None:
                 runs[name][turn] = run
