@@ -14,7 +14,6 @@ from pairscore.benchmarks.loaders import Files, Pairs
 from pairscore.benchmarks.systems import REFERENCE, System, own_systems, peers
 from pairscore.benchmarks.throughput import (
     MAX_SCATTER_POINTS,
-    Run,
     Worker,
     Workers,
     figures,
@@ -35,6 +34,8 @@ MAX_PAIRS_A_LENGTH = 128
 MIN_PAIRS_A_LENGTH = 16
 CPU_TOKEN_BUDGET = 1024
 CALIBRATION_PAIRS = 100
+THREADS_ROUNDS = 3
+PRODUCTS = "matrix products"
 
 Say = Callable[[str], None]
 
@@ -68,27 +69,19 @@ def run_bench(
         with Workers(files, pairs, environments, say) as starting:
             opened = {system.name: starting.start(system) for system in systems}
             workers = {name: each for name, each in opened.items() if isinstance(each, Worker)}
-            shapes = matrix_shapes(config)
-            products = (
-                starting.start(
-                    System("matrix products", "fp32", True, "gemm", {"shapes": shapes, "threads": available_cores()})
-                )
-                if shapes
-                else "the configuration does not tell the model's shapes"
-            )
-            everyone = workers | ({"matrix products": products} if isinstance(products, Worker) else {})
+            everyone = workers | _matrix_products(starting, config)
             say(f"Measuring {len(workers)} systems, {rounds} rounds of {len(pairs)} pairs")
-            runs = take_turns(everyone, rounds, REFERENCE.name)
+            turns = take_turns(everyone, rounds, REFERENCE.name) if REFERENCE.name in workers else {}
             by_length = _by_length(workers, lengths, [REFERENCE, *own_systems(manifest)])
-        gemm = [run.statistics["flops_per_second"] for run in runs.pop("matrix products", {}).values()]
-        by_threads = _by_threads(files, pairs, own_systems(manifest), rounds, say)
-    reference = runs.get(REFERENCE.name, {})
-    if not reference:
+        gemm = [turn.run.statistics["flops_per_second"] for turn in turns.pop(PRODUCTS, [])]
+        by_threads = _by_threads(files, pairs, own_systems(manifest), say)
+    if not turns.get(REFERENCE.name):
         failed = opened[REFERENCE.name]
         raise RuntimeError(f"the reference did not run: {failed.error if isinstance(failed, Worker) else failed}")
+    reference = turns[REFERENCE.name][0].run.logits
     results = []
     for system in systems:
-        found, failure = runs.get(system.name), opened[system.name]
+        found, failure = turns.get(system.name), opened[system.name]
         result: dict[str, Any] = {"name": system.name, "tier": system.tier, "ours": system.ours}
         result |= dict(system.arguments) if system.ours else {}
         result |= {"note": system.note} if system.note else {}
@@ -97,17 +90,16 @@ def run_bench(
             continue
         promise = promise_of(system, {name: variant.tier for name, variant in manifest.variants.items()})
         result |= figures(found, reference, pairs, tokens=sum(lengths), activation=manifest.activation, promise=promise)
-        logits = next(iter(found.values())).logits
         if marked is not None and len(manifest.labels) == 1:
-            result["ranking"] = dict(ranking_figures(pairs, marked, logits[:, 0]))
+            result["ranking"] = dict(ranking_figures(pairs, marked, found[0].run.logits[:, 0]))
         work = operations(config, lengths, first_row_only=system.ours and _narrowed(manifest, system))
         if gemm and system.ours and work is not None:
-            result["gemm_share"] = work / statistics.median(result["seconds"]) / statistics.median(gemm)
+            result["gemm_share"] = work / min(result["seconds"]) / max(gemm)
         results.append(result)
     scores = {
-        name: np.round(activate(manifest.activation, run.logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
-        for name, found in runs.items()
-        for run in list(found.values())[:1]
+        name: np.round(activate(manifest.activation, turn.run.logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
+        for name, found in turns.items()
+        for turn in found[:1]
     }
     return {
         "environment": environment(),
@@ -121,6 +113,7 @@ def run_bench(
             "labels": marked is not None,
         },
         "rounds": rounds,
+        "statistic": "fastest",
         "reference": REFERENCE.name,
         "gemm_flops_per_second": gemm,
         "systems": results,
@@ -129,6 +122,16 @@ def run_bench(
         "padding": padding_by_policy(lengths, [len(a) + len(b) for a, b in pairs], CPU_TOKEN_BUDGET),
         "scores": scores,
     }
+
+
+def _matrix_products(starting: Workers, config: dict[str, Any]) -> dict[str, Worker]:
+    """The worker that measures the machine's rate, where the configuration tells the model's shapes."""
+    shapes = matrix_shapes(config)
+    if shapes is None:
+        return {}
+    arguments = {"shapes": shapes, "threads": available_cores()}
+    worker = starting.start(System(PRODUCTS, "fp32", True, "gemm", arguments))
+    return {PRODUCTS: worker} if isinstance(worker, Worker) else {}
 
 
 def _prepare_peers(files: Files, pairs: Pairs, say: Say) -> None:
@@ -148,7 +151,7 @@ def _narrowed(manifest: Manifest, system: System) -> bool:
 
 
 def _by_length(workers: dict[str, Worker], lengths: Sequence[int], systems: Sequence[System]) -> list[dict[str, Any]]:
-    """Rates over pairs of similar length in tokens, of the reference and ours; one run each."""
+    """Rates over pairs of similar length in tokens, of the reference and ours; the faster of two runs."""
     found = []
     for low, high in LENGTHS:
         rows = [row for row, length in enumerate(lengths) if low <= length <= high][:MAX_PAIRS_A_LENGTH]
@@ -157,26 +160,27 @@ def _by_length(workers: dict[str, Worker], lengths: Sequence[int], systems: Sequ
         mean = statistics.fmean(lengths[row] for row in rows)
         for system in systems:
             worker = workers.get(system.name)
-            run: Run | None = worker.run(rows) if worker and worker.error is None else None
-            if run is not None:
+            runs = [worker.run(rows) for _ in range(2) if worker.error is None] if worker else []
+            seconds = [run.seconds for run in runs if run is not None]
+            if seconds:
                 found.append(
                     {
                         "system": system.name,
                         "tokens": [low, high],
                         "mean_tokens": mean,
                         "pairs": len(rows),
-                        "pairs_per_second": len(rows) / run.seconds,
+                        "pairs_per_second": len(rows) / min(seconds),
                     }
                 )
     return found
 
 
-def _by_threads(files: Files, pairs: Pairs, systems: Sequence[System], rounds: int, say: Say) -> list[dict[str, Any]]:
+def _by_threads(files: Files, pairs: Pairs, systems: Sequence[System], say: Say) -> list[dict[str, Any]]:
     """Rates of our systems on the CPU with 1, 2, 4, ... threads up to all cores, on up to 256 pairs."""
     cores = available_cores()
     counts = sorted({*(2**power for power in range(cores.bit_length()) if 2**power <= cores), cores})
     some = pairs[:256]
-    found = []
+    seconds: dict[tuple[str, int], list[float]] = {}
     with Workers(files, some, None, say) as starting:
         workers = {}
         for system in systems:
@@ -184,17 +188,13 @@ def _by_threads(files: Files, pairs: Pairs, systems: Sequence[System], rounds: i
                 for count in counts:
                     worker = starting.start(with_threads(system, count))
                     if isinstance(worker, Worker):
-                        workers[f"{system.name}\n{count}"] = worker
-        for key, runs in (take_turns(workers, rounds, "") if workers else {}).items():
-            name, count = key.split("\n")
-            if runs:
-                seconds = [run.seconds for run in runs.values()]
-                found.append(
-                    {
-                        "system": name,
-                        "threads": int(count),
-                        "seconds": seconds,
-                        "pairs_per_second": len(some) / statistics.median(seconds),
-                    }
-                )
-    return found
+                        workers[system.name, count] = worker
+        for _ in range(THREADS_ROUNDS):
+            for key, worker in workers.items():
+                run = worker.run() if worker.error is None else None
+                if run is not None:
+                    seconds.setdefault(key, []).append(run.seconds)
+    return [
+        {"system": name, "threads": count, "seconds": found, "pairs_per_second": len(some) / min(found)}
+        for (name, count), found in seconds.items()
+    ]

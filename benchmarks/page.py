@@ -32,15 +32,16 @@ def render_page(result: dict[str, Any]) -> str:
     gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
     body = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{data['pairs']:,} pairs of {escape(data['file'])}, {data['mean_tokens']:.0f} tokens on average; median of "
-        f"{result['rounds']} interleaved rounds after a warm-up; {machine['cores']} cores{escape(gpu)}; "
-        f"{escape(machine['time'])}.</p>",
+        f"<p>{data['pairs']:,} pairs of {escape(data['file'])}, {data['mean_tokens']:.0f} tokens on average; "
+        f"{statistic(result)} of {result['rounds']} interleaved rounds after a warm-up; {machine['cores']} cores"
+        f"{escape(gpu)}; {escape(machine['time'])}.</p>",
         "<p class=soft>Timing runs from texts in memory to logits in memory. Ratios and differences are against "
         f"{escape(result['reference'])}, in the same run.</p>",
         '<div class="wide">',
         _table(result),
         "</div>",
         *_broken(result),
+        *(f"<p class=soft>{escape(remark)}</p>" for remark in remarks(result)),
         '<div class="pictures">',
         *(
             f"<figure><h2>{escape(name)}</h2>{picture}<figcaption>{escape(caption)}</figcaption></figure>"
@@ -116,7 +117,7 @@ def pictures(result: dict[str, Any]) -> list[tuple[str, str, str]]:
                 _lines(result["by_length"], "mean_tokens"),
                 lines=True,
             ),
-            "Pairs grouped by their tokens; one run each.",
+            "Pairs grouped by their tokens.",
         ),
         (
             "Padding by batching policy",
@@ -146,6 +147,24 @@ def pictures(result: dict[str, Any]) -> list[tuple[str, str, str]]:
             "Ours on the CPU, interleaved.",
         ),
     ]
+
+
+def statistic(result: dict[str, Any]) -> str:
+    """What a figure is of its repeats: older results are medians."""
+    return str(result.get("statistic", "median"))
+
+
+def remarks(result: dict[str, Any]) -> list[str]:
+    """What a reader of the table has to know about single systems."""
+    ran = [system for system in result["systems"] if "error" not in system]
+    found = [f"{system['name']}: {system['note']}." for system in ran if "note" in system]
+    fewer = [system["name"] for system in ran if len(system["seconds"]) < result["rounds"]]
+    if fewer:
+        found.append(f"Much slower than the reference, so measured in fewer rounds: {'; '.join(fewer)}.")
+    always = [system["name"] for system in ran if system.get("disturbed", 0) >= len(system["seconds"])]
+    if always:
+        found.append(f"Disturbed by other processes in every round: {'; '.join(always)}.")
+    return found
 
 
 def throughput_picture(result: dict[str, Any]) -> str:

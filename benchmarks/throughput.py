@@ -1,8 +1,9 @@
 """Pairs per second and parity of several systems, interleaved in one run: what `pairscore bench` measures.
 
 Timing runs from a list of text pairs in memory to logits in memory; loading and a warm-up are outside. Each system
-has a process of its own and only one of them computes at a time. Systems take turns, and every ratio compares two runs
-of one round, so that a machine that slows down slows both.
+has a process of its own and only one of them computes at a time. Systems take turns, and the reference runs again
+beside each of them. What else a machine does only ever makes a run slower, so a system's figure is its fastest run, and
+a ratio is that of two fastest runs: the system's, and the reference's out of as many runs next to it.
 """
 
 import json
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,14 +30,23 @@ from pairscore.runtime.parity import TIERS, Tier, compare
 
 # A system whose warm-up promises less than this share of the reference's rate runs in the first round only.
 SLOW_SHARE = 0.25
+# A run is disturbed when others took more of the processors; a system with fewer undisturbed runs gets more rounds.
+DISTURBING_SHARE = 0.05
+MIN_UNDISTURBED = 2
+MAX_MORE_ROUNDS = 3
+# Between two runs: threads of the one before may still spin.
+PAUSE_SECONDS = 0.2
 MAX_SCATTER_POINTS = 400
 
 
 @dataclass(frozen=True)
 class Run:
-    """One timed run. `logits`: Shape (pairs, labels)."""
+    """One timed run. `logits`: Shape (pairs, labels). `others_share`: of the processors, taken by others meanwhile;
+    None where the operating system does not tell.
+    """
 
     seconds: float
+    others_share: float | None
     statistics: Mapping[str, float]
     peak_memory_bytes: int
     logits: Logits
@@ -84,7 +95,11 @@ class Worker:
             return None
         logits = np.load(self._logits)
         return Run(
-            answer["seconds"], answer["statistics"], answer["peak_memory_bytes"], logits.reshape(len(logits), -1)
+            answer["seconds"],
+            answer["others_share"],
+            answer["statistics"],
+            answer["peak_memory_bytes"],
+            logits.reshape(len(logits), -1),
         )
 
     def close(self) -> None:
@@ -152,56 +167,107 @@ class Workers:
         return worker if worker.error is None else worker.error
 
 
-def take_turns(workers: Mapping[str, Worker], rounds: int, reference: str) -> dict[str, dict[int, Run]]:
-    """Runs of every worker by round, in rotating order. One much slower than the reference runs once."""
-    runs: dict[str, dict[int, Run]] = {name: {} for name in workers}
-    limit = workers[reference].warm_up_seconds / SLOW_SHARE if reference in workers else float("inf")
-    for turn in range(rounds):
-        names = [name for name in workers if not turn or workers[name].warm_up_seconds <= limit]
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            if workers[name].error is None and (run := workers[name].run()) is not None:
-                runs[name][turn] = run
-    return runs
+@dataclass(frozen=True)
+class Turn:
+    """A run of a system, and the run of the reference next to it. `round`: from 0."""
+
+    round: int
+    run: Run
+    reference: Run
+
+
+def take_turns(
+    workers: Mapping[str, Worker], rounds: int, reference: str, *, pause: float = PAUSE_SECONDS
+) -> dict[str, list[Turn]]:
+    """Turns of every system in rotating order, with a run of the reference before and after every two of them.
+
+    One much slower than the reference runs in the first round only. Up to `MAX_MORE_ROUNDS` more rounds are for those
+    that were disturbed nearly always. The reference's own turns compare it with itself.
+    """
+    turns: dict[str, list[Turn]] = {name: [] for name in workers}
+    limit = workers[reference].warm_up_seconds / SLOW_SHARE
+    fast = [name for name in workers if name != reference and workers[name].warm_up_seconds <= limit]
+
+    def run(name: str) -> Run | None:
+        time.sleep(pause)
+        return workers[name].run() if workers[name].error is None else None
+
+    for place in range(rounds + MAX_MORE_ROUNDS):
+        names = fast if place else [name for name in workers if name != reference]
+        if place >= rounds:
+            names = [name for name in names if turns[name] and not _seen_undisturbed(turns[name])]
+            if not names and _seen_undisturbed(turns[reference]):
+                break
+        shift = place % max(1, len(names))
+        _add_round(turns, place, names[shift:] + names[:shift], reference, run)
+    return turns
+
+
+def _add_round(
+    turns: dict[str, list[Turn]], place: int, names: Sequence[str], reference: str, run: Callable[[str], Run | None]
+) -> None:
+    """Two systems at a time, with the reference before, between and after; the nearer of its runs is a system's."""
+    beside = run(reference)
+    for start in range(0, max(1, len(names)), 2):
+        if beside is None:
+            return
+        turns[reference].append(Turn(place, beside, beside))
+        before, found = beside, [(name, run(name)) for name in names[start : start + 2]]
+        if found:
+            beside = run(reference)
+        for (name, one), neighbour in zip(found, (before, beside or before), strict=False):
+            if one is not None:
+                turns[name].append(Turn(place, one, neighbour))
+
+
+def _seen_undisturbed(turns: Sequence[Turn]) -> bool:
+    return sum(not disturbed(turn) for turn in turns) >= MIN_UNDISTURBED
+
+
+def disturbed(turn: Turn) -> bool:
+    """Whether others took much of the processors during either run."""
+    return any((run.others_share or 0) > DISTURBING_SHARE for run in (turn.run, turn.reference))
+
+
+def ratio(turns: Sequence[Turn]) -> float:
+    """How many times as fast as the reference: of each, the fastest of the runs next to each other."""
+    return min(turn.reference.seconds for turn in turns) / min(turn.run.seconds for turn in turns)
 
 
 def figures(
-    runs: Mapping[int, Run],
-    reference: Mapping[int, Run],
-    pairs: Pairs,
-    *,
-    tokens: int,
-    activation: str,
-    promise: Tier,
+    turns: Sequence[Turn], reference: Logits, pairs: Pairs, *, tokens: int, activation: str, promise: Tier
 ) -> dict[str, Any]:
-    """What the runs of one system say: rates, stages, memory, and parity with the reference's logits."""
-    first, expected = next(iter(runs.values())), next(iter(reference.values())).logits
-    logits = first.logits
+    """What the turns of one system say: rates, stages, memory, and parity with the reference's logits."""
+    runs = [turn.run for turn in turns]
+    fastest = min(runs, key=lambda run: run.seconds)
+    logits = runs[0].logits
     claims = [claim for claim, _ in pairs]
-    parity = compare(logits, expected, activate(activation, logits), activate(activation, expected), claims)
-    seconds = statistics.median(run.seconds for run in runs.values())
+    parity = compare(logits, reference, activate(activation, logits), activate(activation, reference), claims)
     result = {
-        "seconds": [run.seconds for run in runs.values()],
-        "pairs_per_second": len(pairs) / seconds,
-        "tokens_per_second": tokens / seconds,
-        "ratio": statistics.median(
-            reference[turn].seconds / run.seconds for turn, run in runs.items() if turn in reference
-        ),
-        "peak_memory_bytes": max(run.peak_memory_bytes for run in runs.values()),
+        "seconds": [run.seconds for run in runs],
+        "reference_seconds": [turn.reference.seconds for turn in turns],
+        "others_share": [run.others_share for run in runs],
+        "rounds": [turn.round for turn in turns],
+        "disturbed": sum(map(disturbed, turns)),
+        "pairs_per_second": len(pairs) / fastest.seconds,
+        "tokens_per_second": tokens / fastest.seconds,
+        "ratio": ratio(turns),
+        "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
         "parity": asdict(parity),
         "violations": parity.violations(promise),
     }
-    if "padded_tokens" in first.statistics:
-        result["padding_share"] = 1 - first.statistics["tokens"] / first.statistics["padded_tokens"]
-    if "engine_seconds" in first.statistics:
-        result["stages"] = stages(list(runs.values()), len(pairs))
+    if "padded_tokens" in fastest.statistics:
+        result["padding_share"] = 1 - fastest.statistics["tokens"] / fastest.statistics["padded_tokens"]
+    if "engine_seconds" in fastest.statistics:
+        result["stages"] = stages(fastest, len(pairs))
     return result
 
 
-def stages(runs: Sequence[Run], pairs: int) -> dict[str, Any]:
-    """Medians over the runs. The engine's wall time is its threads' time, spread over as many as call it."""
-    tokenizing = statistics.median(run.statistics["tokenize_seconds"] for run in runs)
-    engine = statistics.median(run.statistics["engine_seconds"] / run.statistics["callers"] for run in runs)
-    tokens = runs[0].statistics["padded_tokens"]
+def stages(run: Run, pairs: int) -> dict[str, Any]:
+    """Rates of one run by stage. The engine's wall time is its threads' time, spread over as many as call it."""
+    tokenizing = run.statistics["tokenize_seconds"]
+    engine = run.statistics["engine_seconds"] / run.statistics["callers"]
+    tokens = run.statistics["padded_tokens"]
     return {
         "tokenize": {
             "seconds": tokenizing,

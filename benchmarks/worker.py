@@ -45,9 +45,18 @@ def main() -> None:
                 rows = json.loads(line)
                 chosen = pairs if rows is None else [pairs[row] for row in rows]
                 predict(chosen[:LEAD_IN_PAIRS])  # wakes the threads and fills the caches, which others have emptied
+                before = _processor_seconds()
                 seconds, (logits, statistics) = _timed(predict, chosen)
+                others = _share_of_others(before, _processor_seconds(), seconds)
                 np.save(specification["logits"], np.asarray(logits, dtype=np.float32))
-                answer({"seconds": seconds, "statistics": statistics, "peak_memory_bytes": peak_memory()})
+                answer(
+                    {
+                        "seconds": seconds,
+                        "others_share": others,
+                        "statistics": statistics,
+                        "peak_memory_bytes": peak_memory(),
+                    }
+                )
         except Exception as error:  # whatever a peer raises is its reason for not running
             answer({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
 
@@ -80,6 +89,32 @@ def peak_memory() -> int:
 def _children() -> list[Path]:
     lists = Path("/proc/self/task").glob("*/children")
     return [Path("/proc") / number / "status" for each in lists for number in each.read_text().split()]
+
+
+def _processor_seconds() -> tuple[float, float] | None:
+    """Processor time of the whole machine, and of this process with those that it started; None where not told."""
+    try:
+        user, nice, system, _, _, interrupt, soft, stolen = _numbers(Path("/proc/stat"), slice(1, 9))
+        own = [_numbers(status.with_name("stat"), slice(13, 15)) for status in _children()]
+    except (OSError, ValueError):
+        return None
+    tick = os.sysconf("SC_CLK_TCK")
+    machine = user + nice + system + interrupt + soft + stolen
+    return machine / tick, time.process_time() + sum(map(sum, own)) / tick
+
+
+def _numbers(path: Path, columns: slice) -> list[int]:
+    return [int(number) for number in path.read_text().partition("\n")[0].split()[columns]]
+
+
+def _share_of_others(
+    before: tuple[float, float] | None, after: tuple[float, float] | None, seconds: float
+) -> float | None:
+    """The share of the machine's processors that other processes, or other machines on its host, took meanwhile."""
+    if before is None or after is None:
+        return None
+    others = (after[0] - before[0]) - (after[1] - before[1])
+    return round(max(0.0, others / seconds / (os.cpu_count() or 1)), 4)
 
 
 def _peak_of(status: Path) -> int | None:
