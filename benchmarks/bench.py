@@ -30,7 +30,8 @@ from pairscore.runtime.bundle import Bundle, Manifest, sha256
 from pairscore.runtime.engines import available_cores
 
 LENGTHS = ((1, 32), (33, 64), (65, 128), (129, 256), (257, 100_000))
-MAX_PAIRS_A_LENGTH = 128
+MAX_PAIRS_A_LENGTH = 96
+SEARCHED_PAIRS = 20_000
 MIN_PAIRS_A_LENGTH = 16
 CPU_TOKEN_BUDGET = 1024
 CALIBRATION_PAIRS = 100
@@ -60,19 +61,20 @@ def run_bench(
     lengths = token_lengths(bundle / "tokenizer.json", pairs, manifest.max_length)
     config = json.loads((bundle / "config.json").read_text())
     systems = [REFERENCE, *(peers() if environments else ()), *own_systems(manifest)]
+    measured = set(rows)
+    rest = [pair for row, pair in enumerate(all_pairs) if row not in measured]
+    more, more_lengths = _of_every_length(bundle, rest, manifest.max_length)
     with tempfile.TemporaryDirectory() as folder:
         files = Files(str(checkpoint), str(bundle), str(Path(folder) / "onnx"), str(Path(folder) / "openvino"))
         if environments:
-            measured = set(rows)
-            others = [pair for row, pair in enumerate(all_pairs) if row not in measured]
-            _prepare_peers(files, others or pairs, say)
-        with Workers(files, pairs, environments, say) as starting:
+            _prepare_peers(files, rest or pairs, say)
+        with Workers(files, pairs, environments, say, more=more) as starting:
             opened = {system.name: starting.start(system) for system in systems}
             workers = {name: each for name, each in opened.items() if isinstance(each, Worker)}
             everyone = workers | _matrix_products(starting, config)
             say(f"Measuring {len(workers)} systems, {rounds} rounds of {len(pairs)} pairs")
             turns = take_turns(everyone, rounds, REFERENCE.name) if REFERENCE.name in workers else {}
-            by_length = _by_length(workers, lengths, [REFERENCE, *own_systems(manifest)])
+            by_length = _by_length(workers, lengths + more_lengths, [REFERENCE, *own_systems(manifest)])
         gemm = [turn.run.statistics["flops_per_second"] for turn in turns.pop(PRODUCTS, [])]
         by_threads = _by_threads(files, pairs, own_systems(manifest), say)
     if not turns.get(REFERENCE.name):
@@ -148,6 +150,18 @@ def _narrowed(manifest: Manifest, system: System) -> bool:
     """Whether the variant's last layer computes the first token's row only."""
     notes = manifest.variants[system.tier].notes
     return any(note.startswith("first row only") and "not applied" not in note for note in notes)
+
+
+def _of_every_length(bundle: Path, pairs: Pairs, max_length: int | None) -> tuple[Pairs, list[int]]:
+    """Enough pairs of each of `LENGTHS`, where the first `SEARCHED_PAIRS` hold them, and their tokens."""
+    some = pairs[:SEARCHED_PAIRS]
+    lengths = token_lengths(bundle / "tokenizer.json", some, max_length) if some else []
+    rows = [
+        row
+        for low, high in LENGTHS
+        for row in [row for row, length in enumerate(lengths) if low <= length <= high][:MAX_PAIRS_A_LENGTH]
+    ]
+    return [some[row] for row in rows], [lengths[row] for row in rows]
 
 
 def _by_length(workers: dict[str, Worker], lengths: Sequence[int], systems: Sequence[System]) -> list[dict[str, Any]]:

@@ -55,7 +55,9 @@ class Run:
 class Worker:
     """A system's process. `error`: why it does not run; None while it does."""
 
-    def __init__(self, system: System, files: Files, pairs_file: Path, folder: Path, python: str) -> None:
+    def __init__(
+        self, system: System, files: Files, pairs_file: Path, timed: int, *, folder: Path, python: str
+    ) -> None:
         self.system = system
         self._logits = folder / "logits.npy"
         specification = folder / "specification.json"
@@ -66,6 +68,7 @@ class Worker:
                     "arguments": dict(system.arguments),
                     "files": asdict(files),
                     "pairs": str(pairs_file),
+                    "timed": timed,
                     "logits": str(self._logits),
                 }
             )
@@ -84,7 +87,7 @@ class Worker:
         self.warm_up_seconds: float = answer.get("warm_up_seconds", 0.0)
 
     def run(self, rows: Sequence[int] | None = None) -> Run | None:
-        """Score all pairs, or those at `rows`; None when that failed, which `error` then explains."""
+        """Score the timed pairs, or those at `rows` of all; None when that failed, which `error` then explains."""
         if self._process.stdin is None:
             raise RuntimeError("the process has no standard input")
         self._process.stdin.write(json.dumps(None if rows is None else list(rows)) + "\n")
@@ -124,7 +127,9 @@ class Worker:
 
 
 class Workers:
-    """The processes of one measurement, closed together. `say`: gets one line for each that starts."""
+    """The processes of one measurement, closed together. `more`: pairs behind those that are timed, for runs of chosen
+    rows. `say`: gets one line for each process that starts.
+    """
 
     def __init__(
         self,
@@ -132,11 +137,13 @@ class Workers:
         pairs: Pairs,
         environments: Path | None = None,
         say: Callable[[str], None] = lambda line: None,
+        *,
+        more: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self._files, self._environments, self._say = files, environments, say
+        self._files, self._environments, self._say, self._timed = files, environments, say, len(pairs)
         self._folder = tempfile.TemporaryDirectory()
         self._pairs_file = Path(self._folder.name) / "pairs.json"
-        self._pairs_file.write_text(json.dumps(pairs))
+        self._pairs_file.write_text(json.dumps([*pairs, *more]))
         self._open: list[Worker] = []
 
     def __enter__(self) -> "Workers":
@@ -162,7 +169,7 @@ class Workers:
         self._say(f"Loading {system.name}")
         folder = Path(self._folder.name) / str(len(self._open))
         folder.mkdir()
-        worker = Worker(system, self._files, self._pairs_file, folder, python)
+        worker = Worker(system, self._files, self._pairs_file, self._timed, folder=folder, python=python)
         self._open.append(worker)
         return worker if worker.error is None else worker.error
 

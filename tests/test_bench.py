@@ -48,6 +48,7 @@ def test_a_benchmark_measures_and_tells(exported, pairs_file, tmp_path, capsys):
         assert set(system["ranking"]) == {"MAP", "MRR@5", "NDCG@5"}
         assert system["stages"]["engine"]["seconds"] > 0
         assert system["gemm_share"] > 0
+    assert {each["pairs"] for each in result["by_length"]} == {40}  # also of those that are not timed
     page = (output / "bench.html").read_text()
     assert "&lt;b&gt;pairs.parquet" in page
     assert "<b>" not in page
@@ -153,3 +154,13 @@ def _result():
         "padding": [],
         "scores": {"reference": [0.5]},
     }  # fmt: skip
+
+
+def test_many_series_are_told_apart_by_numbers_and_counts_have_whole_ticks():
+    series = [Series(f"system {place}", [(place, place)], ours=place == 2) for place in range(1, 9)]
+    picture = plot("t", "x", "y", series, numbered=True)
+    assert [int(number) for number in re.findall(r'class="number"[^>]*>(\d+)<', picture)] == list(range(1, 9))
+    assert ">2  system 2</text>" in picture
+    assert picture.count('fill="var(--c1)"') == 2  # the point that is ours, and its place in the legend
+    ticks = plot("t", "x", "y", [Series("s", [(1, 5), (2, 9)])], lines=True, whole_x=True)
+    assert re.findall(r'text-anchor="middle">([^<]+)<', ticks) == ["1", "2"]
