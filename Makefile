@@ -57,8 +57,7 @@ PEER_NAMES := openvino rerankers infinity
 STEP := $(PYTHON) benchmarks/steps.py out/bench-steps.json
 bench:
 	@rm -f out/bench-steps.json
-	@$(STEP) "environment" $(MAKE) --no-print-directory $(VENV)/.test
-	@$(STEP) "peers' environments" $(MAKE) --no-print-directory --jobs=2 bench-peers
+	@$(STEP) "environments" $(MAKE) --no-print-directory --jobs=2 $(VENV)/.test bench-peers
 	@$(STEP) "fp32 export" $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
 	@$(STEP) "int8 export" $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision int8 \
 		--calibration $(CALIBRATION)
@@ -77,10 +76,10 @@ bench-again: $(VENV)/.test
 
 # An environment of its own for every peer whose requirements clash with ours. Every release is pinned, so pip has
 # nothing to resolve; only torch brings what its build needs (nothing on a CPU, CUDA's libraries otherwise). They see
-# this checkout by a path file: its name and release stand in src/ since $(VENV) was made.
+# this checkout by a path file, and its name and release by what $(VENV)'s own installation leaves in src/.
 bench-peers: $(PEER_NAMES:%=$(PEERS)/%/.done)
 
-$(PEERS)/%/.done: benchmarks/peers/%.txt | $(VENV)/.test
+$(PEERS)/%/.done: benchmarks/peers/%.txt
 	$(PYTHON) -m venv $(PEERS)/$*
 	! grep -q '^torch==' $< || $(PEERS)/$*/bin/python -m pip install --quiet --no-compile -c $< \
 		$$(grep '^torch==' $<) $(if $(PYTORCH_INDEX),--extra-index-url $(PYTORCH_INDEX))

@@ -30,12 +30,12 @@ from pairscore.runtime.bundle import Bundle, Manifest, sha256
 from pairscore.runtime.engines import available_cores
 
 LENGTHS = ((1, 32), (33, 64), (65, 128), (129, 256), (257, 100_000))
-MAX_PAIRS_A_LENGTH = 96
+MAX_PAIRS_A_LENGTH = 64
 SEARCHED_PAIRS = 20_000
 MIN_PAIRS_A_LENGTH = 16
 CPU_TOKEN_BUDGET = 1024
 CALIBRATION_PAIRS = 100
-THREADS_ROUNDS = 3
+THREADS_ROUNDS = 2
 PRODUCTS = "matrix products"
 
 Say = Callable[[str], None]
