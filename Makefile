@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c requirements/tested.txt
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
 
-.PHONY: demo test lint format check-wheel bench bench-peers bench-report clean
+.PHONY: demo test lint format check-wheel bench bench-again bench-peers bench-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
@@ -51,22 +51,41 @@ check-wheel: $(VENV)/.test
 PAIRS ?= ../shared/climate-fever/train.parquet
 LABELS ?= relevant
 CALIBRATION ?= ../shared/climate-fever/dev.parquet
-BENCH_PAIRS ?= 300
+BENCH_PAIRS ?= 200
 PEERS ?= out/peers
-bench: $(VENV)/.test bench-peers
-	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
-	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision int8 --calibration $(CALIBRATION)
-	$(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(PAIRS) --label-column $(LABELS) \
-		--peers $(PEERS) --limit $(BENCH_PAIRS) --output out/bench --overwrite
+PEER_NAMES := openvino rerankers infinity
+STEP := $(PYTHON) benchmarks/steps.py out/bench-steps.json
+bench:
+	@rm -f out/bench-steps.json
+	@$(STEP) "environments" $(MAKE) --no-print-directory --jobs=2 $(VENV)/.test bench-peers
+	@$(STEP) "fp32 export" $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
+	@$(STEP) "int8 export" $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision int8 \
+		--calibration $(CALIBRATION)
+	@$(STEP) "benchmark" $(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(PAIRS) \
+		--label-column $(LABELS) --peers $(PEERS) --limit $(BENCH_PAIRS) --output out/bench --overwrite
 	cp out/bench/bench.json benchmarks/results/throughput.json
+	@$(PYTHON) benchmarks/steps.py out/bench-steps.json
 
-# An environment of its own for every peer whose requirements clash with ours.
-bench-peers: $(PEERS)/openvino/.done $(PEERS)/rerankers/.done
+# The same measurement once more, to show how far two runs disagree.
+bench-again: $(VENV)/.test
+	$(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(PAIRS) --label-column $(LABELS) \
+		--peers $(PEERS) --limit $(BENCH_PAIRS) --output out/bench-again --overwrite
+	cp out/bench-again/bench.json benchmarks/results/throughput-again.json
+	$(BIN)/python -m pairscore.benchmarks.agreement benchmarks/results/throughput.json \
+		benchmarks/results/throughput-again.json
+
+# An environment of its own for every peer whose requirements clash with ours. Every release is pinned, so pip has
+# nothing to resolve; only torch brings what its build needs (nothing on a CPU, CUDA's libraries otherwise). They see
+# this checkout by a path file, and its name and release by what $(VENV)'s own installation leaves in src/.
+bench-peers: $(PEER_NAMES:%=$(PEERS)/%/.done)
 
 $(PEERS)/%/.done: benchmarks/peers/%.txt
 	$(PYTHON) -m venv $(PEERS)/$*
-	$(PEERS)/$*/bin/python -m pip install --quiet -r $< $(if $(PYTORCH_INDEX),--extra-index-url $(PYTORCH_INDEX))
-	$(PEERS)/$*/bin/python -m pip install --quiet --no-deps -e .
+	! grep -q '^torch==' $< || $(PEERS)/$*/bin/python -m pip install --quiet --no-compile -c $< \
+		$$(grep '^torch==' $<) $(if $(PYTORCH_INDEX),--extra-index-url $(PYTORCH_INDEX))
+	$(PEERS)/$*/bin/python -m pip install --quiet --no-compile --no-deps -r $<
+	$(PEERS)/$*/bin/python -c 'from pathlib import Path; import sysconfig; \
+		Path(sysconfig.get_path("purelib"), "pairscore.pth").write_text("$(CURDIR)/src\n")'
 	touch $@
 
 bench-report: $(VENV)/.test

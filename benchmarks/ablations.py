@@ -1,15 +1,15 @@
 """What each idea buys: pairs per second with everything on, and with one idea switched off at a time.
 
     python -m pairscore.benchmarks.ablations --checkpoint models/climate-claims-minilm-l6 \
-        --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/ablations.json
+        --pairs ../shared/climate-fever/train.parquet --bundle out/bundle --output benchmarks/results/ablations.json
 
-One process, ONNX Runtime in fp32; the settings take turns, and every ratio compares two runs of one round. All of them
-score the same pairs, and after timing their logits have to agree.
+One process, ONNX Runtime in fp32; the settings take turns, and every ratio is that of two fastest runs. All of them
+score the same pairs, and after timing their logits have to agree. `--bundle` adds that bundle's other precisions and
+engines, which have to keep the bundle's promises.
 """
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,9 +32,11 @@ from pairscore.export.graph import export_graph
 from pairscore.export.pairs_file import read_pairs
 from pairscore.export.parity_pairs import Pair
 from pairscore.export.reference import load_eager_model
-from pairscore.runtime.bundle import sha256
-from pairscore.runtime.engines import available_cores
-from pairscore.runtime.pairs import plan_batches
+from pairscore.runtime.activation import activate
+from pairscore.runtime.bundle import Bundle, Manifest, sha256
+from pairscore.runtime.engines import available_cores, is_installed
+from pairscore.runtime.pairs import Batch, plan_batches
+from pairscore.runtime.parity import compare
 
 MAX_DIFFERENCE = 1e-4
 Ints = npt.NDArray[np.int64]
@@ -46,6 +48,7 @@ class Setting:
 
     `unique_texts`: tokenize each text once. `unique_pairs`: score each pair once. `first_row_only`: the rewritten
     graph. `threads_per_batch`: cores that share a batch; as many batches are computed at once as that leaves.
+    `precision`, `engine`: what computes: all but fp32 on ONNX Runtime come from another bundle.
     """
 
     name: str
@@ -56,13 +59,15 @@ class Setting:
     unique_pairs: bool = True
     first_row_only: bool = True
     threads_per_batch: int = 1
+    precision: str = "fp32"
+    engine: str = "onnxruntime"
 
 
 EVERYTHING = Setting("everything on")
 
 
-def settings(cores: int) -> list[Setting]:
-    """The baseline and, for each idea, what stands in its place."""
+def settings(cores: int, manifest: Manifest | None = None) -> list[Setting]:
+    """The baseline and, for each idea, what stands in its place; then the other precisions of a bundle."""
     found = [
         EVERYTHING,
         replace(EVERYTHING, name="sorted by tokens, padded to the batch's longest", batches="tokens"),
@@ -76,6 +81,13 @@ def settings(cores: int) -> list[Setting]:
     ]
     if cores > 1:
         found.append(replace(EVERYTHING, name=f"one batch at a time on {cores} threads", threads_per_batch=cores))
+    if manifest is not None:
+        found += [
+            replace(EVERYTHING, name=f"{precision} on {engine}", precision=precision, engine=engine)
+            for precision, variant in manifest.variants.items()
+            for engine in variant.engines
+            if (precision, engine) != (EVERYTHING.precision, EVERYTHING.engine) and is_installed(engine)
+        ]
     return found
 
 
@@ -84,8 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--checkpoint", required=True, type=Path)
     parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
+    parser.add_argument("--bundle", type=Path, help="of the same checkpoint, with more precisions")
     parser.add_argument("--limit", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeated", type=float, default=0.2, help="share of pairs that occur a second time")
     parser.add_argument("--output", required=True, type=Path)
     options = parser.parse_args()
@@ -94,7 +107,7 @@ def main() -> None:
     pairs = [all_pairs[row] for row in sample(all_pairs, options.limit)]
     pairs += pairs[: round(options.repeated * len(pairs))]
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(options.checkpoint, pairs, options.rounds, Path(folder))
+        measured = measure(options.checkpoint, options.bundle, pairs, options.rounds, Path(folder))
     result = {
         "environment": environment(),
         "checkpoint": options.checkpoint.name,
@@ -105,6 +118,7 @@ def main() -> None:
             "repeated": options.repeated,
         },
         "rounds": options.rounds,
+        "statistic": "fastest",
         "settings": measured,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -113,47 +127,87 @@ def main() -> None:
         print(f"{each['name']:52} {each['pairs_per_second']:8.1f} pairs/s  x {each['ratio']:.2f}")
 
 
-def measure(checkpoint: Path, pairs: list[Pair], rounds: int, folder: Path) -> list[dict[str, Any]]:
-    """Seconds, rates and ratios to everything on. Raises ValueError when two settings score differently."""
+def measure(checkpoint: Path, more: Path | None, pairs: list[Pair], rounds: int, folder: Path) -> list[dict[str, Any]]:
+    """Seconds, rates and ratios to everything on. `more`: the bundle whose other precisions are compared.
+
+    Raises ValueError when two settings score differently, or that bundle is of another checkpoint.
+    """
+    opened = open_checkpoint(str(checkpoint))
+    manifest = None if more is None else Bundle.open(more).manifest
+    if manifest is not None and manifest.source.digest != opened.source.digest:
+        raise ValueError(f"{str(more)!r} was not exported from {str(checkpoint)!r}")
     bundle = folder / "bundle"
     export_bundle(str(checkpoint), bundle)
     scorer = Scorer.from_pretrained(bundle, engine="onnxruntime")
-    unmodified = export_graph(load_eager_model(open_checkpoint(str(checkpoint))), folder / "unmodified")[0]
+    unmodified = export_graph(load_eager_model(opened), folder / "unmodified")[0]
     graphs = {True: scorer.bundle.graph(scorer.bundle.variant("fp32")), False: unmodified}
-    compared = settings(available_cores())
-    runs = {each.name: prepare(each, scorer, graphs[each.first_row_only]) for each in compared}
+    compared = settings(available_cores(), manifest)
+    runs = {
+        each.name: prepare(each, scorer, _computed_by(each, graphs[each.first_row_only], more)) for each in compared
+    }
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    logits = {name: run(pairs[:64]) for name, run in runs.items()}  # a warm-up
+    logits = {name: run(pairs) for name, run in runs.items()}  # a warm-up
     for turn in range(rounds):
         names = list(runs)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             started = time.perf_counter()
             logits[name] = runs[name](pairs)
             seconds[name].append(time.perf_counter() - started)
-    for name, found in logits.items():
-        difference = float(np.abs(found - logits[EVERYTHING.name]).max())
-        if not difference <= MAX_DIFFERENCE:
-            raise ValueError(f"{name!r} gives logits that differ by {difference:.2g}")
-    base = seconds[EVERYTHING.name]
+    for each in compared:
+        check(each, manifest, pairs, logits[each.name], logits[EVERYTHING.name])
     return [
         {
             "name": name,
             "seconds": found,
-            "pairs_per_second": len(pairs) / statistics.median(found),
-            "ratio": statistics.median(whole / one for whole, one in zip(base, found, strict=True)),
+            "pairs_per_second": len(pairs) / min(found),
+            "ratio": min(seconds[EVERYTHING.name]) / min(found),
         }
         for name, found in seconds.items()
     ]
 
 
-def prepare(setting: Setting, scorer: Scorer, graph: Path) -> Callable[[list[Pair]], npt.NDArray[np.float32]]:
-    """A function from pairs to logits, Shape (pairs,), under this setting."""
+def check(
+    setting: Setting,
+    manifest: Manifest | None,
+    pairs: list[Pair],
+    logits: npt.NDArray[np.float32],
+    expected: npt.NDArray[np.float32],
+) -> None:
+    """Raise ValueError where the logits, Shape (pairs,), differ by more than the setting's precision promises."""
+    if manifest is None or setting.precision == EVERYTHING.precision:
+        difference = float(np.abs(logits - expected).max())
+        if not difference <= MAX_DIFFERENCE:
+            raise ValueError(f"{setting.name!r} gives logits that differ by {difference:.2g}")
+        return
+    ours, theirs = logits[:, None], expected[:, None]
+    scores, wanted = (activate(manifest.activation, values) for values in (ours, theirs))
+    parity = compare(ours, theirs, scores, wanted, [claim for claim, _ in pairs])
+    if broken := parity.violations(manifest.variants[setting.precision].tier):
+        raise ValueError(f"{setting.name!r} breaks its promise: {'; '.join(broken)}")
+
+
+@dataclass(frozen=True)
+class Computer:
+    """`compute`: from token ids and types of each pair to logits, Shape (pairs,). `callers`: threads that call it."""
+
+    compute: Callable[[list[Ints], list[Ints]], npt.NDArray[np.float32]]
+    callers: int
+
+
+def _computed_by(setting: Setting, graph: Path, bundle: Path | None) -> Computer:
+    """A session of its own, or, for another precision or engine, the bundle's."""
+    if bundle is not None and (setting.precision, setting.engine) != (EVERYTHING.precision, EVERYTHING.engine):
+        engine = Scorer.from_pretrained(bundle, precision=setting.precision, engine=setting.engine).engine
+
+        def run(ids: list[Ints], types: list[Ints]) -> npt.NDArray[np.float32]:
+            return engine.run(Batch(np.arange(len(ids)), np.stack(ids), np.stack(types)))[:, 0]
+
+        return Computer(run, engine.callers)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = setting.threads_per_batch
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session: Any = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
-    callers = max(1, available_cores() // setting.threads_per_batch)
 
     def compute(ids: list[Ints], types: list[Ints]) -> npt.NDArray[np.float32]:
         longest = max(map(len, ids))
@@ -163,6 +217,13 @@ def prepare(setting: Setting, scorer: Scorer, graph: Path) -> Callable[[list[Pai
             for name in names:
                 feeds[name][row, : len(tokens)] = values[name]
         return np.asarray(session.run(None, feeds)[0], np.float32)[:, 0]
+
+    return Computer(compute, max(1, available_cores() // setting.threads_per_batch))
+
+
+def prepare(setting: Setting, scorer: Scorer, computer: Computer) -> Callable[[list[Pair]], npt.NDArray[np.float32]]:
+    """A function from pairs to logits, Shape (pairs,), under this setting."""
+    compute, callers = computer.compute, computer.callers
 
     def run(pairs: list[Pair]) -> npt.NDArray[np.float32]:
         logits = np.empty(len(pairs), np.float32)

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pairscore.benchmarks.environment import environment
+from pairscore.benchmarks.environment import environment, onnx_int8_configuration
 from pairscore.benchmarks.loaders import Files, Pairs
-from pairscore.benchmarks.systems import PEERS, REFERENCE, System, own_systems
+from pairscore.benchmarks.systems import REFERENCE, System, own_systems, peers
 from pairscore.benchmarks.throughput import (
     MAX_SCATTER_POINTS,
-    Run,
     Worker,
     Workers,
     figures,
@@ -31,10 +30,13 @@ from pairscore.runtime.bundle import Bundle, Manifest, sha256
 from pairscore.runtime.engines import available_cores
 
 LENGTHS = ((1, 32), (33, 64), (65, 128), (129, 256), (257, 100_000))
-MAX_PAIRS_A_LENGTH = 128
+MAX_PAIRS_A_LENGTH = 64
+SEARCHED_PAIRS = 20_000
 MIN_PAIRS_A_LENGTH = 16
 CPU_TOKEN_BUDGET = 1024
 CALIBRATION_PAIRS = 100
+THREADS_ROUNDS = 2
+PRODUCTS = "matrix products"
 
 Say = Callable[[str], None]
 
@@ -48,69 +50,58 @@ def run_bench(
     *,
     limit: int | None,
     rounds: int,
-    peers: Path | None,
+    environments: Path | None,
     say: Say,
 ) -> dict[str, Any]:
-    """Measure everything. labels: one a pair of `all_pairs`. peers: the folder of their environments, or no peers."""
+    """Measure everything. labels: one a pair of `all_pairs`. environments: the folder of the peers'; None: no peers."""
     manifest = Bundle.open(bundle).manifest
     rows = sample(all_pairs, limit)
     pairs = [all_pairs[row] for row in rows]
     marked = None if labels is None else [labels[row] for row in rows]
     lengths = token_lengths(bundle / "tokenizer.json", pairs, manifest.max_length)
     config = json.loads((bundle / "config.json").read_text())
-    systems = [REFERENCE, *(PEERS if peers else ()), *own_systems(manifest)]
+    systems = [REFERENCE, *(peers() if environments else ()), *own_systems(manifest)]
+    measured = set(rows)
+    rest = [pair for row, pair in enumerate(all_pairs) if row not in measured]
+    more, more_lengths = _of_every_length(bundle, rest, manifest.max_length)
     with tempfile.TemporaryDirectory() as folder:
         files = Files(str(checkpoint), str(bundle), str(Path(folder) / "onnx"), str(Path(folder) / "openvino"))
-        if peers:
-            say("Making the ONNX files that peers load")
-            measured = set(rows)
-            calibration = [pair for row, pair in enumerate(all_pairs) if row not in measured][:CALIBRATION_PAIRS]
-            Path(files.openvino).mkdir()
-            (Path(files.openvino) / "calibration.json").write_text(json.dumps(calibration or pairs[:CALIBRATION_PAIRS]))
-            with Workers(files, pairs, peers) as preparing:
-                preparing.start(System("preparation", "fp32", False, "prepare_onnx"))
-        with Workers(files, pairs, peers, say) as starting:
+        if environments:
+            _prepare_peers(files, rest or pairs, say)
+        with Workers(files, pairs, environments, say, more=more) as starting:
             opened = {system.name: starting.start(system) for system in systems}
             workers = {name: each for name, each in opened.items() if isinstance(each, Worker)}
-            shapes = matrix_shapes(config)
-            products = (
-                starting.start(
-                    System("matrix products", "fp32", True, "gemm", {"shapes": shapes, "threads": available_cores()})
-                )
-                if shapes
-                else "the configuration does not tell the model's shapes"
-            )
-            everyone = workers | ({"matrix products": products} if isinstance(products, Worker) else {})
+            everyone = workers | _matrix_products(starting, config)
             say(f"Measuring {len(workers)} systems, {rounds} rounds of {len(pairs)} pairs")
-            runs = take_turns(everyone, rounds, REFERENCE.name)
-            by_length = _by_length(workers, lengths, [REFERENCE, *own_systems(manifest)])
-        gemm = [run.statistics["flops_per_second"] for run in runs.pop("matrix products", {}).values()]
-        by_threads = _by_threads(files, pairs, own_systems(manifest), rounds, say)
-    reference = runs.get(REFERENCE.name, {})
-    if not reference:
+            turns = take_turns(everyone, rounds, REFERENCE.name) if REFERENCE.name in workers else {}
+            by_length = _by_length(workers, lengths + more_lengths, [REFERENCE, *own_systems(manifest)])
+        gemm = [turn.run.statistics["flops_per_second"] for turn in turns.pop(PRODUCTS, [])]
+        by_threads = _by_threads(files, pairs, own_systems(manifest), say)
+    if not turns.get(REFERENCE.name):
         failed = opened[REFERENCE.name]
         raise RuntimeError(f"the reference did not run: {failed.error if isinstance(failed, Worker) else failed}")
+    reference = turns[REFERENCE.name][0].run.logits
     results = []
     for system in systems:
-        found, failure = runs.get(system.name), opened[system.name]
+        found, failure = turns.get(system.name), opened[system.name]
         result: dict[str, Any] = {"name": system.name, "tier": system.tier, "ours": system.ours}
         result |= dict(system.arguments) if system.ours else {}
+        result |= {"note": system.note} if system.note else {}
         if not found:
             results.append(result | {"error": failure if isinstance(failure, str) else failure.error})
             continue
         promise = promise_of(system, {name: variant.tier for name, variant in manifest.variants.items()})
         result |= figures(found, reference, pairs, tokens=sum(lengths), activation=manifest.activation, promise=promise)
-        logits = next(iter(found.values())).logits
         if marked is not None and len(manifest.labels) == 1:
-            result["ranking"] = dict(ranking_figures(pairs, marked, logits[:, 0]))
+            result["ranking"] = dict(ranking_figures(pairs, marked, found[0].run.logits[:, 0]))
         work = operations(config, lengths, first_row_only=system.ours and _narrowed(manifest, system))
         if gemm and system.ours and work is not None:
-            result["gemm_share"] = work / statistics.median(result["seconds"]) / statistics.median(gemm)
+            result["gemm_share"] = work / min(result["seconds"]) / max(gemm)
         results.append(result)
     scores = {
-        name: np.round(activate(manifest.activation, run.logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
-        for name, found in runs.items()
-        for run in list(found.values())[:1]
+        name: np.round(activate(manifest.activation, turn.run.logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
+        for name, found in turns.items()
+        for turn in found[:1]
     }
     return {
         "environment": environment(),
@@ -124,6 +115,7 @@ def run_bench(
             "labels": marked is not None,
         },
         "rounds": rounds,
+        "statistic": "fastest",
         "reference": REFERENCE.name,
         "gemm_flops_per_second": gemm,
         "systems": results,
@@ -134,14 +126,46 @@ def run_bench(
     }
 
 
+def _matrix_products(starting: Workers, config: dict[str, Any]) -> dict[str, Worker]:
+    """The worker that measures the machine's rate, where the configuration tells the model's shapes."""
+    shapes = matrix_shapes(config)
+    if shapes is None:
+        return {}
+    arguments = {"shapes": shapes, "threads": available_cores()}
+    worker = starting.start(System(PRODUCTS, "fp32", True, "gemm", arguments))
+    return {PRODUCTS: worker} if isinstance(worker, Worker) else {}
+
+
+def _prepare_peers(files: Files, pairs: Pairs, say: Say) -> None:
+    """Make the files that peers load, and leave `pairs` for those that calibrate."""
+    say("Making the ONNX files that peers load")
+    Path(files.openvino).mkdir()
+    (Path(files.openvino) / "calibration.json").write_text(json.dumps(pairs[:CALIBRATION_PAIRS]))
+    system = System("preparation", "fp32", False, "prepare_onnx", {"int8_configuration": onnx_int8_configuration()})
+    with Workers(files, pairs) as preparing:
+        preparing.start(system)
+
+
 def _narrowed(manifest: Manifest, system: System) -> bool:
     """Whether the variant's last layer computes the first token's row only."""
     notes = manifest.variants[system.tier].notes
     return any(note.startswith("first row only") and "not applied" not in note for note in notes)
 
 
+def _of_every_length(bundle: Path, pairs: Pairs, max_length: int | None) -> tuple[Pairs, list[int]]:
+    """Enough pairs of each of `LENGTHS`, where the first `SEARCHED_PAIRS` hold them, and their tokens."""
+    some = pairs[:SEARCHED_PAIRS]
+    lengths = token_lengths(bundle / "tokenizer.json", some, max_length) if some else []
+    rows = [
+        row
+        for low, high in LENGTHS
+        for row in [row for row, length in enumerate(lengths) if low <= length <= high][:MAX_PAIRS_A_LENGTH]
+    ]
+    return [some[row] for row in rows], [lengths[row] for row in rows]
+
+
 def _by_length(workers: dict[str, Worker], lengths: Sequence[int], systems: Sequence[System]) -> list[dict[str, Any]]:
-    """Rates over pairs of similar length in tokens, of the reference and ours; one run each."""
+    """Rates over pairs of similar length in tokens, of the reference and ours; the faster of two runs."""
     found = []
     for low, high in LENGTHS:
         rows = [row for row, length in enumerate(lengths) if low <= length <= high][:MAX_PAIRS_A_LENGTH]
@@ -150,26 +174,27 @@ def _by_length(workers: dict[str, Worker], lengths: Sequence[int], systems: Sequ
         mean = statistics.fmean(lengths[row] for row in rows)
         for system in systems:
             worker = workers.get(system.name)
-            run: Run | None = worker.run(rows) if worker and worker.error is None else None
-            if run is not None:
+            runs = [worker.run(rows) for _ in range(2) if worker.error is None] if worker else []
+            seconds = [run.seconds for run in runs if run is not None]
+            if seconds:
                 found.append(
                     {
                         "system": system.name,
                         "tokens": [low, high],
                         "mean_tokens": mean,
                         "pairs": len(rows),
-                        "pairs_per_second": len(rows) / run.seconds,
+                        "pairs_per_second": len(rows) / min(seconds),
                     }
                 )
     return found
 
 
-def _by_threads(files: Files, pairs: Pairs, systems: Sequence[System], rounds: int, say: Say) -> list[dict[str, Any]]:
+def _by_threads(files: Files, pairs: Pairs, systems: Sequence[System], say: Say) -> list[dict[str, Any]]:
     """Rates of our systems on the CPU with 1, 2, 4, ... threads up to all cores, on up to 256 pairs."""
     cores = available_cores()
     counts = sorted({*(2**power for power in range(cores.bit_length()) if 2**power <= cores), cores})
     some = pairs[:256]
-    found = []
+    seconds: dict[tuple[str, int], list[float]] = {}
     with Workers(files, some, None, say) as starting:
         workers = {}
         for system in systems:
@@ -177,17 +202,13 @@ def _by_threads(files: Files, pairs: Pairs, systems: Sequence[System], rounds: i
                 for count in counts:
                     worker = starting.start(with_threads(system, count))
                     if isinstance(worker, Worker):
-                        workers[f"{system.name}\n{count}"] = worker
-        for key, runs in (take_turns(workers, rounds, "") if workers else {}).items():
-            name, count = key.split("\n")
-            if runs:
-                seconds = [run.seconds for run in runs.values()]
-                found.append(
-                    {
-                        "system": name,
-                        "threads": int(count),
-                        "seconds": seconds,
-                        "pairs_per_second": len(some) / statistics.median(seconds),
-                    }
-                )
-    return found
+                        workers[system.name, count] = worker
+        for _ in range(THREADS_ROUNDS):
+            for key, worker in workers.items():
+                run = worker.run() if worker.error is None else None
+                if run is not None:
+                    seconds.setdefault(key, []).append(run.seconds)
+    return [
+        {"system": name, "threads": count, "seconds": found, "pairs_per_second": len(some) / min(found)}
+        for (name, count), found in seconds.items()
+    ]

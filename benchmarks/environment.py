@@ -2,9 +2,10 @@
 
 import platform
 import subprocess
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pairscore.export.environment import library_versions
 from pairscore.runtime.engines import available_cores
@@ -35,6 +36,21 @@ def instruction_sets() -> list[str]:
     lines = path.read_text().splitlines() if path.is_file() else []
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
     return [flag for flag in INSTRUCTION_SETS if flag in flags]
+
+
+def onnx_int8_configuration(
+    machine: str = platform.machine(), sets: Collection[str] | None = None
+) -> Literal["arm64", "avx2", "avx512", "avx512_vnni"]:
+    """Which of sentence-transformers' configurations for ONNX int8 its documentation names for a processor.
+
+    `sets`: its instruction sets; None for those of this one.
+    """
+    known = instruction_sets() if sets is None else sets
+    if machine.lower() in ("arm64", "aarch64"):
+        return "arm64"
+    if "avx512_vnni" in known:
+        return "avx512_vnni"
+    return "avx512" if "avx512f" in known else "avx2"
 
 
 def gpu() -> str | None:

@@ -10,10 +10,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ import numpy.typing as npt
 Pairs = list[tuple[str, str]]
 Logits = npt.NDArray[np.float32]
 Predict = Callable[[Pairs], tuple[Logits, dict[str, float]]]
+
+# What a loader started and the process has to end: closed when it has served.
+CLOSING = ExitStack()
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,14 @@ class Files:
     bundle: str
     onnx: str
     openvino: str
+
+
+def rows_by_claim(pairs: Pairs) -> dict[str, list[int]]:
+    """The rows of every claim, for peers that take one claim and all its evidence."""
+    rows: dict[str, list[int]] = {}
+    for row, (claim, _) in enumerate(pairs):
+        rows.setdefault(claim, []).append(row)
+    return rows
 
 
 # Ours --------------------------------------------------------------------------------------------------
@@ -95,8 +107,11 @@ def gemm(files: Files, shapes: list[tuple[int, int, int]], threads: int) -> Pred
 # Peers -------------------------------------------------------------------------------------------------
 
 
-def prepare_onnx(files: Files) -> Predict:
-    """Not a scorer: the ONNX files that peers load, by sentence-transformers' own exports."""
+def prepare_onnx(files: Files, int8_configuration: Literal["arm64", "avx2", "avx512", "avx512_vnni"]) -> Predict:
+    """Not a scorer: the ONNX files that peers load, by sentence-transformers' own exports.
+
+    `int8_configuration`: what `onnx_int8_configuration` chose.
+    """
     from sentence_transformers import (
         CrossEncoder,
         export_dynamic_quantized_onnx_model,
@@ -106,7 +121,7 @@ def prepare_onnx(files: Files) -> Predict:
     model = CrossEncoder(files.checkpoint, device="cpu", backend="onnx")
     model.save_pretrained(files.onnx)
     export_optimized_onnx_model(model, "O3", files.onnx)
-    export_dynamic_quantized_onnx_model(model, "avx2", files.onnx)
+    export_dynamic_quantized_onnx_model(model, int8_configuration, files.onnx, file_suffix="int8")
     return _nothing
 
 
@@ -242,11 +257,8 @@ def flashrank(files: Files) -> Predict:
     ranker = library.Ranker(model_name=known, cache_dir=str(folder), max_length=512)
 
     def predict(pairs: Pairs) -> tuple[Logits, dict[str, float]]:
-        rows_of: dict[str, list[int]] = {}
-        for row, (claim, _) in enumerate(pairs):
-            rows_of.setdefault(claim, []).append(row)
         scores = np.zeros(len(pairs))
-        for claim, rows in rows_of.items():
+        for claim, rows in rows_by_claim(pairs).items():
             passages = [{"id": row, "text": pairs[row][1]} for row in rows]
             for result in ranker.rerank(library.RerankRequest(query=claim, passages=passages)):
                 scores[result["id"]] = result["score"]

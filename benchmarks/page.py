@@ -12,11 +12,11 @@ SMALLEST_DIFFERENCE = 1e-9
 _CSS = """
 :root{color-scheme:light dark;--page:#fff;--text:#1d2733;--soft:#5d6b7a;--line:#d9e0e7;--bad:#b42318}
 @media (prefers-color-scheme:dark){:root{--page:#11161c;--text:#e6edf3;--soft:#9aa7b4;--line:#323c47;--bad:#ff8a80}}
-body{margin:0 auto;max-width:66rem;padding:1rem;background:var(--page);color:var(--text);
+body{margin:0 auto;max-width:80rem;padding:1rem;background:var(--page);color:var(--text);
 font:16px/1.5 system-ui,sans-serif}
 h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.1rem;margin:1.5rem 0 .5rem}p{margin:.5rem 0;overflow-wrap:anywhere}
 .soft{color:var(--soft)}.bad{color:var(--bad)}.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:.9rem}th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);
+table{border-collapse:collapse;font-size:.9rem}th,td{padding:.3rem .5rem;border-bottom:1px solid var(--line);
 text-align:right}
 th:first-child,td:first-child{text-align:left;min-width:11rem}td.why{text-align:left}
 tr.ours td:first-child{font-weight:700}
@@ -32,15 +32,16 @@ def render_page(result: dict[str, Any]) -> str:
     gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
     body = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{data['pairs']:,} pairs of {escape(data['file'])}, {data['mean_tokens']:.0f} tokens on average; median of "
-        f"{result['rounds']} interleaved rounds after a warm-up; {machine['cores']} cores{escape(gpu)}; "
-        f"{escape(machine['time'])}.</p>",
+        f"<p>{data['pairs']:,} pairs of {escape(data['file'])}, {data['mean_tokens']:.0f} tokens on average; "
+        f"{statistic(result)} of {result['rounds']} interleaved rounds after a warm-up; {machine['cores']} cores"
+        f"{escape(gpu)}; {escape(machine['time'][:10])}.</p>",
         "<p class=soft>Timing runs from texts in memory to logits in memory. Ratios and differences are against "
         f"{escape(result['reference'])}, in the same run.</p>",
         '<div class="wide">',
         _table(result),
         "</div>",
         *_broken(result),
+        *(f"<p class=soft>{escape(remark)}</p>" for remark in remarks(result)),
         '<div class="pictures">',
         *(
             f"<figure><h2>{escape(name)}</h2>{picture}<figcaption>{escape(caption)}</figcaption></figure>"
@@ -83,10 +84,12 @@ def pictures(result: dict[str, Any]) -> list[tuple[str, str, str]]:
                                 system["pairs_per_second"],
                             )
                         ],
+                        system["ours"],
                     )
                     for system in others
                 ],
                 log_x=True,
+                numbered=True,
             ),
             "Up is faster, left is closer to PyTorch. On the frontier, where nothing else is both faster and closer: "
             + "; ".join(frontier(others))
@@ -116,7 +119,7 @@ def pictures(result: dict[str, Any]) -> list[tuple[str, str, str]]:
                 _lines(result["by_length"], "mean_tokens"),
                 lines=True,
             ),
-            "Pairs grouped by their tokens; one run each.",
+            "Pairs grouped by their tokens.",
         ),
         (
             "Padding by batching policy",
@@ -142,10 +145,29 @@ def pictures(result: dict[str, Any]) -> list[tuple[str, str, str]]:
                 "pairs per second",
                 _lines(result["by_threads"], "threads"),
                 lines=True,
+                whole_x=True,
             ),
             "Ours on the CPU, interleaved.",
         ),
     ]
+
+
+def statistic(result: dict[str, Any]) -> str:
+    """What a figure is of its repeats: older results are medians."""
+    return str(result.get("statistic", "median"))
+
+
+def remarks(result: dict[str, Any]) -> list[str]:
+    """What a reader of the table has to know about single systems."""
+    ran = [system for system in result["systems"] if "error" not in system]
+    found = [f"{system['name']}: {system['note']}." for system in ran if "note" in system]
+    fewer = [system["name"] for system in ran if len(system["seconds"]) < result["rounds"]]
+    if fewer:
+        found.append(f"Much slower than the reference, so measured in fewer rounds: {'; '.join(fewer)}.")
+    always = [system["name"] for system in ran if system.get("disturbed", 0) >= len(system["seconds"])]
+    if always:
+        found.append(f"Disturbed by other processes in every round: {'; '.join(always)}.")
+    return found
 
 
 def throughput_picture(result: dict[str, Any]) -> str:
@@ -193,8 +215,8 @@ def _table(result: dict[str, Any]) -> str:
     ranked = any(system.get("ranking") for system in result["systems"])
     figures = ("MAP", "MRR@5", "NDCG@5") if ranked else ()
     headings = (
-        "system", "pairs/s", "tokens/s", "ratio", "max logit difference", "mean", "Spearman", "same top 1", *figures,
-        "peak memory", "padding", "of GEMM rate",
+        "system", "pairs/s", "tokens/s", "ratio", "max logit difference", "mean difference", "Spearman", "same top 1",
+        *figures, "peak memory", "padding", "of GEMM rate",
     )  # fmt: skip
     lines = ["<table><thead><tr>", *(f"<th>{heading}</th>" for heading in headings), "</tr></thead><tbody>"]
     for system in result["systems"]:

@@ -18,7 +18,7 @@ svg{--ink:#1d2733;--muted:#5d6b7a;--grid:#d9e0e7;--c0:#8a97a6;--c1:#0b6bcb;--c2:
 --c1:#58a6ff;--c2:#ff8f5a;
 --c3:#3fcf94;--c4:#c792ff;--c5:#e3b341}}
 svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
-svg .muted{fill:var(--muted)}svg .grid{stroke:var(--grid);fill:none}
+svg .number{font-size:10px}svg .muted{fill:var(--muted)}svg .grid{stroke:var(--grid);fill:none}
 """.replace("\n", "")
 _COLOURS = 6
 
@@ -35,10 +35,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Series:
-    """Points (x, y) under one name."""
+    """Points (x, y) under one name. `ours` decides the colour where `plot` numbers the series."""
 
     name: str
     points: Sequence[tuple[float, float]]
+    ours: bool = False
 
 
 def bars(title: str, rows: Sequence[Bar]) -> str:
@@ -66,20 +67,25 @@ def plot(
     lines: bool = False,
     log_x: bool = False,
     diagonal: bool = False,
+    numbered: bool = False,
+    whole_x: bool = False,
     radius: float = 5,
 ) -> str:
-    """Points, joined where `lines`, with a legend below. `diagonal`: draw y = x over the unit square."""
+    """Points, joined where `lines`, with a legend below. `diagonal`: draw y = x over the unit square.
+
+    `numbered`: tell the series apart by numbers, for more of them than there are colours. `whole_x`: x is a count.
+    """
     points = [point for each in series for point in each.points]
     if not points:
         return _svg(title, 30, ['<text x="0" y="20" class="muted">nothing to show</text>'])
-    left, right, top, bottom = 44, 390, 20, 230
-    xs = _axis([x for x, _ in points], log_x, diagonal)
+    left, right, top, bottom = 44, 390, 26, 230
+    xs = _axis([x for x, _ in points], log_x, diagonal, smallest_step=1 if whole_x else 0)
     ys = _axis([y for _, y in points], False, diagonal, from_zero=lines)
 
     def at(point: tuple[float, float]) -> tuple[float, float]:
         return left + xs.share(point[0]) * (right - left), bottom - ys.share(point[1]) * (bottom - top)
 
-    parts = [f'<text class="muted" x="0" y="12">{escape(y_label)}</text>']
+    parts = [f'<text class="muted" x="0" y="11">{escape(y_label)}</text>']
     for value in ys.ticks:
         y = bottom - ys.share(value) * (bottom - top)
         parts.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
@@ -93,8 +99,12 @@ def plot(
         (x0, y0), (x1, y1) = at((0, 0)), at((1, 1))
         parts.append(f'<path class="grid" stroke-dasharray="4 4" d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>')
     for place, each in enumerate(series):
-        colour = f"var(--c{place % _COLOURS})"
+        colour = f"var(--c{int(each.ours) if numbered else place % _COLOURS})"
         places = [at(point) for point in each.points]
+        if numbered:
+            parts.extend(
+                f'<text class="number" x="{x + radius + 2:.1f}" y="{y + 4:.1f}">{place + 1}</text>' for x, y in places
+            )
         if lines:
             path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
             parts.append(f'<path fill="none" stroke="{colour}" stroke-width="2" d="M{path}"/>')
@@ -103,8 +113,9 @@ def plot(
             for x, y in places
         )
         y_legend = bottom + 52 + 18 * place
+        name = f"{place + 1}  {each.name}" if numbered else each.name
         parts.append(f'<circle cx="6" cy="{y_legend - 4}" r="5" fill="{colour}"/>')
-        parts.append(f'<text x="18" y="{y_legend}">{escape(_shorten(each.name, 58))}</text>')
+        parts.append(f'<text x="18" y="{y_legend}">{escape(_shorten(name, 58))}</text>')
     return _svg(title, bottom + 44 + 18 * len(series) + 4, parts)
 
 
@@ -121,7 +132,9 @@ class _Axis:
         return (value - low) / (high - low)
 
 
-def _axis(values: Sequence[float], log: bool, unit: bool, *, from_zero: bool = False) -> _Axis:
+def _axis(
+    values: Sequence[float], log: bool, unit: bool, *, from_zero: bool = False, smallest_step: float = 0
+) -> _Axis:
     if unit:
         return _Axis(0, 1, False, (0, 0.25, 0.5, 0.75, 1))
     if log:
@@ -138,6 +151,7 @@ def _axis(values: Sequence[float], log: bool, unit: bool, *, from_zero: bool = F
         step /= 2
     while (high - low) / step > 6:
         step *= 2
+    step = max(step, smallest_step)
     low, high = math.floor(low / step) * step, math.ceil(high / step) * step
     return _Axis(low, high, False, tuple(low + step * place for place in range(round((high - low) / step) + 1)))
 

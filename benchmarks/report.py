@@ -1,4 +1,4 @@
-"""Write the tables of README.md, benchmarks/README.md and docs/ from the committed JSON.
+"""Write the tables of README.md, benchmarks/README.md and docs/, and the pictures, from the committed JSON.
 
     python -m pairscore.benchmarks.report           rewrite them
     python -m pairscore.benchmarks.report --check   exit with 1 if they differ from the JSON
@@ -14,8 +14,9 @@ from typing import Any
 
 from pairscore.benchmarks.gpu_tables import gpu_chapter
 from pairscore.benchmarks.ladder_tables import quantization_table, scale_line
-from pairscore.benchmarks.page import throughput_picture
+from pairscore.benchmarks.page import remarks, statistic, throughput_picture
 from pairscore.benchmarks.pipeline_tables import billion_table, overhead_table, window_table
+from pairscore.benchmarks.scaling_tables import length_picture, memory_picture, rate_picture, scaling_table
 
 HERE = Path(__file__).resolve().parent
 PAGES = tuple(
@@ -49,12 +50,13 @@ def throughput_table(result: dict[str, Any]) -> str:
     failed = [f"{system['name']}: {system['error']}" for system in result["systems"] if "error" in system]
     if failed:
         lines += ["", "Did not run: " + "; ".join(failed).replace("|", "\\|").replace("<", "&lt;") + "."]
+    lines += [line for remark in remarks(result) for line in ("", remark.replace("|", "\\|").replace("<", "&lt;"))]
     machine, data = result["environment"], result["data"]
     sets = ", ".join(machine["instruction_sets"]).replace("_", "-") or "no wide vectors"
     lines += [
         "",
-        f"{data['pairs']:,} pairs of {data['file']} (mean {data['mean_tokens']:.0f} tokens), median of "
-        f"{result['rounds']} interleaved rounds, {machine['cores']} cores of {machine['processor']} ({sets}), "
+        f"{data['pairs']:,} pairs of {data['file']} (mean {data['mean_tokens']:.0f} tokens), {statistic(result)} "
+        f"of {result['rounds']} interleaved rounds, {machine['cores']} cores of {machine['processor']} ({sets}), "
         f"commit {machine['commit'][:10]}, {machine['time'][:10]}.",
     ]
     return "\n".join(lines)
@@ -68,25 +70,8 @@ def ablation_table(result: dict[str, Any]) -> str:
     machine, data = result["environment"], result["data"]
     lines += [
         "",
-        f"{data['pairs']:,} pairs of {data['file']}, {data['repeated']:.0%} of them added a second time; median of "
-        f"{result['rounds']} interleaved rounds, {machine['cores']} cores of {machine['processor']}, commit "
-        f"{machine['commit'][:10]}, {machine['time'][:10]}.",
-    ]
-    return "\n".join(lines)
-
-
-def scaling_table(result: dict[str, Any]) -> str:
-    """One row a size and length: rates and memory."""
-    lines = ["| pairs | mean tokens | pairs/s | tokens/s | peak memory |", "|--:|--:|--:|--:|--:|"]
-    for each in result["points"]:
-        lines.append(
-            f"| {each['pairs']:,} | {each['mean_tokens']:.0f} | {each['pairs_per_second']:.0f} | "
-            f"{each['tokens_per_second']:,.0f} | {each['peak_memory_bytes'] / 2**30:.2f} GiB |"
-        )
-    machine = result["environment"]
-    lines += [
-        "",
-        f"{result['layers']} of the model's layers, fp32, one run each, {machine['cores']} cores of "
+        f"{data['pairs']:,} pairs of {data['file']}, {data['repeated']:.0%} of them added a second time; "
+        f"{statistic(result)} of {result['rounds']} interleaved rounds, {machine['cores']} cores of "
         f"{machine['processor']}, commit {machine['commit'][:10]}, {machine['time'][:10]}.",
     ]
     return "\n".join(lines)
@@ -110,6 +95,9 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 # picture in results/ -> (result file, renderer)
 PICTURES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "throughput.svg": ("throughput.json", throughput_picture),
+    "scaling-rate.svg": ("scaling.json", rate_picture),
+    "scaling-memory.svg": ("scaling.json", memory_picture),
+    "scaling-length.svg": ("scaling.json", length_picture),
 }
 
 

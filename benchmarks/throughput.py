@@ -1,16 +1,19 @@
 """Pairs per second and parity of several systems, interleaved in one run: what `pairscore bench` measures.
 
 Timing runs from a list of text pairs in memory to logits in memory; loading and a warm-up are outside. Each system
-has a process of its own and only one of them computes at a time. Systems take turns, and every ratio compares two runs
-of one round, so that a machine that slows down slows both.
+has a process of its own and only one of them computes at a time. Systems take turns, and the reference runs again
+beside each of them. What else a machine does only ever makes a run slower, so a system's figure is its fastest run, and
+a ratio is that of two fastest runs: the system's, and the reference's out of as many runs next to it.
 """
 
 import json
 import random
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,14 +30,23 @@ from pairscore.runtime.parity import TIERS, Tier, compare
 
 # A system whose warm-up promises less than this share of the reference's rate runs in the first round only.
 SLOW_SHARE = 0.25
+# A run is disturbed when others took more of the processors; a system with fewer undisturbed runs gets more rounds.
+DISTURBING_SHARE = 0.05
+MIN_UNDISTURBED = 2
+MAX_MORE_ROUNDS = 3
+# Between two runs: threads of the one before may still spin.
+PAUSE_SECONDS = 0.2
 MAX_SCATTER_POINTS = 400
 
 
 @dataclass(frozen=True)
 class Run:
-    """One timed run. `logits`: Shape (pairs, labels)."""
+    """One timed run. `logits`: Shape (pairs, labels). `others_share`: of the processors, taken by others meanwhile;
+    None where the operating system does not tell.
+    """
 
     seconds: float
+    others_share: float | None
     statistics: Mapping[str, float]
     peak_memory_bytes: int
     logits: Logits
@@ -43,7 +55,9 @@ class Run:
 class Worker:
     """A system's process. `error`: why it does not run; None while it does."""
 
-    def __init__(self, system: System, files: Files, pairs_file: Path, folder: Path, python: str) -> None:
+    def __init__(
+        self, system: System, files: Files, pairs_file: Path, timed: int, *, folder: Path, python: str
+    ) -> None:
         self.system = system
         self._logits = folder / "logits.npy"
         specification = folder / "specification.json"
@@ -54,6 +68,7 @@ class Worker:
                     "arguments": dict(system.arguments),
                     "files": asdict(files),
                     "pairs": str(pairs_file),
+                    "timed": timed,
                     "logits": str(self._logits),
                 }
             )
@@ -69,10 +84,10 @@ class Worker:
             )
         answer = self._answer()
         self.error: str | None = answer.get("error")
-        self.warm_up_seconds_per_pair: float = answer.get("warm_up_seconds_per_pair", 0.0)
+        self.warm_up_seconds: float = answer.get("warm_up_seconds", 0.0)
 
     def run(self, rows: Sequence[int] | None = None) -> Run | None:
-        """Score all pairs, or those at `rows`; None when that failed, which `error` then explains."""
+        """Score the timed pairs, or those at `rows` of all; None when that failed, which `error` then explains."""
         if self._process.stdin is None:
             raise RuntimeError("the process has no standard input")
         self._process.stdin.write(json.dumps(None if rows is None else list(rows)) + "\n")
@@ -83,7 +98,11 @@ class Worker:
             return None
         logits = np.load(self._logits)
         return Run(
-            answer["seconds"], answer["statistics"], answer["peak_memory_bytes"], logits.reshape(len(logits), -1)
+            answer["seconds"],
+            answer["others_share"],
+            answer["statistics"],
+            answer["peak_memory_bytes"],
+            logits.reshape(len(logits), -1),
         )
 
     def close(self) -> None:
@@ -108,7 +127,9 @@ class Worker:
 
 
 class Workers:
-    """The processes of one measurement, closed together. `say`: gets one line for each that starts."""
+    """The processes of one measurement, closed together. `more`: pairs behind those that are timed, for runs of chosen
+    rows. `say`: gets one line for each process that starts.
+    """
 
     def __init__(
         self,
@@ -116,11 +137,13 @@ class Workers:
         pairs: Pairs,
         environments: Path | None = None,
         say: Callable[[str], None] = lambda line: None,
+        *,
+        more: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self._files, self._environments, self._say = files, environments, say
+        self._files, self._environments, self._say, self._timed = files, environments, say, len(pairs)
         self._folder = tempfile.TemporaryDirectory()
         self._pairs_file = Path(self._folder.name) / "pairs.json"
-        self._pairs_file.write_text(json.dumps(pairs))
+        self._pairs_file.write_text(json.dumps([*pairs, *more]))
         self._open: list[Worker] = []
 
     def __enter__(self) -> "Workers":
@@ -135,8 +158,8 @@ class Workers:
 
     def start(self, system: System) -> "Worker | str":
         """A loaded and warm worker, or why there is none."""
-        if system.cannot:
-            return system.cannot
+        if system.program and shutil.which(system.program) is None:
+            return f"`{system.program}` is not on PATH: it is no Python package and has to be installed by itself"
         python = sys.executable
         if system.environment is not None:
             found = None if self._environments is None else self._environments / system.environment / "bin" / "python"
@@ -146,61 +169,112 @@ class Workers:
         self._say(f"Loading {system.name}")
         folder = Path(self._folder.name) / str(len(self._open))
         folder.mkdir()
-        worker = Worker(system, self._files, self._pairs_file, folder, python)
+        worker = Worker(system, self._files, self._pairs_file, self._timed, folder=folder, python=python)
         self._open.append(worker)
         return worker if worker.error is None else worker.error
 
 
-def take_turns(workers: Mapping[str, Worker], rounds: int, reference: str) -> dict[str, dict[int, Run]]:
-    """Runs of every worker by round, in rotating order. One much slower than the reference runs once."""
-    runs: dict[str, dict[int, Run]] = {name: {} for name in workers}
-    limit = workers[reference].warm_up_seconds_per_pair / SLOW_SHARE if reference in workers else float("inf")
-    for turn in range(rounds):
-        names = [name for name in workers if not turn or workers[name].warm_up_seconds_per_pair <= limit]
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            if workers[name].error is None and (run := workers[name].run()) is not None:
-                runs[name][turn] = run
-    return runs
+@dataclass(frozen=True)
+class Turn:
+    """A run of a system, and the run of the reference next to it. `round`: from 0."""
+
+    round: int
+    run: Run
+    reference: Run
+
+
+def take_turns(
+    workers: Mapping[str, Worker], rounds: int, reference: str, *, pause: float = PAUSE_SECONDS
+) -> dict[str, list[Turn]]:
+    """Turns of every system in rotating order, with a run of the reference before and after every two of them.
+
+    One much slower than the reference runs in the first round only. Up to `MAX_MORE_ROUNDS` more rounds are for those
+    that were disturbed nearly always. The reference's own turns compare it with itself.
+    """
+    turns: dict[str, list[Turn]] = {name: [] for name in workers}
+    limit = workers[reference].warm_up_seconds / SLOW_SHARE
+    fast = [name for name in workers if name != reference and workers[name].warm_up_seconds <= limit]
+
+    def run(name: str) -> Run | None:
+        time.sleep(pause)
+        return workers[name].run() if workers[name].error is None else None
+
+    for place in range(rounds + MAX_MORE_ROUNDS):
+        names = fast if place else [name for name in workers if name != reference]
+        if place >= rounds:
+            names = [name for name in names if turns[name] and not _seen_undisturbed(turns[name])]
+            if not names and _seen_undisturbed(turns[reference]):
+                break
+        shift = place % max(1, len(names))
+        _add_round(turns, place, names[shift:] + names[:shift], reference, run)
+    return turns
+
+
+def _add_round(
+    turns: dict[str, list[Turn]], place: int, names: Sequence[str], reference: str, run: Callable[[str], Run | None]
+) -> None:
+    """Two systems at a time, with the reference before, between and after; the nearer of its runs is a system's."""
+    beside = run(reference)
+    for start in range(0, max(1, len(names)), 2):
+        if beside is None:
+            return
+        turns[reference].append(Turn(place, beside, beside))
+        before, found = beside, [(name, run(name)) for name in names[start : start + 2]]
+        if found:
+            beside = run(reference)
+        for (name, one), neighbour in zip(found, (before, beside or before), strict=False):
+            if one is not None:
+                turns[name].append(Turn(place, one, neighbour))
+
+
+def _seen_undisturbed(turns: Sequence[Turn]) -> bool:
+    return sum(not disturbed(turn) for turn in turns) >= MIN_UNDISTURBED
+
+
+def disturbed(turn: Turn) -> bool:
+    """Whether others took much of the processors during either run."""
+    return any((run.others_share or 0) > DISTURBING_SHARE for run in (turn.run, turn.reference))
+
+
+def ratio(turns: Sequence[Turn]) -> float:
+    """How many times as fast as the reference: of each, the fastest of the runs next to each other."""
+    return min(turn.reference.seconds for turn in turns) / min(turn.run.seconds for turn in turns)
 
 
 def figures(
-    runs: Mapping[int, Run],
-    reference: Mapping[int, Run],
-    pairs: Pairs,
-    *,
-    tokens: int,
-    activation: str,
-    promise: Tier,
+    turns: Sequence[Turn], reference: Logits, pairs: Pairs, *, tokens: int, activation: str, promise: Tier
 ) -> dict[str, Any]:
-    """What the runs of one system say: rates, stages, memory, and parity with the reference's logits."""
-    first, expected = next(iter(runs.values())), next(iter(reference.values())).logits
-    logits = first.logits
+    """What the turns of one system say: rates, stages, memory, and parity with the reference's logits."""
+    runs = [turn.run for turn in turns]
+    fastest = min(runs, key=lambda run: run.seconds)
+    logits = runs[0].logits
     claims = [claim for claim, _ in pairs]
-    parity = compare(logits, expected, activate(activation, logits), activate(activation, expected), claims)
-    seconds = statistics.median(run.seconds for run in runs.values())
+    parity = compare(logits, reference, activate(activation, logits), activate(activation, reference), claims)
     result = {
-        "seconds": [run.seconds for run in runs.values()],
-        "pairs_per_second": len(pairs) / seconds,
-        "tokens_per_second": tokens / seconds,
-        "ratio": statistics.median(
-            reference[turn].seconds / run.seconds for turn, run in runs.items() if turn in reference
-        ),
-        "peak_memory_bytes": max(run.peak_memory_bytes for run in runs.values()),
+        "seconds": [run.seconds for run in runs],
+        "reference_seconds": [turn.reference.seconds for turn in turns],
+        "others_share": [run.others_share for run in runs],
+        "rounds": [turn.round for turn in turns],
+        "disturbed": sum(map(disturbed, turns)),
+        "pairs_per_second": len(pairs) / fastest.seconds,
+        "tokens_per_second": tokens / fastest.seconds,
+        "ratio": ratio(turns),
+        "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
         "parity": asdict(parity),
         "violations": parity.violations(promise),
     }
-    if "padded_tokens" in first.statistics:
-        result["padding_share"] = 1 - first.statistics["tokens"] / first.statistics["padded_tokens"]
-    if "engine_seconds" in first.statistics:
-        result["stages"] = stages(list(runs.values()), len(pairs))
+    if "padded_tokens" in fastest.statistics:
+        result["padding_share"] = 1 - fastest.statistics["tokens"] / fastest.statistics["padded_tokens"]
+    if "engine_seconds" in fastest.statistics:
+        result["stages"] = stages(fastest, len(pairs))
     return result
 
 
-def stages(runs: Sequence[Run], pairs: int) -> dict[str, Any]:
-    """Medians over the runs. The engine's wall time is its threads' time, spread over as many as call it."""
-    tokenizing = statistics.median(run.statistics["tokenize_seconds"] for run in runs)
-    engine = statistics.median(run.statistics["engine_seconds"] / run.statistics["callers"] for run in runs)
-    tokens = runs[0].statistics["padded_tokens"]
+def stages(run: Run, pairs: int) -> dict[str, Any]:
+    """Rates of one run by stage. The engine's wall time is its threads' time, spread over as many as call it."""
+    tokenizing = run.statistics["tokenize_seconds"]
+    engine = run.statistics["engine_seconds"] / run.statistics["callers"]
+    tokens = run.statistics["padded_tokens"]
     return {
         "tokenize": {
             "seconds": tokenizing,

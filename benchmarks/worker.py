@@ -2,8 +2,9 @@
 
     python -m pairscore.benchmarks.worker SPECIFICATION.json
 
-The specification names a function of `loaders.py`. Every answer is one JSON line on standard output; whatever a library
-prints goes to standard error instead. This module and `loaders.py` import nothing that a peer's own environment lacks.
+The specification names a function of `loaders.py`, or MODULE.FUNCTION of another module here. Every answer is one JSON
+line on standard output; whatever a library prints goes to standard error instead. This module and those with loaders
+import nothing that a peer's own environment lacks.
 """
 
 import json
@@ -11,6 +12,7 @@ import os
 import resource
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ import numpy as np
 
 from pairscore.benchmarks import loaders
 
-WARM_UP_PAIRS = 32
+# Before each timed run, and to see how fast a system is.
+LEAD_IN_PAIRS = 16
+# A warm-up of all pairs that would take longer is left out: after so long, nothing is cold.
+MAX_WARM_UP_SECONDS = 20
 
 
 def main() -> None:
@@ -32,36 +37,94 @@ def main() -> None:
 
     specification = json.loads(Path(sys.argv[1]).read_text())
     pairs = [(claim, evidence) for claim, evidence in json.loads(Path(specification["pairs"]).read_text())]
-    try:
-        predict = getattr(loaders, specification["loader"])(
-            loaders.Files(**specification["files"]), **specification["arguments"]
-        )
-        seconds = min(_timed(predict, pairs[:WARM_UP_PAIRS])[0] for _ in range(2))
-    except Exception as error:  # whatever a peer raises is its reason for not running
-        answer({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
-        return
-    answer({"warm_up_seconds_per_pair": seconds / max(1, len(pairs[:WARM_UP_PAIRS]))})
-    for line in sys.stdin:
-        rows = json.loads(line)
+    timed = pairs[: specification.get("timed")]
+    with loaders.CLOSING:
         try:
-            seconds, (logits, statistics) = _timed(predict, pairs if rows is None else [pairs[row] for row in rows])
-        except Exception as error:  # as above
+            predict = _loaded(specification)
+            answer({"warm_up_seconds": _warm_up(predict, timed)})
+            for line in sys.stdin:
+                rows = json.loads(line)
+                chosen = timed if rows is None else [pairs[row] for row in rows]
+                predict(chosen[:LEAD_IN_PAIRS])  # wakes the threads and fills the caches, which others have emptied
+                before = _processor_seconds()
+                seconds, (logits, statistics) = _timed(predict, chosen)
+                others = _share_of_others(before, _processor_seconds(), seconds)
+                np.save(specification["logits"], np.asarray(logits, dtype=np.float32))
+                answer(
+                    {
+                        "seconds": seconds,
+                        "others_share": others,
+                        "statistics": statistics,
+                        "peak_memory_bytes": peak_memory(),
+                    }
+                )
+        except Exception as error:  # whatever a peer raises is its reason for not running
             answer({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
-            return
-        np.save(specification["logits"], np.asarray(logits, dtype=np.float32))
-        answer({"seconds": seconds, "statistics": statistics, "peak_memory_bytes": peak_memory()})
+
+
+def _loaded(specification: dict[str, Any]) -> loaders.Predict:
+    module, _, function = specification["loader"].rpartition(".")
+    load = getattr(import_module(f"pairscore.benchmarks.{module or 'loaders'}"), function)
+    predict: loaders.Predict = load(loaders.Files(**specification["files"]), **specification["arguments"])
+    return predict
+
+
+def _warm_up(predict: loaders.Predict, pairs: loaders.Pairs) -> float:
+    """Seconds that all pairs take once warm, by the last of the passes that were made."""
+    few = pairs[:LEAD_IN_PAIRS]
+    predict(few)
+    seconds = _timed(predict, few)[0] * len(pairs) / max(1, len(few))
+    return _timed(predict, pairs)[0] if seconds <= MAX_WARM_UP_SECONDS else seconds
 
 
 def peak_memory() -> int:
-    """The largest resident size of this process so far, in bytes."""
+    """The largest resident size so far of this process and of each that it started, in bytes."""
     # ru_maxrss also counts the parent's pages before this program was executed, so the kernel's own figure is better.
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) * 1024
+    found = [_peak_of(status) for status in (Path("/proc/self/status"), *_children())]
+    if found[0] is not None:
+        return sum(size or 0 for size in found)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if sys.platform == "darwin" else used * 1024
+
+
+def _children() -> list[Path]:
+    lists = Path("/proc/self/task").glob("*/children")
+    return [Path("/proc") / number / "status" for each in lists for number in each.read_text().split()]
+
+
+def _processor_seconds() -> tuple[float, float] | None:
+    """Processor time of the whole machine, and of this process with those that it started; None where not told."""
+    try:
+        user, nice, system, _, _, interrupt, soft, stolen = _numbers(Path("/proc/stat"), slice(1, 9))
+        own = [_numbers(status.with_name("stat"), slice(13, 15)) for status in _children()]
+    except (OSError, ValueError):
+        return None
+    tick = os.sysconf("SC_CLK_TCK")
+    machine = user + nice + system + interrupt + soft + stolen
+    return machine / tick, time.process_time() + sum(map(sum, own)) / tick
+
+
+def _numbers(path: Path, columns: slice) -> list[int]:
+    return [int(number) for number in path.read_text().partition("\n")[0].split()[columns]]
+
+
+def _share_of_others(
+    before: tuple[float, float] | None, after: tuple[float, float] | None, seconds: float
+) -> float | None:
+    """The share of the machine's processors that other processes, or other machines on its host, took meanwhile."""
+    if before is None or after is None:
+        return None
+    others = (after[0] - before[0]) - (after[1] - before[1])
+    return round(max(0.0, others / seconds / (os.cpu_count() or 1)), 4)
+
+
+def _peak_of(status: Path) -> int | None:
+    """None where the system keeps no such file, and where the process has ended."""
+    try:
+        lines = status.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
 def _timed(predict: loaders.Predict, pairs: loaders.Pairs) -> tuple[float, tuple[Any, dict[str, float]]]:

@@ -1,7 +1,10 @@
 """`pairscore bench`: real systems in processes of their own, and the page that tells of them."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairscore.benchmarks.page import frontier, render_page
+from pairscore.benchmarks.page import frontier, remarks, render_page
 from pairscore.benchmarks.pictures import Series, plot
+from pairscore.benchmarks.report import throughput_table
 from pairscore.benchmarks.work import operations, padding_by_policy
+from pairscore.benchmarks.worker import _share_of_others, peak_memory
 from tests import corpus
 from tests.command_line import run
 
@@ -41,11 +46,14 @@ def test_a_benchmark_measures_and_tells(exported, pairs_file, tmp_path, capsys):
     for system in ours:
         assert system["parity"]["max_logit_difference"] <= 1e-4
         assert system["violations"] == []
-        assert len(system["seconds"]) == 2
+        assert len(system["seconds"]) == len(system["rounds"]) >= 2
+        assert system["pairs_per_second"] == 30 / min(system["seconds"])
+        assert system["ratio"] == min(system["reference_seconds"]) / min(system["seconds"])
         assert system["padding_share"] == 0
         assert set(system["ranking"]) == {"MAP", "MRR@5", "NDCG@5"}
         assert system["stages"]["engine"]["seconds"] > 0
         assert system["gemm_share"] > 0
+    assert {each["pairs"] for each in result["by_length"]} == {40}  # also of those that are not timed
     page = (output / "bench.html").read_text()
     assert "&lt;b&gt;pairs.parquet" in page
     assert "<b>" not in page
@@ -75,6 +83,45 @@ def test_a_peer_that_cannot_run_says_why():
     page = render_page(result)
     assert "x&lt;y" in page
     assert "did not run: no &lt;module&gt;" in page
+
+
+def test_what_a_reader_has_to_know_stands_below_both_tables():
+    result = _result()
+    result["rounds"] = 2
+    peer = {**result["systems"][0], "name": "peer", "note": "leaves <out> half", "disturbed": 1}
+    result["systems"].append(peer)
+    result["systems"][0] = {**result["systems"][0], "seconds": [1.0, 1.0], "disturbed": 1}
+    assert remarks(result) == [
+        "peer: leaves <out> half.",
+        "Much slower than the reference, so measured in fewer rounds: peer.",
+        "Disturbed by other processes in every round: peer.",
+    ]
+    assert "leaves &lt;out&gt; half" in render_page(result)
+    for system in result["systems"]:
+        system["parity"]["spearman"] = 1.0
+    result["environment"]["commit"] = "c"
+    assert "\npeer: leaves &lt;out> half.\n" in throughput_table(result)
+
+
+def test_memory_is_that_of_a_process_and_of_those_that_it_started():
+    before = peak_memory()
+    program = "held = bytearray(b'1' * 100_000_000); print('ready', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        child.stdout.readline()
+        together = peak_memory()
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+    assert together - before > 90_000_000
+
+
+def test_the_share_of_others_is_what_neither_process_nor_idleness_took():
+    """In 2 s, the machine worked 2.5 s a core, of which this process worked 1.5 s a core."""
+    cores = os.cpu_count() or 1
+    assert _share_of_others((10.0, 1.0), (10.0 + 2.5 * cores, 1.0 + 1.5 * cores), 2.0) == pytest.approx(0.5)
+    assert _share_of_others((10.0, 1.0), (10.0, 1.1), 2.0) == 0.0
+    assert _share_of_others(None, (1.0, 1.0), 2.0) is None
 
 
 def test_the_frontier_holds_what_nothing_beats():
@@ -151,3 +198,13 @@ def _result():
         "padding": [],
         "scores": {"reference": [0.5]},
     }  # fmt: skip
+
+
+def test_many_series_are_told_apart_by_numbers_and_counts_have_whole_ticks():
+    series = [Series(f"system {place}", [(place, place)], ours=place == 2) for place in range(1, 9)]
+    picture = plot("t", "x", "y", series, numbered=True)
+    assert [int(number) for number in re.findall(r'class="number"[^>]*>(\d+)<', picture)] == list(range(1, 9))
+    assert ">2  system 2</text>" in picture
+    assert picture.count('fill="var(--c1)"') == 2  # the point that is ours, and its place in the legend
+    ticks = plot("t", "x", "y", [Series("s", [(1, 5), (2, 9)])], lines=True, whole_x=True)
+    assert re.findall(r'text-anchor="middle">([^<]+)<', ticks) == ["1", "2"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pairscore.benchmarks import report
+from pairscore.benchmarks.environment import onnx_int8_configuration
 from pairscore.benchmarks.throughput import mean_tokens, sample
 
 
@@ -41,3 +42,16 @@ def test_a_sample_takes_whole_claims_and_is_the_same_every_time() -> None:
 def test_mean_tokens_counts_specials(checkpoint) -> None:
     file = checkpoint("bert") / "tokenizer.json"
     assert mean_tokens(file, [("", "")]) == 3
+
+
+@pytest.mark.parametrize(
+    ("machine", "sets", "expected"),
+    [
+        ("aarch64", [], "arm64"),
+        ("x86_64", ["avx2"], "avx2"),
+        ("x86_64", ["avx2", "avx512f"], "avx512"),
+        ("AMD64", ["avx2", "avx512f", "avx512_vnni"], "avx512_vnni"),
+    ],
+)
+def test_the_int8_peer_is_quantized_for_the_processor(machine, sets, expected) -> None:
+    assert onnx_int8_configuration(machine, sets) == expected
