@@ -53,12 +53,14 @@ LABELS ?= relevant
 CALIBRATION ?= ../shared/climate-fever/dev.parquet
 BENCH_PAIRS ?= 200
 PEERS ?= out/peers
+# A processor without bf16 arithmetic says so at that step, and the benchmark goes on without.
 PEER_NAMES := openvino rerankers infinity
 STEP := $(PYTHON) benchmarks/steps.py out/bench-steps.json
 bench:
 	@rm -f out/bench-steps.json
 	@$(STEP) "environments" $(MAKE) --no-print-directory --jobs=2 $(VENV)/.test bench-peers
 	@$(STEP) "fp32 export" $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
+	-@$(STEP) "bf16 export" $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision bf16 --pairs $(CALIBRATION)
 	@$(STEP) "int8 export" $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision int8 \
 		--calibration $(CALIBRATION)
 	@$(STEP) "benchmark" $(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(PAIRS) \
