@@ -87,6 +87,8 @@ def run_bench(
         result: dict[str, Any] = {"name": system.name, "tier": system.tier, "ours": system.ours}
         result |= dict(system.arguments) if system.ours else {}
         result |= {"note": system.note} if system.note else {}
+        if system.name in workers:
+            result["versions"] = workers[system.name].versions
         if not found:
             results.append(result | {"error": failure if isinstance(failure, str) else failure.error})
             continue

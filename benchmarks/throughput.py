@@ -85,6 +85,7 @@ class Worker:
         answer = self._answer()
         self.error: str | None = answer.get("error")
         self.warm_up_seconds: float = answer.get("warm_up_seconds", 0.0)
+        self.versions: dict[str, str] = answer.get("versions", {})
 
     def run(self, rows: Sequence[int] | None = None) -> Run | None:
         """Score the timed pairs, or those at `rows` of all; None when that failed, which `error` then explains."""

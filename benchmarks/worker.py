@@ -12,7 +12,9 @@ import os
 import resource
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,21 @@ import numpy as np
 
 from pairscore.benchmarks import loaders
 
+# Distribution -> module.
+LIBRARIES = {
+    "fastembed": "fastembed",
+    "flashrank": "flashrank",
+    "infinity-emb": "infinity_emb",
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "onnxruntime-gpu": "onnxruntime",
+    "openvino": "openvino",
+    "optimum": "optimum",
+    "sentence-transformers": "sentence_transformers",
+    "tokenizers": "tokenizers",
+    "torch": "torch",
+    "transformers": "transformers",
+}
 # Before each timed run, and to see how fast a system is.
 LEAD_IN_PAIRS = 16
 # A warm-up of all pairs that would take longer is left out: after so long, nothing is cold.
@@ -41,7 +58,7 @@ def main() -> None:
     with loaders.CLOSING:
         try:
             predict = _loaded(specification)
-            answer({"warm_up_seconds": _warm_up(predict, timed)})
+            answer({"warm_up_seconds": _warm_up(predict, timed), "versions": _versions()})
             for line in sys.stdin:
                 rows = json.loads(line)
                 chosen = timed if rows is None else [pairs[row] for row in rows]
@@ -60,6 +77,16 @@ def main() -> None:
                 )
         except Exception as error:  # whatever a peer raises is its reason for not running
             answer({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
+
+
+def _versions() -> dict[str, str]:
+    """Library -> release, of those whose code this process has loaded and that decide its speed."""
+    found = {}
+    for name, module in LIBRARIES.items():
+        if module in sys.modules:
+            with suppress(PackageNotFoundError):
+                found[name] = version(name)
+    return found
 
 
 def _loaded(specification: dict[str, Any]) -> loaders.Predict:

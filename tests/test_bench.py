@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,6 +43,8 @@ def test_a_benchmark_measures_and_tells(exported, pairs_file, tmp_path, capsys):
     assert result["data"]["pairs"] == 30
     reference, *ours = result["systems"]
     assert reference["name"] == result["reference"]
+    assert reference["versions"]["torch"] == version("torch")
+    assert "torch" not in ours[0]["versions"]
     assert {system["engine"] for system in ours} >= {"onnxruntime"}
     for system in ours:
         assert system["parity"]["max_logit_difference"] <= 1e-4
