@@ -24,9 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pairscore.benchmarks.crossed import write_crossed
 from pairscore.benchmarks.environment import environment
 from pairscore.benchmarks.host_job import HostJob
-from pairscore.benchmarks.scale import keep_layers, write_crossed
+from pairscore.benchmarks.scale import keep_layers
 from pairscore.export.bundle import export_bundle
 from pairscore.runtime.bundle import sha256
 

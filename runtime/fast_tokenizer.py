@@ -52,12 +52,13 @@ class FastEncoder:
 
         That is for few texts, without nanotoken, for a tokenizer that it does not implement and after a difference.
         """
-        if len(texts) < LEAST_TEXTS or _distrusted.is_set():
-            return None
-        encode = self._open()
+        encode = self.prepare(len(texts))
         return None if encode is None else _compared(encode, self._reference, texts, sampled)
 
-    def _open(self) -> Encoder | None:
+    def prepare(self, texts: int) -> Encoder | None:
+        """The encoder of nanotoken if it serves for so many texts; opened and compared the first time."""
+        if texts < LEAST_TEXTS or _distrusted.is_set():
+            return None
         with self._lock:
             if not self._opened:
                 self._opened = True

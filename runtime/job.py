@@ -78,6 +78,7 @@ def run_job(
     plan = make_plan(options, bundle.manifest)
     started = time.perf_counter()
     scorer = scorer or open_scorer(options, {} if options.overwrite else out.recorded_settings(output))
+    scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
     record = RunRecord(settings(options, scorer), plan.input_records())
     with _locked(output, options.shard) as held:

@@ -72,6 +72,10 @@ class PairTokenizer:
         """Tokens left for claim and evidence together."""
         return self.max_length - self.template.specials
 
+    def prepare(self, texts: int) -> None:
+        """Do now what the first call of `encode` with as many texts would begin with."""
+        self._fast.prepare(texts)
+
     def encode(self, texts: list[str]) -> Ragged:
         """The token ids of each text, whole and without special tokens, as `tokenizers` gives them."""
         encoded = self._fast.encode(texts)

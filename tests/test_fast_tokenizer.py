@@ -199,6 +199,17 @@ def test_few_texts_do_not_even_import_it(file: Path, monkeypatch: pytest.MonkeyP
     assert fake.calls == 0
 
 
+def test_it_can_be_prepared_before_the_first_texts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, fake := Fake(file, lambda _, encoded: encoded))
+    tokenizer = PairTokenizer.from_file(file, 64)
+    tokenizer.prepare(fast_tokenizer.LEAST_TEXTS - 1)
+    assert fake.calls == 0
+    tokenizer.prepare(fast_tokenizer.LEAST_TEXTS)
+    assert fake.calls == 1  # the fixed texts
+    tokenizer.encode(MANY)
+    assert fake.calls == 2
+
+
 def test_without_it_everything_works_in_silence(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

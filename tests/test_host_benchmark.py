@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore.benchmarks import host, host_job
+from pairscore.benchmarks.crossed import write_crossed
 from pairscore.benchmarks.ladder_tables import host_table
-from pairscore.benchmarks.scale import write_crossed
 from tests.pairs_files import write_pairs
 
 
