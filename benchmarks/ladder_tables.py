@@ -1,4 +1,4 @@
-"""Tables of the precision ladder and of memory at scale."""
+"""Tables of the precision ladder, of memory at scale and of what the host can feed."""
 
 from typing import Any
 
@@ -39,6 +39,36 @@ def scale_line(result: dict[str, Any]) -> str:
         f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB, padding {summary['padding_share']:.2%}, outside the engine "
         f"{summary['share_outside_engine']:.1%} of the run. {_where(result)}"
     )
+
+
+def host_table(result: dict[str, Any]) -> str:
+    """One row an input and tokenizer of `benchmarks/host.py`: rate, and where the run's CPU time went."""
+    threads = ("read", "tokenize", "engine", "write")
+    lines = [
+        "| texts | tokenizer | pairs/s | CPU µs a pair | read | tokenize | assemble | write | libraries | memory |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    rows = result["data"]["rows"]
+    for setting in result["settings"]:
+        run = sorted(setting["runs"], key=lambda each: each["pairs_per_second"])[len(setting["runs"]) // 2]
+        by_thread = run["cpu_seconds_by_thread"]
+        named = {name: by_thread.get(name, 0.0) for name in threads}
+        named["tokenize"] += by_thread.get("encode", 0.0)
+        each = [*named.values(), by_thread["of libraries"]]
+        cells = " | ".join(f"{seconds / rows * 1e6:.2f}" for seconds in (run["cpu_seconds"], *each))
+        lines.append(
+            f"| {setting['data']} | {setting['tokenizer']} | {setting['pairs_per_second']:,.0f} | {cells} | "
+            f"{run['peak_memory_bytes'] / 2**20:.0f} MiB |"
+        )
+    waits, rounds = result["tokens_per_second"], len(result["settings"][0]["runs"])
+    lines += [
+        "",
+        f"{rows:,} pairs in {result['files']} files, batches of {result['token_budget']:,} tokens, "
+        f"{result['callers']} callers, an engine that "
+        f"{f'takes {waits:,.0f} tokens/s' if waits else 'takes no time'}, median of {rounds} interleaved "
+        f"rounds. {_where(result)}",
+    ]
+    return "\n".join(lines)
 
 
 def _where(result: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pairscore.benchmarks.gpu_tables import gpu_chapter
-from pairscore.benchmarks.ladder_tables import quantization_table, scale_line
+from pairscore.benchmarks.ladder_tables import host_table, quantization_table, scale_line
 from pairscore.benchmarks.page import remarks, statistic, throughput_picture
 from pairscore.benchmarks.pipeline_tables import billion_table, overhead_table, window_table
 from pairscore.benchmarks.scaling_tables import length_picture, memory_picture, rate_picture, scaling_table
@@ -89,6 +89,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "pipelines": ("pipelines.json", overhead_table),
     "windows": ("pipelines.json", window_table),
     "billion": ("pipelines.json", billion_table),
+    "host": ("host.json", host_table),
 }
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -26,6 +27,7 @@ from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.signals import Stopped
 from pairscore.runtime.streaming import Scored, Window
 from pairscore.runtime.summary import Figures, Summary, counted, padding_share
+from pairscore.runtime.threads import ahead, behind
 from pairscore.runtime.tuning import Choice
 
 
@@ -54,9 +56,16 @@ class _Run:
     meter: Meter = field(default_factory=Meter)
 
 
-def run_job(options: JobOptions, display: Display | None = None, log: EventLog | None = None) -> Summary:
+def run_job(
+    options: JobOptions,
+    display: Display | None = None,
+    log: EventLog | None = None,
+    *,
+    scorer: Scorer | None = None,
+) -> Summary:
     """Score the input into the output and return what was done.
 
+    scorer: of the options' bundle, open already; by default the one that the options ask for is opened.
     Raises PairscoreError for bad input before anything is written, and for what shows only on the way. After
     that, and when the process is stopped or killed, the same call continues behind the last whole part.
     """
@@ -68,7 +77,8 @@ def run_job(options: JobOptions, display: Display | None = None, log: EventLog |
     out.check_output(output, options.overwrite)
     plan = make_plan(options, bundle.manifest)
     started = time.perf_counter()
-    scorer = open_scorer(options, {} if options.overwrite else out.recorded_settings(output))
+    scorer = scorer or open_scorer(options, {} if options.overwrite else out.recorded_settings(output))
+    scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
     record = RunRecord(settings(options, scorer), plan.input_records())
     with _locked(output, options.shard) as held:
@@ -136,17 +146,17 @@ def _score(run: _Run, blocks: Sequence[Block], done: Sequence[Part], display: Di
     # Closed at once also on an error: what is read ahead, and the engine's threads, must not outlive the run.
     with (
         shown(run.meter, display),
-        closing(_windows(run, rest, display)) as windows,
+        behind(partial(_write, run), "pairscore-write") as write,
+        closing(ahead(_windows(run, rest, display), "pairscore-read")) as windows,
         closing(run.scorer.stream(windows, run.meter.add)) as stream,
     ):
         for scored in stream:
-            if scored.payload.part.file not in run.skipped:
-                _write(run, scored)
+            write(scored)
     run.figures.seconds = time.perf_counter() - started
 
 
 def _windows(run: _Run, blocks: Sequence[Block], display: Display) -> Generator[Window[_Payload], None, None]:
-    """The blocks' pairs, read one part ahead of the engine."""
+    """The blocks' pairs, a window a part."""
     for place, group in groupby(blocks, key=lambda block: block.file):
         file = run.plan.file(place)
         try:
@@ -177,10 +187,12 @@ def _window(run: _Run, piece: Piece) -> Window[_Payload]:
 
 
 def _write(run: _Run, scored: Scored[_Payload]) -> None:
-    """Append the scores and put the part in place."""
+    """Append the scores and put the part in place; nothing for a file found bad since it was read."""
     started = time.perf_counter()
     payload, statistics, figures = scored.payload, scored.statistics, run.figures
     part = payload.part
+    if part.file in run.skipped:
+        return
     scores = run.scorer.scores(scored.logits)
     table = append_scores(payload.kept, run.plan.fields, scores, payload.valid)
     nulls = table.num_rows - statistics.pairs

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.ragged import Int64Array, Ragged
+from pairscore.runtime.ragged import Int32Array, Int64Array, Ragged, offsets_of
 from pairscore.runtime.tokenizer import PairTokenizer, truncated_lengths
 
 
@@ -18,11 +19,14 @@ class Batch:
     """
 
     rows: Int64Array
-    input_ids: Int64Array
-    token_type_ids: Int64Array
+    input_ids: Int32Array
+    token_type_ids: Int32Array
 
-    def input(self, name: str) -> Int64Array:
-        """The model input of this name, Shape (n, length). Raises PairscoreError for one that it cannot make."""
+    def input(self, name: str) -> Int32Array:
+        """The model input of this name, Shape (n, length). Raises PairscoreError for one that it cannot make.
+
+        Graphs may want wider integers: that is for the engine to convert.
+        """
         match name:
             case "input_ids":
                 return self.input_ids
@@ -57,21 +61,24 @@ class TokenizedPairs:
         evidence_of: Int64Array,
     ) -> None:
         """`claims`, `evidence`: unique texts. `claim_of`, `evidence_of`: Shape (window,), which of them."""
-        texts = Ragged.concatenate([claims, evidence])
-        self.texts = len(texts)
+        self.texts = len(claims) + len(evidence)
+        full = np.concatenate([claims.lengths, evidence.lengths])
         codes = claim_of * len(evidence) + evidence_of
         different, self.pair_of, self.copies = np.unique(codes, return_inverse=True, return_counts=True)
         claim_of, evidence_of = np.divmod(different, max(1, len(evidence)))
         evidence_of += len(claims)
-        claim_full, evidence_full = texts.lengths[claim_of], texts.lengths[evidence_of]
+        claim_full, evidence_full = full[claim_of], full[evidence_of]
         self._claim_length, evidence_length = truncated_lengths(claim_full, evidence_full, tokenizer.room)
-        self._claim_start, self._evidence_start = texts.offsets[claim_of], texts.offsets[evidence_of]
+        self._template = tokenizer.template
+        self.lengths: Int64Array = self._claim_length + evidence_length + tokenizer.template.specials
+        # `batch` reads whole pairs' lengths of ids, beginning before the text or ending after it.
+        around = np.zeros(int(self.lengths.max(initial=0)), dtype=np.int32)
+        self._values = np.concatenate([around, claims.values, evidence.values, around])
+        starts = len(around) + offsets_of(full)
+        self._claim_start, self._evidence_start = starts[claim_of], starts[evidence_of]
         if tokenizer.truncation_side == "left":
             self._claim_start += claim_full - self._claim_length
             self._evidence_start += evidence_full - evidence_length
-        self._values = texts.values
-        self._template = tokenizer.template
-        self.lengths: Int64Array = self._claim_length + evidence_length + tokenizer.template.specials
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -80,26 +87,24 @@ class TokenizedPairs:
         """Assemble the pairs at `rows`, Shape (n,), all of one length."""
         template = self._template
         length = int(self.lengths[rows[0]])
-        claim_length = self._claim_length[rows, None]
-        position = np.arange(length)
-        claim_stop = len(template.prefix) + claim_length
+        claim_stop = len(template.prefix) + self._claim_length[rows]
         evidence_start = claim_stop + len(template.middle)
-        in_claim = position < claim_stop
-        source = np.where(
-            in_claim,
-            self._claim_start[rows, None] + (position - len(template.prefix)),
-            self._evidence_start[rows, None] + (position - evidence_start),
-        )
-        # Places of special tokens point outside their text; any valid index serves, they are set below.
-        input_ids = self._values.take(source, mode="clip").astype(np.int64) if len(self._values) else source
+        # Row i of `spans` is the ids from place i on, so taking rows copies ids side by side: the claim's where claims
+        # stand in a pair, and over it the evidence's. Places of special tokens hold other texts' ids until the end.
+        spans = sliding_window_view(self._values, length)
+        input_ids = spans[self._claim_start[rows] - len(template.prefix)]
+        position = np.arange(length, dtype=np.int32)
+        stop = claim_stop.astype(np.int32)[:, None]
+        np.copyto(input_ids, spans[self._evidence_start[rows] - evidence_start], where=position >= stop)
         input_ids[:, : len(template.prefix)] = template.prefix
         input_ids[:, length - len(template.suffix) :] = template.suffix
+        each = np.arange(len(rows))
         for place, token in enumerate(template.middle):
-            np.put_along_axis(input_ids, claim_stop + place, token, axis=1)
+            input_ids[each, claim_stop + place] = token
         if template.type_boundary is None:
             token_type_ids = np.zeros_like(input_ids)
         else:
-            token_type_ids = (position >= claim_stop + template.type_boundary).astype(np.int64)
+            token_type_ids = (position >= stop + template.type_boundary).astype(np.int32)
         return Batch(rows, input_ids, token_type_ids)
 
 

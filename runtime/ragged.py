@@ -29,6 +29,13 @@ class Ragged:
         """Shape (rows,)."""
         return np.diff(self.offsets)
 
+    def take(self, rows: Int64Array) -> "Ragged":
+        """The rows at `rows`, Shape (n,), in that order."""
+        lengths = self.lengths[rows]
+        offsets = offsets_of(lengths)
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return Ragged(self.values[places], offsets)
+
     @staticmethod
     def from_lists(lists: list[list[int]]) -> "Ragged":
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))

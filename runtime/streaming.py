@@ -37,7 +37,8 @@ class Statistics:
     """What a window took. `tokens` and `padded_tokens` count model inputs, specials included, of unique pairs.
 
     `tokenize_seconds` is wall time in the tokenizing thread; `engine_seconds` is summed over the threads
-    that call the engine.
+    that call the engine; `engine_busy_seconds` is wall time in which at least one of them was in it, so that of
+    windows which overlap it adds up to that of all.
     """
 
     pairs: int = 0
@@ -48,6 +49,7 @@ class Statistics:
     batches: int = 0
     tokenize_seconds: float = 0.0
     engine_seconds: float = 0.0
+    engine_busy_seconds: float = 0.0
 
     def add(self, other: "Statistics") -> None:
         """Add another window's figures to these."""
@@ -62,6 +64,31 @@ class Scored(Generic[T]):
     payload: T
     logits: FloatArray
     statistics: Statistics
+
+
+class Busy:
+    """The union of intervals that threads enter and leave, as it grows: no interval is kept."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._counted_to = 0.0
+
+    def enter(self, now: float) -> None:
+        """A thread begins. now: of the clock that `leave` is given as well."""
+        with self._lock:
+            if not self._inside:
+                self._counted_to = max(self._counted_to, now)
+            self._inside += 1
+
+    def leave(self, now: float) -> float:
+        """A thread ends. Returns the seconds that belong to the union and were not returned before."""
+        with self._lock:
+            self._inside -= 1
+            # Threads may come to the lock in another order than they looked at the clock.
+            more = max(0.0, now - self._counted_to)
+            self._counted_to += more
+            return more
 
 
 @dataclass(frozen=True)
@@ -93,6 +120,7 @@ def stream(
     jobs: deque[Future[_Job[T]]] = deque()
     callers = ThreadPoolExecutor(engine.callers, thread_name_prefix="pairscore-engine")
     preparer = ThreadPoolExecutor(1, thread_name_prefix="pairscore-tokenize")
+    busy = Busy()
 
     def prepare(window: Window[T]) -> _Job[T]:
         started = time.perf_counter()
@@ -114,13 +142,16 @@ def stream(
     def run(job: _Job[T], pairs: TokenizedPairs, rows: Int64Array) -> None:
         batch = pairs.batch(rows)
         started = time.perf_counter()
+        busy.enter(started)
         logits = engine.run(batch)
-        elapsed = time.perf_counter() - started
+        ended = time.perf_counter()
+        more_busy = busy.leave(ended)
         if not np.isfinite(logits).all():
             raise PairscoreError("the model gave a logit that is not finite: export the bundle again")
         job.logits[rows] = logits
         with job.lock:
-            job.statistics.engine_seconds += elapsed
+            job.statistics.engine_seconds += ended - started
+            job.statistics.engine_busy_seconds += more_busy
             job.statistics.padded_tokens += batch.input_ids.size
         if on_progress is not None:
             on_progress(int(pairs.copies[rows].sum()))

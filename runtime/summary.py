@@ -15,8 +15,8 @@ from pairscore.runtime.streaming import Statistics
 class Figures:
     """Counts and times of one run. `rows`: input rows covered, of which `nulls` have no score.
 
-    Seconds: `read`, `write` are wall time of the main thread, `tokenize` of the tokenizing thread; `engine` is
-    summed over the threads that call the engine, `engine_callers` of them.
+    Seconds: `read`, `write` and `tokenize` are wall time of the one thread that does it; `engine` is summed over the
+    threads that call the engine, `engine_callers` of them.
     """
 
     rows: int = 0
@@ -43,6 +43,7 @@ class Figures:
             "tokens_per_second": round(measured.tokens / seconds, 1),
             "padding_share": padding_share(measured),
             "share_outside_engine": self.share_outside_engine,
+            "engine_idle_share": self.engine_idle_share,
             "seconds_by_stage": {
                 "read": round(self.read_seconds, 3),
                 "tokenize": round(measured.tokenize_seconds, 3),
@@ -53,10 +54,17 @@ class Figures:
 
     @property
     def share_outside_engine(self) -> float:
-        """Share of the run in which a thread that calls the engine did something else or waited."""
+        """Share of the run in which a thread that calls the engine did something else or waited, mean of them all."""
         if not self.seconds:
             return 0.0
         return round(max(0.0, 1 - self.statistics.engine_seconds / (self.engine_callers * self.seconds)), 4)
+
+    @property
+    def engine_idle_share(self) -> float:
+        """Share of the run in which no thread was in the engine: a device behind it had nothing to do."""
+        if not self.seconds:
+            return 0.0
+        return round(max(0.0, 1 - self.statistics.engine_busy_seconds / self.seconds), 4)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ them with special tokens. So a text that occurs in a thousand pairs needs encodi
 arithmetic on lengths (`truncated_lengths`) and array copies (`pairs.py`).
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,11 +14,12 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.fast_tokenizer import FastEncoder
 from pairscore.runtime.ragged import Int64Array, Ragged
 
-# An `Encoding` holds far more than ids; encoding in chunks keeps only one chunk's worth of them alive.
-_CHUNK_CHARACTERS = 4_000_000
-_CHUNK_TEXTS = 8192
+# An `Encoding` holds far more than ids; encoding in chunks keeps only two chunks' worth of them alive.
+_CHUNK_CHARACTERS = 2_000_000
+_CHUNK_TEXTS = 4096
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class PairTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
+        self._fast = FastEncoder(tokenizer, self._encode)
         self.max_length = max_length
         self.truncation_side = truncation_side
         self.template = _find_template(tokenizer)
@@ -69,13 +72,26 @@ class PairTokenizer:
         """Tokens left for claim and evidence together."""
         return self.max_length - self.template.specials
 
+    def prepare(self, texts: int) -> None:
+        """Do now what the first call of `encode` with as many texts would begin with."""
+        self._fast.prepare(texts)
+
     def encode(self, texts: list[str]) -> Ragged:
-        """The token ids of each text, whole and without special tokens."""
-        parts = []
-        for chunk in _chunks(texts):
-            encodings = self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
-            parts.append(Ragged.from_lists([encoding.ids for encoding in encodings]))
-        return Ragged.concatenate(parts)
+        """The token ids of each text, whole and without special tokens, as `tokenizers` gives them."""
+        encoded = self._fast.encode(texts)
+        return self._encode(texts) if encoded is None else encoded
+
+    def _encode(self, texts: list[str]) -> Ragged:
+        chunks = _chunks(texts)
+        if len(chunks) < 2:
+            return Ragged.concatenate(map(self._encode_chunk, chunks))
+        # The library encodes on all cores; making lists of what it found is one thread's work. Two take turns.
+        with ThreadPoolExecutor(2, thread_name_prefix="pairscore-encode") as pool:
+            return Ragged.concatenate(pool.map(self._encode_chunk, chunks))
+
+    def _encode_chunk(self, texts: list[str]) -> Ragged:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return Ragged.from_lists([encoding.ids for encoding in encodings])
 
 
 def truncated_lengths(first: Int64Array, second: Int64Array, room: int) -> tuple[Int64Array, Int64Array]:

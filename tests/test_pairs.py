@@ -1,5 +1,7 @@
 """Batches: every pair in exactly one, one length each, longest first, within the token budget."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,8 @@ from tokenizers.processors import BertProcessing
 
 from pairscore import PairscoreError
 from pairscore.runtime.pairs import Batch, TokenizedPairs, plan_batches
-from pairscore.runtime.tokenizer import PairTokenizer
+from pairscore.runtime.ragged import Ragged
+from pairscore.runtime.tokenizer import PairTemplate, PairTokenizer, truncated_lengths
 
 TEXTS = ["", "a", "b a", "c b a a", "a b c a b c a b"]
 
@@ -73,6 +76,40 @@ def test_every_row_gets_its_own_pair_and_copies_are_assembled_once(rows: list[tu
     assert [pairs.copies[pair] for pair in pairs.pair_of] == [rows.count(row) for row in rows]
     for row, pair in zip(rows, pairs.pair_of.tolist(), strict=True):
         assert assembled[pair] == LIBRARY.encode(*row).ids
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@given(
+    prefix=st.lists(st.integers(100, 109), max_size=3),
+    middle=st.lists(st.integers(110, 119), max_size=3),
+    suffix=st.lists(st.integers(120, 129), min_size=1, max_size=3),
+    lengths=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=8),
+    data=st.data(),
+)
+def test_any_template_against_putting_lists_together(side, prefix, middle, suffix, lengths, data) -> None:  # noqa: PLR0917
+    """Every claim meets every piece of evidence; lists are cut and joined the obvious way."""
+    boundary = data.draw(st.none() | st.integers(0, len(middle)))
+    room = data.draw(st.integers(2, 20))
+    template = PairTemplate(tuple(prefix), tuple(middle), tuple(suffix), boundary)
+    tokenizer = SimpleNamespace(template=template, room=room, truncation_side=side)
+    claims, evidence = ([list(range(k, k + n)) for k, n in enumerate(each)] for each in zip(*lengths, strict=True))
+    claim_of, evidence_of = (grid.ravel() for grid in np.indices((len(claims), len(evidence))))
+    pairs = TokenizedPairs(tokenizer, Ragged.from_lists(claims), Ragged.from_lists(evidence), claim_of, evidence_of)
+    found = {}
+    for batch in map(pairs.batch, plan_batches(pairs.lengths, 60)):
+        assert batch.input_ids.dtype == batch.token_type_ids.dtype == batch.input("attention_mask").dtype == np.int32
+        rows = zip(batch.rows, batch.input_ids.tolist(), batch.token_type_ids.tolist(), strict=True)
+        found |= {int(row): (ids, types) for row, ids, types in rows}
+    for row, pair in enumerate(pairs.pair_of):
+        texts = claims[claim_of[row]], evidence[evidence_of[row]]
+        kept = truncated_lengths(*(np.array([len(text)]) for text in texts), room)
+        claim, piece = (
+            text[: int(n[0])] if side == "right" else text[len(text) - int(n[0]) :]
+            for text, n in zip(texts, kept, strict=True)
+        )
+        ids = [*prefix, *claim, *middle, *piece, *suffix]
+        zeros = len(ids) if boundary is None else len(prefix) + len(claim) + boundary
+        assert found[int(pair)] == (ids, [0] * zeros + [1] * (len(ids) - zeros))
 
 
 def test_unknown_model_input_is_refused() -> None:

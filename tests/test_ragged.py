@@ -25,3 +25,10 @@ def test_round_trip(lists: list[list[int]]) -> None:
 def test_concatenation(parts: list[list[list[int]]]) -> None:
     joined = Ragged.concatenate(Ragged.from_lists(part) for part in parts)
     assert as_lists(joined) == [row for part in parts for row in part]
+
+
+@given(rows, st.data())
+def test_rows_can_be_taken_in_any_order(lists: list[list[int]], data: st.DataObject) -> None:
+    wanted = data.draw(st.lists(st.sampled_from(range(len(lists))))) if lists else []
+    taken = Ragged.from_lists(lists).take(np.array(wanted, dtype=np.int64))
+    assert as_lists(taken) == [lists[row] for row in wanted]
