@@ -37,9 +37,10 @@ from pairscore.runtime.bundle import Bundle, Manifest, sha256
 from pairscore.runtime.engines import available_cores, is_installed
 from pairscore.runtime.pairs import Batch, plan_batches
 from pairscore.runtime.parity import compare
+from pairscore.runtime.ragged import Int64Array
 
 MAX_DIFFERENCE = 1e-4
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ def _tokenized(scorer: Scorer, pairs: list[Pair], *, unique: bool) -> tuple[list
         return [ids[0] for ids, _ in parts], [types[0] for _, types in parts]
     claims, evidence = (pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1))
     tokenized = scorer.tokenize(claims, evidence)
-    ids: list[Ints] = [np.empty(0, np.int64)] * len(tokenized)
+    ids: list[Ints] = [np.empty(0, np.int32)] * len(tokenized)
     types = list(ids)
     for length in np.unique(tokenized.lengths):
         batch = tokenized.batch(np.flatnonzero(tokenized.lengths == length))
@@ -261,7 +262,7 @@ def _tokenized(scorer: Scorer, pairs: list[Pair], *, unique: bool) -> tuple[list
     return [ids[row] for row in tokenized.pair_of], [types[row] for row in tokenized.pair_of]
 
 
-def _plan(setting: Setting, pairs: list[Pair], ids: list[Ints]) -> list[Ints]:
+def _plan(setting: Setting, pairs: list[Pair], ids: list[Ints]) -> list[Int64Array]:
     """Rows of each batch. Padded batches hold as many pairs as keep batch size x longest within the budget."""
     lengths = np.array([len(each) for each in ids])
     if setting.batches == "one length":

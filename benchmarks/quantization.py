@@ -163,8 +163,8 @@ def static_with_smoothquant(graph: Path, batches: Sequence[Batch], folder: Path)
     import openvino
 
     model = openvino.Core().read_model(graph)
-    names = [node.get_any_name() for node in model.inputs]
-    data = nncf.Dataset(list(batches), lambda batch: {name: batch.input(name) for name in names})
+    inputs = {node.get_any_name(): node.get_element_type().to_dtype() for node in model.inputs}
+    data = nncf.Dataset(list(batches), lambda batch: batch.feeds(inputs))
     made = nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(batches))
     openvino.save_model(made, folder / "static.xml", compress_to_fp16=False)
     return folder / "static.xml"

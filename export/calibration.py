@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnx import helper
 
 from pairscore.export.parity_pairs import Pair
+from pairscore.runtime.engines.onnxruntime import input_types
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.pairs import Batch
 
@@ -71,10 +72,10 @@ def hessians(graph: Path, tensors: Iterable[str], batches: Iterable[Batch]) -> M
     # Fusions would remove the tensors that are asked for.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    inputs = [node.name for node in session.get_inputs()]
+    inputs = input_types(session)
     sums: dict[str, npt.NDArray[np.float32]] = {}
     for batch in batches:
-        values: list[Any] = list(session.run(names, {name: batch.input(name) for name in inputs}))
+        values: list[Any] = list(session.run(names, batch.feeds(inputs)))
         for name, value in zip(names, values, strict=True):
             rows = np.asarray(value, dtype=np.float32).reshape(-1, value.shape[-1])
             product = rows.T @ rows

@@ -21,6 +21,7 @@ from pairscore.export.calibration import hessians
 from pairscore.export.gptq import gptq, round_to_nearest
 from pairscore.export.rewrites import needs
 from pairscore.runtime.engines import is_installed
+from pairscore.runtime.engines.onnxruntime import input_types
 from pairscore.runtime.pairs import Batch
 
 GROUP_SIZES = (32, 64, 128)
@@ -162,6 +163,6 @@ def _logits(model: onnx.ModelProto, batches: Sequence[Batch]) -> npt.NDArray[np.
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [node.name for node in session.get_inputs()]
-    logits: list[Any] = [session.run(None, {name: batch.input(name) for name in names})[0] for batch in batches]
+    inputs = input_types(session)
+    logits: list[Any] = [session.run(None, batch.feeds(inputs))[0] for batch in batches]
     return np.concatenate(logits)

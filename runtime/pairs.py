@@ -1,9 +1,12 @@
 """Pairs to batches: every batch holds pairs of one token length, so nothing is padded or masked."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pairscore.runtime.errors import PairscoreError
@@ -35,6 +38,10 @@ class Batch:
             case "attention_mask":
                 return np.ones_like(self.input_ids)
         raise PairscoreError(f"the graph wants an input {name!r}, which no pair has: export the bundle again")
+
+    def feeds(self, kinds: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """What a graph takes: each input of `kinds` in its type of number."""
+        return {name: self.input(name).astype(kind, copy=False) for name, kind in kinds.items()}
 
     def part(self, rows: slice) -> "Batch":
         """Some of its pairs."""

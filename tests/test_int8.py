@@ -14,6 +14,7 @@ from pairscore.export.gate import Trial, batch_difference, choose
 from pairscore.export.int8 import candidates, products, quantize, sensitivities
 from pairscore.export.parity import open_unproven
 from pairscore.export.variants import BuiltVariant, unmeasured
+from pairscore.runtime.engines.onnxruntime import input_types
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.pairs import plan_batches
 from pairscore.runtime.parity import ParityReport
@@ -36,8 +37,8 @@ def batches(exported):
 
 def logits(model, batches):
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [node.name for node in session.get_inputs()]
-    return np.concatenate([session.run(None, {name: batch.input(name) for name in names})[0] for batch in batches])
+    inputs = input_types(session)
+    return np.concatenate([session.run(None, batch.feeds(inputs))[0] for batch in batches])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -88,8 +89,8 @@ def test_hessians_are_sums_over_every_row(exported, batches):
     found = hessians(graph_of(exported), [name, name], batches)
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    inputs = [node.name for node in session.get_inputs()]
-    values = [session.run([name], {each: batch.input(each) for each in inputs})[0] for batch in batches]
+    inputs = input_types(session)
+    values = [session.run([name], batch.feeds(inputs))[0] for batch in batches]
     rows = np.concatenate([value.reshape(-1, value.shape[-1]) for value in values]).astype(np.float64)
     assert set(found) == {name}
     np.testing.assert_allclose(found[name], sum(np.outer(row, row) for row in rows), rtol=1e-3, atol=1e-2)

@@ -82,8 +82,8 @@ class BoundStream:
 
     def run(self, batch: Batch) -> FloatArray:
         """Logits of the batch, Shape (n, labels). One call at a time."""
-        for name, kind in self._inputs.items():
-            self._binding.bind_cpu_input(name, np.ascontiguousarray(batch.input(name), dtype=kind))
+        for name, values in batch.feeds(self._inputs).items():
+            self._binding.bind_cpu_input(name, np.ascontiguousarray(values))
         self._binding.bind_output(self._output, "cpu")
         self._session.run_with_iobinding(self._binding)
         (logits,) = self._binding.copy_outputs_to_cpu()

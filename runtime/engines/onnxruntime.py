@@ -38,8 +38,7 @@ class OnnxRuntimeEngine:
 
     def run(self, batch: Batch) -> FloatArray:
         """Logits of the batch, Shape (n, labels)."""
-        feeds = {name: batch.input(name).astype(kind, copy=False) for name, kind in self._inputs.items()}
-        (logits,) = self._session.run([self._output], feeds)
+        (logits,) = self._session.run([self._output], batch.feeds(self._inputs))
         return np.asarray(logits, dtype=np.float32)
 
 

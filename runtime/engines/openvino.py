@@ -45,7 +45,7 @@ class OpenVinoEngine:
             self._model = core.compile_model(core.read_model(graph), "CPU", properties)
         except Exception as error:  # the library's exceptions share no base class of its own
             raise PairscoreError(f"OpenVINO cannot open {str(graph)!r}: {_line(error)}") from error
-        self._inputs = [(node.get_any_name(), node.get_element_type().to_dtype()) for node in self._model.inputs]
+        self._inputs = {node.get_any_name(): node.get_element_type().to_dtype() for node in self._model.inputs}
         self._requests = threading.local()
         self.precision = precision
         self.device = device
@@ -57,9 +57,8 @@ class OpenVinoEngine:
         request = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self._model.create_infer_request()
-        feeds = {name: batch.input(name).astype(kind, copy=False) for name, kind in self._inputs}
         # The result lies in the request's own memory, which the thread's next batch overwrites.
-        return np.array(request.infer(feeds)[0], dtype=np.float32)
+        return np.array(request.infer(batch.feeds(self._inputs))[0], dtype=np.float32)
 
 
 def open_engine(graph: Path, precision: str, device: str, options: EngineOptions) -> OpenVinoEngine:
