@@ -42,7 +42,7 @@ def _rates(result: dict[str, Any]) -> list[str]:
         best = max(job["runs"], key=lambda run: run["pairs_per_second"])
         remarks = [
             f"{best['rows']:,} pairs in {best['seconds']:.1f} s, and {best['load_seconds']:.1f} s to load",
-            f"outside the engine {best['share_outside_engine']:.1%}",
+            f"engine idle {best['engine_idle_share']:.1%} of the run",
             best["tuning"] or "untuned",
         ]
         if watched := best["gpu"]:
