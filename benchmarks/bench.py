@@ -80,7 +80,7 @@ def run_bench(
     if not turns.get(REFERENCE.name):
         failed = opened[REFERENCE.name]
         raise RuntimeError(f"the reference did not run: {failed.error if isinstance(failed, Worker) else failed}")
-    reference = turns[REFERENCE.name][0].run.logits
+    reference = turns[REFERENCE.name]
     results = []
     for system in systems:
         found, failure = turns.get(system.name), opened[system.name]

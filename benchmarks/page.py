@@ -164,9 +164,9 @@ def remarks(result: dict[str, Any]) -> list[str]:
     fewer = [system["name"] for system in ran if len(system["seconds"]) < result["rounds"]]
     if fewer:
         found.append(f"Much slower than the reference, so measured in fewer rounds: {'; '.join(fewer)}.")
-    always = [system["name"] for system in ran if system.get("disturbed", 0) >= len(system["seconds"])]
-    if always:
-        found.append(f"Disturbed by other processes in every round: {'; '.join(always)}.")
+    alone = [system["name"] for system in ran if not system.get("confirmed", True) and system["name"] not in fewer]
+    if alone:
+        found.append(f"The fastest run is faster than all others by more than 3%: {'; '.join(alone)}.")
     return found
 
 

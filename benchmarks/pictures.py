@@ -78,7 +78,7 @@ def plot(
     points = [point for each in series for point in each.points]
     if not points:
         return _svg(title, 30, ['<text x="0" y="20" class="muted">nothing to show</text>'])
-    left, right, top, bottom = 44, 390, 26, 230
+    left, right, top, bottom = 44, 380, 26, 230
     xs = _axis([x for x, _ in points], log_x, diagonal, smallest_step=1 if whole_x else 0)
     ys = _axis([y for _, y in points], False, diagonal, from_zero=lines)
 
@@ -103,7 +103,8 @@ def plot(
         places = [at(point) for point in each.points]
         if numbered:
             parts.extend(
-                f'<text class="number" x="{x + radius + 2:.1f}" y="{y + 4:.1f}">{place + 1}</text>' for x, y in places
+                f'<text class="number" x="{min(x + radius + 2, WIDTH - 12):.1f}" y="{y + 4:.1f}">{place + 1}</text>'
+                for x, y in places
             )
         if lines:
             path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)

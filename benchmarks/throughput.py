@@ -1,9 +1,9 @@
 """Pairs per second and parity of several systems, interleaved in one run: what `pairscore bench` measures.
 
 Timing runs from a list of text pairs in memory to logits in memory; loading and a warm-up are outside. Each system
-has a process of its own and only one of them computes at a time. Systems take turns, and the reference runs again
-beside each of them. What else a machine does only ever makes a run slower, so a system's figure is its fastest run, and
-a ratio is that of two fastest runs: the system's, and the reference's out of as many runs next to it.
+has a process of its own and only one of them computes at a time. Systems take turns, with the reference again and again
+among them. What else a machine does only ever makes a run slower, so a system's figure is its fastest run, and a ratio
+is that of two fastest runs. Systems whose fastest run no second one confirms get more rounds.
 """
 
 import json
@@ -30,10 +30,11 @@ from pairscore.runtime.parity import TIERS, Tier, compare
 
 # A system whose warm-up promises less than this share of the reference's rate runs in the first round only.
 SLOW_SHARE = 0.25
-# A run is disturbed when others took more of the processors; a system with fewer undisturbed runs gets more rounds.
-DISTURBING_SHARE = 0.05
-MIN_UNDISTURBED = 2
-MAX_MORE_ROUNDS = 3
+# The fastest run counts as confirmed when the second fastest takes at most so much longer.
+CONFIRMED_WITHIN = 0.03
+MAX_MORE_ROUNDS = 4
+# How many systems run between two runs of the reference.
+SYSTEMS_BETWEEN = 4
 # Between two runs: threads of the one before may still spin.
 PAUSE_SECONDS = 0.2
 MAX_SCATTER_POINTS = 400
@@ -177,97 +178,76 @@ class Workers:
 
 @dataclass(frozen=True)
 class Turn:
-    """A run of a system, and the run of the reference next to it. `round`: from 0."""
+    """A run of a system. `round`: from 0."""
 
     round: int
     run: Run
-    reference: Run
 
 
 def take_turns(
     workers: Mapping[str, Worker], rounds: int, reference: str, *, pause: float = PAUSE_SECONDS
 ) -> dict[str, list[Turn]]:
-    """Turns of every system in rotating order, with a run of the reference before and after every two of them.
+    """Turns of every system in rotating order, with a run of the reference before every `SYSTEMS_BETWEEN` of them.
 
     One much slower than the reference runs in the first round only. Up to `MAX_MORE_ROUNDS` more rounds are for those
-    that were disturbed nearly always. The reference's own turns compare it with itself.
+    whose fastest run no other confirms.
     """
     turns: dict[str, list[Turn]] = {name: [] for name in workers}
     limit = workers[reference].warm_up_seconds / SLOW_SHARE
-    fast = [name for name in workers if name != reference and workers[name].warm_up_seconds <= limit]
-
-    def run(name: str) -> Run | None:
-        time.sleep(pause)
-        return workers[name].run() if workers[name].error is None else None
-
+    others = [name for name in workers if name != reference]
+    fast = [name for name in others if workers[name].warm_up_seconds <= limit]
     for place in range(rounds + MAX_MORE_ROUNDS):
-        names = fast if place else [name for name in workers if name != reference]
+        names = fast if place else others
         if place >= rounds:
-            names = [name for name in names if turns[name] and not _seen_undisturbed(turns[name])]
-            if not names and _seen_undisturbed(turns[reference]):
+            names = [name for name in names if turns[name] and not confirmed(turns[name])]
+            if not names and confirmed(turns[reference]):
                 break
         shift = place % max(1, len(names))
-        _add_round(turns, place, names[shift:] + names[:shift], reference, run)
+        names = names[shift:] + names[:shift]
+        for start in range(0, max(1, len(names)), SYSTEMS_BETWEEN):
+            for name in (reference, *names[start : start + SYSTEMS_BETWEEN]):
+                time.sleep(pause)
+                run = workers[name].run() if workers[name].error is None else None
+                if run is not None:
+                    turns[name].append(Turn(place, run))
     return turns
 
 
-def _add_round(
-    turns: dict[str, list[Turn]], place: int, names: Sequence[str], reference: str, run: Callable[[str], Run | None]
-) -> None:
-    """Two systems at a time, with the reference before, between and after; the nearer of its runs is a system's."""
-    beside = run(reference)
-    for start in range(0, max(1, len(names)), 2):
-        if beside is None:
-            return
-        turns[reference].append(Turn(place, beside, beside))
-        before, found = beside, [(name, run(name)) for name in names[start : start + 2]]
-        if found:
-            beside = run(reference)
-        for (name, one), neighbour in zip(found, (before, beside or before), strict=False):
-            if one is not None:
-                turns[name].append(Turn(place, one, neighbour))
+def confirmed(turns: Sequence[Turn]) -> bool:
+    """Whether the second fastest run took hardly longer than the fastest."""
+    fastest, *more = sorted(turn.run.seconds for turn in turns)
+    return bool(more) and more[0] <= fastest * (1 + CONFIRMED_WITHIN)
 
 
-def _seen_undisturbed(turns: Sequence[Turn]) -> bool:
-    return sum(not disturbed(turn) for turn in turns) >= MIN_UNDISTURBED
-
-
-def disturbed(turn: Turn) -> bool:
-    """Whether others took much of the processors during either run."""
-    return any((run.others_share or 0) > DISTURBING_SHARE for run in (turn.run, turn.reference))
-
-
-def ratio(turns: Sequence[Turn]) -> float:
-    """How many times as fast as the reference: of each, the fastest of the runs next to each other."""
-    return min(turn.reference.seconds for turn in turns) / min(turn.run.seconds for turn in turns)
+def fastest(turns: Sequence[Turn]) -> Run:
+    """The run that was disturbed least."""
+    return min((turn.run for turn in turns), key=lambda run: run.seconds)
 
 
 def figures(
-    turns: Sequence[Turn], reference: Logits, pairs: Pairs, *, tokens: int, activation: str, promise: Tier
+    turns: Sequence[Turn], reference: Sequence[Turn], pairs: Pairs, *, tokens: int, activation: str, promise: Tier
 ) -> dict[str, Any]:
-    """What the turns of one system say: rates, stages, memory, and parity with the reference's logits."""
-    runs = [turn.run for turn in turns]
-    fastest = min(runs, key=lambda run: run.seconds)
-    logits = runs[0].logits
+    """What the turns of one system say beside the reference's: rates, stages, memory, and parity."""
+    runs, best = [turn.run for turn in turns], fastest(turns)
+    logits, expected = runs[0].logits, reference[0].run.logits
     claims = [claim for claim, _ in pairs]
-    parity = compare(logits, reference, activate(activation, logits), activate(activation, reference), claims)
+    parity = compare(logits, expected, activate(activation, logits), activate(activation, expected), claims)
     result = {
         "seconds": [run.seconds for run in runs],
-        "reference_seconds": [turn.reference.seconds for turn in turns],
         "others_share": [run.others_share for run in runs],
         "rounds": [turn.round for turn in turns],
-        "disturbed": sum(map(disturbed, turns)),
-        "pairs_per_second": len(pairs) / fastest.seconds,
-        "tokens_per_second": tokens / fastest.seconds,
-        "ratio": ratio(turns),
+        "confirmed": confirmed(turns),
+        "pairs_per_second": len(pairs) / best.seconds,
+        "tokens_per_second": tokens / best.seconds,
+        "ratio": fastest(reference).seconds / best.seconds,
         "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
         "parity": asdict(parity),
         "violations": parity.violations(promise),
     }
-    if "padded_tokens" in fastest.statistics:
-        result["padding_share"] = 1 - fastest.statistics["tokens"] / fastest.statistics["padded_tokens"]
-    if "engine_seconds" in fastest.statistics:
-        result["stages"] = stages(fastest, len(pairs))
+    if "padded_tokens" in best.statistics:
+        result["padding_share"] = 1 - best.statistics["tokens"] / best.statistics["padded_tokens"]
+    if "engine_seconds" in best.statistics:
+        result["stages"] = stages(best, len(pairs))
     return result
 
 

@@ -51,7 +51,7 @@ def test_a_benchmark_measures_and_tells(exported, pairs_file, tmp_path, capsys):
         assert system["violations"] == []
         assert len(system["seconds"]) == len(system["rounds"]) >= 2
         assert system["pairs_per_second"] == 30 / min(system["seconds"])
-        assert system["ratio"] == min(system["reference_seconds"]) / min(system["seconds"])
+        assert system["ratio"] == min(reference["seconds"]) / min(system["seconds"])
         assert system["padding_share"] == 0
         assert set(system["ranking"]) == {"MAP", "MRR@5", "NDCG@5"}
         assert system["stages"]["engine"]["seconds"] > 0
@@ -91,13 +91,13 @@ def test_a_peer_that_cannot_run_says_why():
 def test_what_a_reader_has_to_know_stands_below_both_tables():
     result = _result()
     result["rounds"] = 2
-    peer = {**result["systems"][0], "name": "peer", "note": "leaves <out> half", "disturbed": 1}
+    peer = {**result["systems"][0], "name": "peer", "note": "leaves <out> half", "confirmed": False}
     result["systems"].append(peer)
-    result["systems"][0] = {**result["systems"][0], "seconds": [1.0, 1.0], "disturbed": 1}
+    result["systems"][0] = {**result["systems"][0], "seconds": [1.0, 2.0], "confirmed": False}
     assert remarks(result) == [
         "peer: leaves <out> half.",
         "Much slower than the reference, so measured in fewer rounds: peer.",
-        "Disturbed by other processes in every round: peer.",
+        "The fastest run is faster than all others by more than 3%: reference.",
     ]
     assert "leaves &lt;out&gt; half" in render_page(result)
     for system in result["systems"]:

@@ -7,58 +7,42 @@ import numpy as np
 import pytest
 
 from pairscore.benchmarks import agreement, steps
-from pairscore.benchmarks.throughput import MAX_MORE_ROUNDS, Run, Turn, disturbed, figures, ratio, take_turns
+from pairscore.benchmarks.throughput import MAX_MORE_ROUNDS, Run, Turn, confirmed, figures, take_turns
 from pairscore.runtime.parity import TIERS
 
 
 class FakeWorker:
-    """`seconds`: of each run in turn, the last one forever. `shares`: what others take of the processors meanwhile."""
+    """`seconds`: of each run in turn, the last one forever."""
 
-    def __init__(self, log, name, seconds, *, shares=(0.0,), warm_up_seconds=1.0, error=None):
-        self.log, self.name, self.seconds, self.shares = log, name, seconds, shares
+    def __init__(self, log, name, seconds=(1.0,), *, warm_up_seconds=1.0, error=None):
+        self.log, self.name, self.seconds = log, name, seconds
         self.warm_up_seconds, self.error, self.runs = warm_up_seconds, error, 0
 
     def run(self):
         place, self.runs = self.runs, self.runs + 1
         self.log.append(self.name)
-        of = [values[min(place, len(values) - 1)] for values in (self.seconds, self.shares)]
-        return one_run(*of)
+        return one_run(self.seconds[min(place, len(self.seconds) - 1)])
 
 
 def one_run(seconds, share=0.0):
     return Run(seconds, share, {}, 1, np.zeros((2, 1), np.float32))
 
 
-def test_the_reference_runs_beside_every_system():
+def test_the_order_rotates_and_the_reference_runs_again_and_again():
     log = []
-    workers = {name: FakeWorker(log, name, [1.0]) for name in "RABC"}
+    workers = {name: FakeWorker(log, name) for name in "RABCDE"}
     turns = take_turns(workers, 2, "R", pause=0)
-    assert "".join(log) == "RABRCR" + "RBCRAR"
-    assert {name: len(found) for name, found in turns.items()} == {"R": 4, "A": 2, "B": 2, "C": 2}
-
-
-def test_a_ratio_takes_the_fastest_of_neighbours():
-    """The reference takes 4, 2, 6, 8 s: A, next to 4 and then to 8, is compared with 4; B, next to 2 and 6, with 2."""
-    log = []
-    workers = {
-        "R": FakeWorker(log, "R", [4.0, 2.0, 6.0, 8.0]),
-        "A": FakeWorker(log, "A", [1.0, 2.0]),
-        "B": FakeWorker(log, "B", [1.0, 0.5]),
-    }
-    turns = take_turns(workers, 2, "R", pause=0)
-    assert "".join(log) == "RABRRBAR"
-    assert [turn.reference.seconds for turn in turns["A"]] == [4.0, 8.0]
-    assert [turn.reference.seconds for turn in turns["B"]] == [2.0, 6.0]
-    assert ratio(turns["A"]) == 4.0
-    assert ratio(turns["B"]) == 4.0
+    assert "".join(log) == "RABCDRE" + "RBCDERA"
+    assert [turn.round for turn in turns["R"]] == [0, 0, 1, 1]
+    assert [turn.round for turn in turns["E"]] == [0, 1]
 
 
 def test_a_slow_system_runs_once_and_one_that_failed_not_at_all():
     log = []
     workers = {
-        "R": FakeWorker(log, "R", [1.0]),
-        "slow": FakeWorker(log, "slow", [9.0], warm_up_seconds=4.1),
-        "failed": FakeWorker(log, "failed", [1.0], error="no"),
+        "R": FakeWorker(log, "R"),
+        "slow": FakeWorker(log, "slow", warm_up_seconds=4.1),
+        "failed": FakeWorker(log, "failed", error="no"),
     }
     turns = take_turns(workers, 3, "R", pause=0)
     assert [turn.round for turn in turns["slow"]] == [0]
@@ -66,31 +50,42 @@ def test_a_slow_system_runs_once_and_one_that_failed_not_at_all():
     assert max(turn.round for turn in turns["R"]) == 2
 
 
-def test_disturbed_systems_alone_get_more_rounds():
+def test_systems_whose_fastest_run_stands_alone_get_more_rounds():
     log = []
     workers = {
-        "R": FakeWorker(log, "R", [1.0]),
-        "quiet": FakeWorker(log, "quiet", [1.0]),
-        "loud at first": FakeWorker(log, "loud at first", [1.0], shares=(0.5, 0.5, 0.0)),
-        "loud": FakeWorker(log, "loud", [1.0], shares=(0.5,)),
+        "R": FakeWorker(log, "R"),
+        "steady": FakeWorker(log, "steady", [1.0, 1.02]),
+        "steady later": FakeWorker(log, "steady later", [1.0, 1.5, 1.2, 1.03, 1.1]),
+        "never": FakeWorker(log, "never", [1.0, 1.1]),
     }
     turns = take_turns(workers, 2, "R", pause=0)
-    assert len(turns["quiet"]) == 2
-    assert len(turns["loud at first"]) == 4
-    assert len(turns["loud"]) == 2 + MAX_MORE_ROUNDS
-    assert all(disturbed(turn) for turn in turns["loud"])
+    assert {name: len(found) for name, found in turns.items()} == {
+        "R": 2 + MAX_MORE_ROUNDS,
+        "steady": 2,
+        "steady later": 4,
+        "never": 2 + MAX_MORE_ROUNDS,
+    }
+    assert [name for name, found in turns.items() if not confirmed(found)] == ["never"]
 
 
-def test_figures_tell_every_repeat():
-    turns = [Turn(0, one_run(2.0), one_run(4.0)), Turn(1, one_run(1.0, 0.3), one_run(5.0))]
+def test_an_unconfirmed_reference_gets_more_rounds():
+    log = []
+    workers = {"R": FakeWorker(log, "R", [2.0, 1.0, 1.5, 1.0]), "A": FakeWorker(log, "A")}
+    turns = take_turns(workers, 2, "R", pause=0)
+    assert len(turns["R"]) == 4
+    assert len(turns["A"]) == 2
+
+
+def test_figures_take_the_fastest_run_and_tell_every_repeat():
+    """The fastest runs take 4 s and 1 s, in different rounds."""
+    turns = [Turn(0, one_run(2.0)), Turn(1, one_run(1.0, 0.3))]
+    reference = [Turn(0, one_run(4.0)), Turn(1, one_run(5.0))]
     pairs = [("claim", "one"), ("claim", "two")]
-    logits = np.zeros((2, 1), np.float32)
-    found = figures(turns, logits, pairs, tokens=20, activation="sigmoid", promise=TIERS["fp32"])
+    found = figures(turns, reference, pairs, tokens=20, activation="sigmoid", promise=TIERS["fp32"])
     assert found["seconds"] == [2.0, 1.0]
-    assert found["reference_seconds"] == [4.0, 5.0]
     assert found["others_share"] == [0.0, 0.3]
     assert (found["pairs_per_second"], found["tokens_per_second"], found["ratio"]) == (2.0, 20.0, 4.0)
-    assert found["disturbed"] == 1
+    assert not found["confirmed"]
 
 
 def result(**ratios):
