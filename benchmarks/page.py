@@ -161,6 +161,9 @@ def remarks(result: dict[str, Any]) -> list[str]:
     """What a reader of the table has to know about single systems."""
     ran = [system for system in result["systems"] if "error" not in system]
     found = [f"{system['name']}: {system['note']}." for system in ran if "note" in system]
+    broken = [f"{each['name']}: {'; '.join(each['violations'])}" for each in ran if each["ours"] and each["violations"]]
+    if broken:
+        found.append(f"Breaks its promise on these pairs: {'. '.join(broken)}.")
     fewer = [system["name"] for system in ran if len(system["seconds"]) < result["rounds"]]
     if fewer:
         found.append(f"Much slower than the reference, so measured in fewer rounds: {'; '.join(fewer)}.")

@@ -25,6 +25,12 @@ PAGES = tuple(
 RESULTS = HERE / "results"
 
 
+def steps_line(steps: list[dict[str, Any]]) -> str:
+    """How long `make bench` took."""
+    told = ", ".join(f"{step['name']} {step['seconds']:.0f} s" for step in steps)
+    return f"`make bench` took {sum(step['seconds'] for step in steps) / 60:.1f} minutes in all: {told}."
+
+
 def throughput_table(result: dict[str, Any]) -> str:
     """One row a system: pairs per second, the ratio to the reference, parity with it."""
     lines = [
@@ -78,9 +84,10 @@ def ablation_table(result: dict[str, Any]) -> str:
 
 
 # marker -> (result file, renderer)
-TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "gpu": ("gpu.json", lambda result: gpu_chapter(result, json.loads((RESULTS / "throughput.json").read_text()))),
     "throughput": ("throughput.json", throughput_table),
+    "bench-steps": ("bench-steps.json", steps_line),
     "ablations": ("ablations.json", ablation_table),
     "scaling": ("scaling.json", scaling_table),
     "quantization": ("quantization.json", quantization_table),
