@@ -127,6 +127,14 @@ def test_the_share_of_others_is_what_neither_process_nor_idleness_took():
     assert _share_of_others(None, (1.0, 1.0), 2.0) is None
 
 
+def test_a_broken_promise_stands_below_the_table():
+    result = _result()
+    own = {**result["systems"][0], "name": "pairscore bf16", "ours": True, "violations": ["spearman 0.9 (promised 1)"]}
+    theirs = {**own, "name": "a peer", "ours": False}
+    result["systems"] += [own, theirs]
+    assert remarks(result) == ["Breaks its promise on these pairs: pairscore bf16: spearman 0.9 (promised 1)."]
+
+
 def test_the_frontier_holds_what_nothing_beats():
     def system(name, rate, difference):
         return {"name": name, "pairs_per_second": rate, "parity": {"max_score_difference": difference}}

@@ -29,6 +29,11 @@ def test_a_figure_changed_by_hand_is_seen() -> None:
     assert report.rendered(page.replace(figure, "| 999999 |")) == page
 
 
+def test_the_steps_of_make_bench_are_added_up() -> None:
+    steps = [{"name": "a", "seconds": 30.0}, {"name": "b", "seconds": 60.4}]
+    assert report.steps_line(steps) == "`make bench` took 1.5 minutes in all: a 30 s, b 60 s."
+
+
 def test_a_sample_takes_whole_claims_and_is_the_same_every_time() -> None:
     pairs = [(f"claim {row % 20}", f"evidence {row}") for row in range(200)]
     rows = sample(pairs, 55)
