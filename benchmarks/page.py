@@ -8,6 +8,8 @@ from pairscore.benchmarks.pictures import Bar, Series, bars, plot
 
 # A difference of exactly zero has no place on a logarithmic axis.
 SMALLEST_DIFFERENCE = 1e-9
+# Of the processors: more than the operating system itself takes.
+SHARED = 0.05
 
 _CSS = """
 :root{color-scheme:light dark;--page:#fff;--text:#1d2733;--soft:#5d6b7a;--line:#d9e0e7;--bad:#b42318}
@@ -170,7 +172,18 @@ def remarks(result: dict[str, Any]) -> list[str]:
     alone = [system["name"] for system in ran if not system.get("confirmed", True) and system["name"] not in fewer]
     if alone:
         found.append(f"The fastest run is faster than all others by more than 3%: {'; '.join(alone)}.")
+    shared = [system["name"] for system in ran if _shared(system)]
+    if shared:
+        found.append(
+            f"Other processes took more than 5% of the processors during the fastest run: {'; '.join(shared)}."
+        )
     return found
+
+
+def _shared(system: dict[str, Any]) -> bool:
+    """Whether others computed during the fastest run; unknown is no."""
+    runs = list(zip(system["seconds"], system.get("others_share", ()), strict=False))
+    return bool(runs) and (min(runs, key=lambda run: run[0])[1] or 0) > SHARED
 
 
 def throughput_picture(result: dict[str, Any]) -> str:

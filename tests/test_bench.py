@@ -100,6 +100,11 @@ def test_what_a_reader_has_to_know_stands_below_both_tables():
         "The fastest run is faster than all others by more than 3%: reference.",
     ]
     assert "leaves &lt;out&gt; half" in render_page(result)
+    result["systems"][0]["others_share"] = [0.0, 0.5]  # the second run is the slower one
+    peer["others_share"] = [0.06]
+    assert remarks(result)[3:] == ["Other processes took more than 5% of the processors during the fastest run: peer."]
+    peer["others_share"] = [None]
+    assert remarks(result)[3:] == []
     for system in result["systems"]:
         system["parity"]["spearman"] = 1.0
     result["environment"]["commit"] = "c"
