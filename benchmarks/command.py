@@ -27,7 +27,7 @@ BROKEN_PROMISE = 1
 @click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in --pairs.")
 @click.option("--label-column", help="Column of --pairs that marks relevant evidence: adds ranking figures.")
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Pairs that are taken.")
-@click.option("--rounds", type=click.IntRange(min=1), default=6, show_default=True, help="Timed runs of each system.")
+@click.option("--rounds", type=click.IntRange(min=1), default=4, show_default=True, help="Timed runs of each system.")
 @click.option("--peers", type=click.Path(path_type=Path), help="Measure other libraries too; folder of their Pythons.")
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier benchmark in --output.")
 @click.option("--quiet", is_flag=True, help="Print the table only.")

@@ -32,7 +32,7 @@ from pairscore.runtime.parity import TIERS, Tier, compare
 SLOW_SHARE = 0.25
 # The fastest run counts as confirmed when the second fastest takes at most so much longer.
 CONFIRMED_WITHIN = 0.03
-MAX_MORE_ROUNDS = 4
+MAX_MORE_ROUNDS = 3
 # How many systems run between two runs of the reference.
 SYSTEMS_BETWEEN = 4
 # Between two runs: threads of the one before may still spin.
