@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pairscore.benchmarks.agreement import compare
 from pairscore.benchmarks.gpu_tables import gpu_chapter
 from pairscore.benchmarks.ladder_tables import host_table, quantization_table, scale_line
 from pairscore.benchmarks.page import remarks, statistic, throughput_picture
@@ -29,6 +30,18 @@ def steps_line(steps: list[dict[str, Any]]) -> str:
     """How long `make bench` took."""
     told = ", ".join(f"{step['name']} {step['seconds']:.0f} s" for step in steps)
     return f"`make bench` took {sum(step['seconds'] for step in steps) / 60:.1f} minutes in all: {told}."
+
+
+def agreement_line(again: dict[str, Any]) -> str:
+    """How far a second run is from the first, in the ratios."""
+    first = json.loads((RESULTS / "throughput.json").read_text())
+    found = {each.name: each.difference for each in compare(first, again) if each.difference is not None}
+    ours = {system["name"] for system in first["systems"] if system["ours"]}
+    worst, worst_of_ours = (max(names, key=lambda name: found[name]) for names in (found, ours & found.keys()))
+    return (
+        f"A second run, of {again['rounds']} rounds, gave the same ratios within {found[worst]:.1%} ({worst}), and "
+        f"ours within {found[worst_of_ours]:.1%}."
+    )
 
 
 def throughput_table(result: dict[str, Any]) -> str:
@@ -88,6 +101,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "gpu": ("gpu.json", lambda result: gpu_chapter(result, json.loads((RESULTS / "throughput.json").read_text()))),
     "throughput": ("throughput.json", throughput_table),
     "bench-steps": ("bench-steps.json", steps_line),
+    "agreement": ("throughput-again.json", agreement_line),
     "ablations": ("ablations.json", ablation_table),
     "scaling": ("scaling.json", scaling_table),
     "quantization": ("quantization.json", quantization_table),

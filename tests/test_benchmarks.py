@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pairscore.benchmarks import report
+from pairscore.benchmarks.agreement import WITHIN, compare
 from pairscore.benchmarks.environment import onnx_int8_configuration
 from pairscore.benchmarks.throughput import mean_tokens, sample
 
@@ -27,6 +28,11 @@ def test_a_figure_changed_by_hand_is_seen() -> None:
     figure = f"| {result['systems'][0]['pairs_per_second']:.0f} |"
     assert figure in page
     assert report.rendered(page.replace(figure, "| 999999 |")) == page
+
+
+def test_the_committed_runs_agree() -> None:
+    results = [json.loads((report.RESULTS / name).read_text()) for name in ("throughput.json", "throughput-again.json")]
+    assert all(each.agrees(WITHIN) for each in compare(*results))
 
 
 def test_the_steps_of_make_bench_are_added_up() -> None:
