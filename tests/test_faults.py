@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -217,32 +218,50 @@ def files_below_after(options):
 
 
 def test_write_permission_taken_away(bundle, data, expected, tmp_path):
-    """Root may write anywhere, so root becomes somebody else instead of changing modes."""
+    """Root may write anywhere, so root becomes somebody else instead of changing modes: in a process of its own."""
     with tempfile.TemporaryDirectory() as shared:
         folder = Path(shared)
         folder.chmod(0o755)
         shutil.copytree(data, folder / "data")
         options = job(bundle, folder / "data", folder / "out", part_rows=30)
-        if os.geteuid() == 0:
-            _run_with_permission_lost(options, lambda: os.seteuid(65534), lambda: os.seteuid(0), expected)
-            return
+        lost = subprocess.run(
+            [sys.executable, "-c", PERMISSION_LOST],
+            input=pickle.dumps(options),
+            capture_output=True,
+            cwd=Path(__file__).parents[1],
+            check=False,
+        )
+        assert (lost.returncode, lost.stderr) == (0, b"")
+        (told,) = lost.stdout.decode().splitlines()
+        assert "Permission denied" in told
+        for each in ("out", "out/_pairscore", "out/_pairscore/tmp"):
+            if (folder / each).exists():
+                (folder / each).chmod(0o755)
+        assert run_job(options).earlier_parts == 3
+        assert same(read_output(folder / "out"), expected)
 
-        def set_mode(mode):
-            for each in (folder / "out", folder / "out" / "_pairscore", folder / "out" / "_pairscore" / "tmp"):
-                each.chmod(mode)
 
-        _run_with_permission_lost(options, lambda: set_mode(0o500), lambda: set_mode(0o700), expected)
+PERMISSION_LOST = """
+import os, pickle, sys
+from pathlib import Path
+from pairscore import PairscoreError
+from pairscore.runtime.job import run_job
+from tests.pairs_files import AtPart
 
+options = pickle.load(sys.stdin.buffer)
 
-def _run_with_permission_lost(options, deny, allow, expected):
-    try:
-        with pytest.raises(PairscoreError, match="Permission denied") as refused:
-            run_job(options, log=AtPart(3, deny))
-    finally:
-        allow()
-    assert "\n" not in str(refused.value)
-    assert run_job(options).earlier_parts == 3
-    assert same(read_output(Path(options.output)), expected)
+def lose():
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    else:
+        for each in ("", "_pairscore", "_pairscore/tmp"):
+            (Path(options.output) / each).chmod(0o500)
+
+try:
+    run_job(options, log=AtPart(3, lose))
+except PairscoreError as error:
+    print(error)
+"""
 
 
 # Memory ------------------------------------------------------------------------------------------------
