@@ -27,9 +27,9 @@ RESULTS = HERE / "results"
 
 
 def steps_line(steps: list[dict[str, Any]]) -> str:
-    """How long `make bench` took."""
+    """How long the steps of `make bench` took."""
     told = ", ".join(f"{step['name']} {step['seconds']:.0f} s" for step in steps)
-    return f"`make bench` took {sum(step['seconds'] for step in steps) / 60:.1f} minutes in all: {told}."
+    return f"The steps of `make bench` add up to {sum(step['seconds'] for step in steps) / 60:.1f} minutes: {told}."
 
 
 def agreement_line(again: dict[str, Any]) -> str:
@@ -39,7 +39,7 @@ def agreement_line(again: dict[str, Any]) -> str:
     ours = {system["name"] for system in first["systems"] if system["ours"]}
     worst, worst_of_ours = (max(names, key=lambda name: found[name]) for names in (found, ours & found.keys()))
     return (
-        f"A second run, of {again['rounds']} rounds, gave the same ratios within {found[worst]:.1%} ({worst}), and "
+        f"Another run, of {again['rounds']} rounds, gave the same ratios within {found[worst]:.1%} ({worst}), and "
         f"ours within {found[worst_of_ours]:.1%}."
     )
 

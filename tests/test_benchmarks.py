@@ -37,7 +37,7 @@ def test_the_committed_runs_agree() -> None:
 
 def test_the_steps_of_make_bench_are_added_up() -> None:
     steps = [{"name": "a", "seconds": 30.0}, {"name": "b", "seconds": 60.4}]
-    assert report.steps_line(steps) == "`make bench` took 1.5 minutes in all: a 30 s, b 60 s."
+    assert report.steps_line(steps) == "The steps of `make bench` add up to 1.5 minutes: a 30 s, b 60 s."
 
 
 def test_a_sample_takes_whole_claims_and_is_the_same_every_time() -> None:
