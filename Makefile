@@ -28,6 +28,7 @@ test: $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pyright
 
@@ -93,7 +94,7 @@ $(PEERS)/%/.done: benchmarks/peers/%.txt
 	touch $@
 
 bench-report: $(VENV)/.test
-	$(BIN)/python -m pairscore.benchmarks.report
+	$(BIN)/python -m pairscore.benchmarks.tables.pages
 
 clean:
 	rm -rf out build dist $(VENV)

@@ -24,10 +24,10 @@ from pairscore.benchmarks.throughput import (
     with_threads,
 )
 from pairscore.benchmarks.work import matrix_shapes, operations, padding_by_policy
-from pairscore.export.ranking import ranking_figures
-from pairscore.runtime.activation import activate
-from pairscore.runtime.bundle import Bundle, Manifest, sha256
-from pairscore.runtime.engines import available_cores
+from pairscore.export.parity.ranking import ranking_figures
+from pairscore.runtime.bundle.activation import activate
+from pairscore.runtime.bundle.manifest import Bundle, Manifest, sha256
+from pairscore.runtime.machine import available_cores
 
 LENGTHS = ((1, 32), (33, 64), (65, 128), (129, 256), (257, 100_000))
 MAX_PAIRS_A_LENGTH = 64

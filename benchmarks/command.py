@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from pairscore.export.environment import require_export_extra
-from pairscore.export.pairs_file import read_labels, read_pairs
-from pairscore.runtime.bundle import Bundle
+from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.pairs_file import read_labels, read_pairs
 
 BROKEN_PROMISE = 1
 
@@ -61,7 +61,7 @@ def bench(
     rows = read_pairs(pairs, claim_column, evidence_column)
     labels = read_labels(pairs, label_column) if label_column else None
     from pairscore.benchmarks.bench import run_bench
-    from pairscore.benchmarks.page import render_page
+    from pairscore.benchmarks.tables.report_page import render_page
     from pairscore.export.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(reference, revision)

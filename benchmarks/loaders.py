@@ -55,8 +55,8 @@ def pairscore(files: Files, precision: str, engine: str, device: str, threads: i
     import pyarrow as pa
 
     from pairscore import Scorer
-    from pairscore.runtime.columns import text_pair, windows
-    from pairscore.runtime.streaming import Statistics, Window
+    from pairscore.runtime.stream.columns import text_pair, windows
+    from pairscore.runtime.stream.pipeline import Statistics, Window
 
     scorer = Scorer.from_pretrained(files.bundle, precision=precision, engine=engine, device=device, threads=threads)
     columns = ("claim", "evidence")

@@ -11,8 +11,8 @@ from typing import Any
 
 from pairscore.benchmarks.environment import instruction_sets, onnx_int8_configuration
 from pairscore.benchmarks.servers import ROUTER
-from pairscore.runtime.bundle import Manifest
-from pairscore.runtime.engines import ENGINES, is_installed
+from pairscore.runtime.bundle.manifest import Manifest
+from pairscore.runtime.engines.registry import ENGINES, is_installed
 
 BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 

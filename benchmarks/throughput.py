@@ -25,8 +25,8 @@ from tokenizers import Tokenizer
 
 from pairscore.benchmarks.loaders import Files, Logits, Pairs
 from pairscore.benchmarks.systems import System
-from pairscore.runtime.activation import activate
-from pairscore.runtime.parity import TIERS, Tier, compare
+from pairscore.runtime.bundle.activation import activate
+from pairscore.runtime.bundle.parity import TIERS, Tier, compare
 
 # A system whose warm-up promises less than this share of the reference's rate runs in the first round only.
 SLOW_SHARE = 0.25

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from pairscore import Scorer
-from pairscore.runtime.duckdb_function import register
+from pairscore.integrations.duckdb import register
 
 
 def main(bundle: str, pairs: str, output: str) -> None:

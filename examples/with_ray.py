@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ray
 
-from pairscore.runtime.ray_data import score
+from pairscore.integrations.ray import score
 
 
 def main(bundle: str, pairs: str, output: str) -> None:

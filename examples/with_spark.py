@@ -7,7 +7,7 @@ import sys
 
 from pyspark.sql import SparkSession
 
-from pairscore.runtime.spark import score
+from pairscore.integrations.spark import score
 
 
 def main(bundle: str, pairs: str, output: str) -> None:

@@ -11,19 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pairscore.export.calibration import Calibration
 from pairscore.export.checkpoint import Checkpoint, open_checkpoint
-from pairscore.export.choice import best_int8
 from pairscore.export.environment import library_versions
-from pairscore.export.parity import ParitySet, check_parity
-from pairscore.export.parity_pairs import Pair, builtin_pairs
+from pairscore.export.parity.builtin_pairs import builtin_pairs
+from pairscore.export.parity.measure import ParitySet, check_parity
+from pairscore.export.quantization.calibration import Calibration
+from pairscore.export.quantization.race import best_int8
 from pairscore.export.reference import Reference, load_reference
 from pairscore.export.staging import check_target, staged_folder
 from pairscore.export.variants import BUILDERS, PRECISIONS, unmeasured
-from pairscore.runtime.bundle import GOLDEN_NAME, MANIFEST_NAME, Bundle, GoldenRows, Manifest, Variant, sha256
+from pairscore.runtime.bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, Bundle, GoldenRows, Manifest, Variant, sha256
+from pairscore.runtime.bundle.parity import TIERS, Tier
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.parity import TIERS, Tier
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.types import Pair
 
 GOLDEN_ROWS = 32
 # Golden rows are replayed at every load, so all of them together must stay a fraction of a second.

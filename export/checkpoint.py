@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pairscore.runtime.bundle import MANIFEST_NAME, Source, sha256
+from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Source, sha256
 from pairscore.runtime.errors import PairscoreError
 
 # Only files of the top folder, and neither pickles nor other frameworks' weights.

@@ -14,13 +14,13 @@ from rich.table import Table
 
 from pairscore.export.environment import require_export_extra
 from pairscore.export.errors import ParityError
-from pairscore.export.pairs_file import read_labels, read_pairs
-from pairscore.runtime.bundle import Manifest
+from pairscore.runtime.bundle.manifest import Manifest
+from pairscore.runtime.bundle.parity import ParityReport, Tier
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.parity import ParityReport, Tier
+from pairscore.runtime.pairs_file import read_labels, read_pairs
 
 if TYPE_CHECKING:
-    from pairscore.export.verify import Verification
+    from pairscore.export.parity.verify import Verification
 
 # What a variant that breaks its promise exits with; bad input exits with 2.
 BROKEN_PROMISE = 1
@@ -71,7 +71,7 @@ def export(
     if label_column is not None and calibration is None:
         raise PairscoreError("--label-column names a column of --calibration: give that file too")
     from pairscore.export.bundle import export_bundle
-    from pairscore.export.calibration import Calibration
+    from pairscore.export.quantization.calibration import Calibration
 
     calibration_pairs = None
     if calibration is not None:
@@ -135,7 +135,7 @@ def verify(
     """
     require_export_extra()
     rows = read_pairs(pairs, claim_column, evidence_column, limit)
-    from pairscore.export.verify import verify_bundle
+    from pairscore.export.parity.verify import verify_bundle
 
     result = verify_bundle(
         bundle, reference, rows, revision=revision, precision=precision, engine=engine, device=device

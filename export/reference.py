@@ -18,9 +18,8 @@ from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from pairscore.export.checkpoint import ACTIVATION_OF, ACTIVATIONS, Checkpoint
-from pairscore.export.parity_pairs import Pair
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.parity import FloatArray
+from pairscore.runtime.types import FloatArray, Pair
 
 # CrossEncoder's own batch size, and a bound on the memory of batches of very long pairs.
 _BATCH_PAIRS = 32

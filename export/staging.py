@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pairscore.runtime.bundle import MANIFEST_NAME
+from pairscore.runtime.bundle.manifest import MANIFEST_NAME
 from pairscore.runtime.errors import PairscoreError
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pairscore.export.checkpoint import Checkpoint
-from pairscore.export.fp16 import write_fp16
-from pairscore.export.graph import export_graph, input_names
+from pairscore.export.graphs.exporter import export_graph, input_names
+from pairscore.export.graphs.fp16 import write_fp16
+from pairscore.export.graphs.rewrites import rewrite_file
 from pairscore.export.reference import Reference, load_eager_model
-from pairscore.export.rewrites import rewrite_file
-from pairscore.runtime.bundle import Variant
-from pairscore.runtime.parity import ParityReport, Tier
-from pairscore.runtime.tuning import processor_name
+from pairscore.runtime.bundle.manifest import Variant
+from pairscore.runtime.bundle.parity import ParityReport, Tier
+from pairscore.runtime.machine import processor_name
 
 GRAPH_FOLDER = "onnx"
 GRAPH_NAME = "model.onnx"

@@ -11,13 +11,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from pairscore.runtime.columns import WINDOW_PAIRS
 from pairscore.runtime.describe import describe, description_lines
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.parts import COMPRESSIONS
-from pairscore.runtime.plan import JobOptions
-from pairscore.runtime.progress import EventLog, choose_display, warnings_told
-from pairscore.runtime.signals import Stopped, stop_on_signals
+from pairscore.runtime.job.parts import COMPRESSIONS
+from pairscore.runtime.job.plan import JobOptions
+from pairscore.runtime.job.progress import EventLog, choose_display, warnings_told
+from pairscore.runtime.job.signals import Stopped, stop_on_signals
+from pairscore.runtime.stream.columns import WINDOW_PAIRS
 
 
 @click.command(context_settings={"max_content_width": 120})
@@ -87,7 +87,7 @@ def score(
 
     A run that was stopped or killed goes on behind the last whole part when the same command is given again.
     """
-    from pairscore.runtime.job import run_job
+    from pairscore.runtime.job.run import run_job
 
     options = JobOptions(
         filter=condition,
@@ -100,7 +100,7 @@ def score(
     try:
         with stop_on_signals(), warnings_told(display, log):
             if dry_run:
-                from pairscore.runtime.estimate import estimate_job
+                from pairscore.runtime.job.estimate import estimate_job
 
                 estimate = estimate_job(options)
                 _print(estimate.as_dict() if as_json else estimate.lines(), quiet)
@@ -154,10 +154,10 @@ def tune(
     `pairscore score` and Scorer.from_pretrained use the choice from then on, on this machine and with these library
     releases only. Run it while the machine does nothing else.
     """
-    from pairscore.export.pairs_file import read_pairs
-    from pairscore.runtime import tuning
-    from pairscore.runtime.bundle import Bundle
-    from pairscore.runtime.tune import tune as race
+    from pairscore.runtime.bundle.manifest import Bundle
+    from pairscore.runtime.engines import tuned as tuning
+    from pairscore.runtime.pairs_file import read_pairs
+    from pairscore.runtime.tuning import tune as race
 
     digest = Bundle.open(bundle).digest(precision)
     own = read_pairs(pairs, claim_column, evidence_column, 4096) if pairs else ()

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from pairscore.runtime.bundle import Bundle, Variant
+from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.scorer import Scorer
 

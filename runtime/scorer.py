@@ -15,9 +15,15 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from pairscore.runtime.activation import activate
-from pairscore.runtime.bundle import Bundle
-from pairscore.runtime.columns import (
+from pairscore.runtime.bundle.activation import activate
+from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.engines.protocol import Engine, EngineOptions
+from pairscore.runtime.engines.registry import ENGINES, choose_engine, is_installed, open_engine
+from pairscore.runtime.engines.several_devices import SpreadEngine
+from pairscore.runtime.engines.tuned import Choice, recall
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.stream.batching import TokenizedPairs, tokenize_pairs
+from pairscore.runtime.stream.columns import (
     append_scores,
     check_new_columns,
     check_text_column,
@@ -26,16 +32,11 @@ from pairscore.runtime.columns import (
     text_pair,
     windows,
 )
-from pairscore.runtime.engines import ENGINES, Engine, EngineOptions, choose_engine, is_installed, open_engine
-from pairscore.runtime.engines.spread import SpreadEngine
-from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.golden import replay_golden_rows
-from pairscore.runtime.pairs import TokenizedPairs
-from pairscore.runtime.parity import FloatArray
-from pairscore.runtime.reader import ScoredReader
-from pairscore.runtime.streaming import Scored, Window, stream
-from pairscore.runtime.tokenizer import PairTokenizer
-from pairscore.runtime.tuning import Choice, recall
+from pairscore.runtime.stream.golden_replay import replay_golden_rows
+from pairscore.runtime.stream.pipeline import Scored, Window, stream
+from pairscore.runtime.stream.scored_reader import ScoredReader
+from pairscore.runtime.text.tokenizer import PairTokenizer
+from pairscore.runtime.types import FloatArray
 
 T = TypeVar("T")
 Pair = Sequence[str]
@@ -80,6 +81,10 @@ class Scorer:
         opened = Bundle.open(bundle)
         manifest = opened.manifest
         variant = opened.variant(precision)
+        if max_length is not None and max_length > manifest.max_length:
+            raise PairscoreError(
+                f"max length {max_length} is more than this bundle's {manifest.max_length}: use at most that"
+            )
         tokenizer_path = opened.path("tokenizer.json")
         tokenizer = PairTokenizer.from_file(tokenizer_path, manifest.max_length, manifest.truncation_side)
         tuned = None
@@ -93,22 +98,11 @@ class Scorer:
         engine = choose_engine(engine, precision, device, variant.engines)
         graph = opened.graph(opened.variant(ENGINES[engine].graph_of or precision))
         runner = open_engine(engine, graph, precision, device, variant.engines, options=options)
-        scorer = Scorer(opened, precision, runner, tokenizer, tuned)
         for member in runner.members if isinstance(runner, SpreadEngine) else (runner,):
-            replay_golden_rows(Scorer(opened, precision, member, tokenizer), opened.golden_rows())
-        if max_length is None or max_length == manifest.max_length:
-            return scorer
-        if max_length > manifest.max_length:
-            raise PairscoreError(
-                f"max length {max_length} is more than this bundle's {manifest.max_length}: use at most that"
-            )
-        return Scorer(
-            opened,
-            precision,
-            runner,
-            PairTokenizer.from_file(tokenizer_path, max_length, manifest.truncation_side),
-            tuned,
-        )
+            replay_golden_rows(opened, precision, tokenizer, member)
+        if max_length is not None and max_length != manifest.max_length:
+            tokenizer = PairTokenizer.from_file(tokenizer_path, max_length, manifest.truncation_side)
+        return Scorer(opened, precision, runner, tokenizer, tuned)
 
     @property
     def max_length(self) -> int:
@@ -247,17 +241,10 @@ class Scorer:
 
     def tokenize(self, claims: pa.StringArray, evidence: pa.StringArray) -> TokenizedPairs:
         """Tokenize each unique text once. claims, evidence: Shape (pairs,), without nulls."""
-        claim_codes, evidence_codes = claims.dictionary_encode(), evidence.dictionary_encode()
-        return TokenizedPairs(
-            self.tokenizer,
-            self.tokenizer.encode(claim_codes.dictionary.to_pylist()),
-            self.tokenizer.encode(evidence_codes.dictionary.to_pylist()),
-            claim_codes.indices.to_numpy().astype(np.int64),
-            evidence_codes.indices.to_numpy().astype(np.int64),
-        )
+        return tokenize_pairs(self.tokenizer, claims, evidence)
 
     def stream(
         self, windows_in: Iterable[Window[T]], on_progress: Callable[[int], None] | None = None
     ) -> Generator[Scored[T], None, None]:
-        """Score windows, in order, overlapping: see `pairscore.runtime.streaming.stream`."""
-        return stream(windows_in, self.tokenize, self.engine, len(self.labels), on_progress)
+        """Score windows, in order, overlapping: see `pairscore.runtime.stream.pipeline.stream`."""
+        return stream(windows_in, self.tokenizer, self.engine, len(self.labels), on_progress)

@@ -1,153 +1,165 @@
-"""What `pairscore tune` found for a variant on this machine, kept in the user's cache folder.
+"""Find the fastest engine, batch size and use of cores for a variant on this machine.
 
-A choice is found again only by the same variant, processor, number of cores and engine releases; where any of them
-changed, scoring takes its defaults as if nothing had been tuned.
+The candidates race in rounds (successive halving, Jamieson and Talwalkar 2016, arXiv 1502.07943): each gets an equal
+share of a round's time, and the faster half goes on. They take turns, so that a slower moment of the machine meets
+them all, and the defaults stay in to the end: a choice has to beat them by a margin.
+
+What is timed are full batches of a few lengths that are typical of the pairs, as a large window gives them: in a small
+sample hardly a batch would be full, and every batch size would look alike.
 """
 
-import hashlib
-import json
-import logging
-import os
-import platform
-from dataclasses import asdict, dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from pairscore.runtime.engines import ENGINES, EngineOptions, available_cores
+import numpy as np
+import pyarrow as pa
 
-CACHE_VARIABLE = "PAIRSCORE_CACHE"
-# Of a count in a file that somebody wrote by hand.
-_LARGEST = 1 << 20
+from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.engines.batch import Batch
+from pairscore.runtime.engines.devices import split_devices
+from pairscore.runtime.engines.protocol import EngineOptions
+from pairscore.runtime.engines.registry import ENGINES, is_installed
+from pairscore.runtime.engines.tuned import Choice, Setting
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.machine import available_cores
+from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.types import Pair
 
-_log = logging.getLogger(__name__)
+TOKEN_BUDGETS = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (8192, 16_384, 32_768, 65_536, 131_072)}
+_STREAMS = (1, 2, 3)
+# A choice that is not this much faster than the defaults is not made: less is noise.
+MARGIN = 0.03
+_FINALISTS = 3
+_TURNS = 3
+# Quantiles of the pairs' lengths whose batches are timed.
+_QUANTILES = (0.125, 0.375, 0.625, 0.875)
+
+# (candidate, seconds to spend at least) -> (pairs scored, seconds spent).
+Measure = Callable[[Setting, float], tuple[int, float]]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """An engine and how it uses the machine: see `EngineOptions`. `token_budget`: 0 for the engine's own.
+class Result:
+    """A candidate's best rate in the last round that it was in. `rounds`: how many it was in."""
 
-    `device`: cpu or cuda.
+    setting: Setting
+    pairs_per_second: float
+    rounds: int
+
+
+def tune(
+    folder: str | Path,
+    precision: str = "fp32",
+    pairs: Sequence[Pair] = (),
+    seconds: float = 60.0,
+    device: str = "cpu",
+) -> tuple[list[Result], Setting, Choice | None]:
+    """Race every setting of a bundle's variant on this machine's processor, or on its GPU.
+
+    pairs: the user's own; without them, the bundle's golden rows, each claim with each piece of evidence. seconds: of
+    measuring; opening the engines comes on top. device: cpu, cuda or cuda:N; TensorRT, which takes minutes to build an
+    engine, is left out. Returns the results, those that went furthest and fastest first, the defaults, and the choice;
+    None where the defaults are as good. Raises PairscoreError where the defaults do not run.
     """
-
-    engine: str
-    threads_per_batch: int
-    token_budget: int
-    device: str = "cpu"
-    streams: int = 2
-    pinned: bool = False
-
-    @property
-    def concurrency(self) -> str:
-        """What computes at once, in words: "1 thread a batch", "2 streams, pinned memory"."""
-        if self.device == "cpu":
-            return f"{self.threads_per_batch} thread{'s' if self.threads_per_batch > 1 else ''} a batch"
-        return f"{self.streams} stream{'s' if self.streams > 1 else ''}{', pinned memory' if self.pinned else ''}"
-
-    def options(self) -> EngineOptions:
-        """For opening the engine."""
-        return EngineOptions(
-            threads_per_batch=self.threads_per_batch,
-            token_budget=self.token_budget or None,
-            streams=self.streams,
-            pinned=self.pinned,
+    bundle = Bundle.open(folder)
+    golden = bundle.golden_rows()
+    sample = list(pairs or [(claim, evidence) for claim in golden.claims for evidence in golden.evidence])
+    (single,), kind = split_devices(device)[:1], device.partition(":")[0]
+    fitting = [each for each in bundle.variant(precision).engines if kind in ENGINES[each].devices]
+    installed = [each for each in fitting if is_installed(each) and each != "tensorrt"]
+    if not installed:
+        raise PairscoreError(
+            f"no engine of the {precision} variant of {str(folder)!r} is installed that serves {device}: install its "
+            "extra"
         )
-
-
-@dataclass(frozen=True)
-class Choice(Setting):
-    """The setting that was chosen. `gain`: its speed over that of the defaults, in the run that chose it."""
-
-    gain: float = 1.0
-
-    @property
-    def setting(self) -> Setting:
-        """Without the gain."""
-        return Setting(**{each.name: getattr(self, each.name) for each in fields(Setting)})
-
-    def __str__(self) -> str:
-        return f"{self.engine}, {self.concurrency}, {self.token_budget:,} tokens a batch"
-
-
-def remember(variant_digest: str, choice: Choice) -> Path:
-    """Keep the choice for this machine, and return its file."""
-    path = _path(variant_digest, choice.device)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(asdict(choice), indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
-    return path
-
-
-def forget(variant_digest: str, device: str = "cpu") -> None:
-    """Go back to the defaults on this machine. device: cpu or cuda."""
-    _path(variant_digest, device).unlink(missing_ok=True)
-
-
-def recall(variant_digest: str, device: str = "cpu") -> Choice | None:
-    """The choice for this machine; None where there is none. Warns of a damaged file, and goes on without it.
-
-    device: cpu or cuda.
-    """
-    path: Path | None = None
-    try:
-        path = _path(variant_digest, device)
-        return _choice(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # whatever is wrong with the cache, scoring can do without it
-        where = "the cache folder" if path is None else repr(str(path))
-        _log.warning("ignoring the tuning in %s (%s): run `pairscore tune` again", where, error)
-        return None
-
-
-def _choice(raw: dict[str, Any]) -> Choice:
-    choice = Choice(**raw)
-    counts = (choice.threads_per_batch, choice.token_budget, choice.streams)
-    if choice.engine not in ENGINES or not all(type(each) is int and 1 <= each <= _LARGEST for each in counts):
-        raise ValueError(f"no choice of this release: {raw}")
-    return choice
-
-
-def cache_folder() -> Path:
-    """`PAIRSCORE_CACHE`, else `pairscore` in `XDG_CACHE_HOME`, else in `~/.cache`."""
-    own = os.environ.get(CACHE_VARIABLE)
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pairscore"
-
-
-def machine() -> dict[str, object]:
-    """What a choice depends on beside the variant."""
-    releases: dict[str, str] = {}
-    for name in ("onnxruntime", "onnxruntime-gpu", "openvino"):
+    scorers: dict[Setting, Scorer] = {}
+    for setting in (replace(each, engine=engine) for engine in installed for each in ways(kind)):
         try:
-            releases[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {"processor": processor_name(), "cores": available_cores(), "engines": releases}
+            scorers[setting] = Scorer.from_pretrained(
+                folder, precision=precision, engine=setting.engine, device=single, options=setting.options()
+            )
+        except PairscoreError:
+            if not scorers:  # this is what scoring would use untuned
+                raise
+    first = next(iter(scorers))
+    default = replace(first, token_budget=scorers[first].engine.token_budget)
+    settings = [replace(each, token_budget=budget) for each in scorers for budget in TOKEN_BUDGETS[kind]]
+
+    budgets = {*TOKEN_BUDGETS[kind], default.token_budget}
+    batches_of = {budget: typical_batches(scorers[first], sample, budget) for budget in budgets}
+
+    def measure(setting: Setting, least: float) -> tuple[int, float]:
+        scorer = scorers[replace(setting, token_budget=0)]
+        batches = batches_of[setting.token_budget]
+        # Every caller gets as many batches of each length.
+        batches = batches * (scorer.engine.callers // math.gcd(scorer.engine.callers, len(batches)))
+        done, started = 0, time.perf_counter()
+        with ThreadPoolExecutor(scorer.engine.callers) as callers:
+            while not done or time.perf_counter() - started < least:
+                list(callers.map(scorer.engine.run, batches))
+                done += sum(len(batch.rows) for batch in batches)
+        return done, time.perf_counter() - started
+
+    results = race(settings, default, measure, seconds)
+    return results, default, choose(results, default)
 
 
-def processor_name() -> str:
-    """The processor's marketing name where the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), "") or platform.processor() or platform.machine()
+def ways(device: str) -> list[Setting]:
+    """How an engine can use the machine, whatever its batches; first what scoring does untuned.
+
+    device: cpu or cuda. `engine` and `token_budget` are left open.
+    """
+    if device == "cpu":
+        return [Setting("", threads, 0) for threads in sorted({1, available_cores()})]
+    streams = sorted(_STREAMS, key=lambda number: number != EngineOptions().streams)
+    return [Setting("", 1, 0, device, streams=number, pinned=pinned) for pinned in (False, True) for number in streams]
 
 
-def gpu_names() -> list[str]:
-    """The GPUs that NVIDIA's driver tells of, by its own order; empty without it, or on another system than Linux."""
-    names = []
-    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
-    return names
+def typical_batches(scorer: Scorer, pairs: Sequence[Pair], token_budget: int) -> list[Batch]:
+    """One full batch at each of a few lengths of `pairs`, a single pair repeated in it."""
+    tokenized = scorer.tokenize(*(pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)))
+    order = np.argsort(tokenized.lengths, kind="stable")
+    rows = [int(order[int(quantile * len(order))]) for quantile in _QUANTILES]
+    return [
+        tokenized.batch(np.full(max(1, token_budget // int(tokenized.lengths[row])), row, dtype=np.int64))
+        for row in rows
+    ]
 
 
-def _path(variant_digest: str, device: str) -> Path:
-    decisive = {"variant": variant_digest, **machine()}
-    if device != "cpu":
-        decisive |= {"device": device, "gpus": gpu_names()}
-    key = json.dumps(decisive, sort_keys=True)
-    return cache_folder() / "tuning" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+def race(settings: Sequence[Setting], default: Setting, measure: Measure, seconds: float) -> list[Result]:
+    """Successive halving within about `seconds`: longer only where a single turn of everybody takes longer."""
+    running = list(dict.fromkeys([default, *settings]))
+    results: dict[Setting, Result] = {}
+    rounds = max(1, (len(running) // _FINALISTS).bit_length() + 1)
+    for number in range(1, rounds + 1):
+        share = seconds / rounds / (len(running) * _TURNS)
+        best = dict.fromkeys(running, 0.0)
+        spent = 0.0
+        for turn in range(_TURNS):
+            if turn and spent * (turn + 1) / turn > 1.5 * seconds / rounds:
+                break
+            for setting in running:
+                pairs, took = measure(setting, share)
+                best[setting] = max(best[setting], pairs / took)
+                spent += took
+        for setting in running:
+            results[setting] = Result(setting, best[setting], number)
+        ranked = sorted(running, key=lambda setting: -best[setting])
+        kept = ranked[: max(_FINALISTS, len(ranked) // 2)]
+        running = kept if default in kept else [*kept, default]
+    return sorted(results.values(), key=lambda result: (-result.rounds, -result.pairs_per_second))
+
+
+def choose(results: Sequence[Result], default: Setting) -> Choice | None:
+    """The fastest of the last round; None unless it beats the defaults, measured beside it, by `MARGIN`."""
+    standard = next(result for result in results if result.setting == default)
+    last = [result for result in results if result.rounds == standard.rounds]
+    winner = max(last, key=lambda result: result.pairs_per_second)
+    gain = winner.pairs_per_second / standard.pairs_per_second
+    if winner.setting == default or gain < 1 + MARGIN:
+        return None
+    return Choice(**asdict(winner.setting), gain=round(gain, 3))

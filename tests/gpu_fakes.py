@@ -4,8 +4,8 @@ import ctypes
 import threading
 from pathlib import Path
 
-from pairscore.runtime.engines import EngineOptions
-from pairscore.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from pairscore.runtime.engines.onnxruntime.cpu import OnnxRuntimeEngine
+from pairscore.runtime.engines.protocol import EngineOptions
 
 opened: list["FakeGpu"] = []
 

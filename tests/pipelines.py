@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.job import run_job
-from pairscore.runtime.plan import JobOptions
+from pairscore.runtime.job.plan import JobOptions
+from pairscore.runtime.job.run import run_job
 from tests.pairs_files import pairs_table
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,9 @@ from pyspark.sql import DataFrame
 from ray.data import Dataset
 
 from pairscore import PairscoreError, Scorer, __version__
-from pairscore.runtime import duckdb_function, ray_data, spark
+from pairscore.integrations import duckdb as duckdb_function
+from pairscore.integrations import ray as ray_data
+from pairscore.integrations import spark
 
 
 def calls(table: pa.Table, stream: object) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sentence_transformers import CrossEncoder
 
 from pairscore import PairscoreError, Scorer
-from pairscore.runtime.streaming import Window
+from pairscore.runtime.stream.pipeline import Window
 from tests.conftest import Exported
 
 PAIRS = [
@@ -181,7 +181,7 @@ def test_nulls(scorer: Scorer) -> None:
 
 
 def test_null_rows_are_counted_from_the_start_of_the_stream(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairscore.runtime.columns.WINDOW_PAIRS", 4)
+    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_PAIRS", 4)
     rows: list[tuple[str | None, str | None]] = [("a", "b")] * 9
     rows[7] = ("a", None)
     with pytest.raises(PairscoreError, match="row 7 has a null"):
@@ -202,7 +202,7 @@ def test_score_batches_is_lazy(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) 
             drawn += 1
             yield from table([("a", "b")] * 4).to_batches()
 
-    monkeypatch.setattr("pairscore.runtime.columns.WINDOW_PAIRS", 4)
+    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_PAIRS", 4)
     reader = scorer.score_batches(pa.RecordBatchReader.from_batches(table(PAIRS).schema, batches()))
     assert drawn == 0
     reader.read_next_batch()

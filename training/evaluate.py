@@ -17,7 +17,7 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
 from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
 
-from pairscore.runtime.bundle import MANIFEST_NAME, sha256
+from pairscore.runtime.bundle.manifest import MANIFEST_NAME, sha256
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.scorer import Scorer
 from pairscore.training.annotations import Annotations, read_annotations, read_evidence

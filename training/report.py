@@ -13,8 +13,8 @@ import torch
 from transformers import TrainerState
 
 from pairscore.export.environment import library_versions
-from pairscore.runtime.bundle import sha256
-from pairscore.runtime.tuning import processor_name
+from pairscore.runtime.bundle.manifest import sha256
+from pairscore.runtime.machine import processor_name
 from pairscore.training.annotations import Annotations
 from pairscore.training.presets import CHOICES_ON_DEV
 from pairscore.training.run import Run

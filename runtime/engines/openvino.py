@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pairscore.runtime.engines import EngineOptions
+from pairscore.runtime.engines.batch import Batch
+from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.pairs import Batch
-from pairscore.runtime.parity import FloatArray
+from pairscore.runtime.types import FloatArray
 
 TOKEN_BUDGET = 1024
 

@@ -1,0 +1,1 @@
+"""Measurements beside `pairscore bench`: ablations, scaling, ways to int8, pipelines, the host, GPUs."""

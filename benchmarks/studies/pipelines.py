@@ -1,0 +1,311 @@
+"""What Arrow streams, Polars, DuckDB, Ray Data and Spark cost against `pairscore score`, on the same pairs.
+
+    python -m pairscore.benchmarks.studies.pipelines --checkpoint models/climate-claims-minilm-l6 --layers 2 \
+        --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/pipelines.json
+
+A job reads a Parquet file, scores it on all cores, and writes Parquet. The bundle is opened within it, except where
+the engine keeps it between jobs. Every system runs in a process of its own that exits before the next one starts, so
+that no idle engine takes time from another; the engine is started, and a small job run, before the clock starts.
+
+`--layers` keeps the first layers of the checkpoint: a cheaper model makes every overhead a larger share, so what is
+small here is smaller still with the whole model. `--add-round` adds a round to the same file, of the `--systems` named;
+`pairscore score` takes part in every round.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tokenizers import Tokenizer
+
+from pairscore.benchmarks.environment import environment
+from pairscore.benchmarks.studies.large_jobs import keep_layers
+from pairscore.export.bundle import export_bundle
+from pairscore.runtime.bundle.manifest import sha256
+from pairscore.runtime.machine import available_cores
+
+Job = Callable[[str, str, str], None]  # bundle, input file, output (a file or a folder)
+REFERENCE = "pairscore score"
+WARM_UP_PAIRS = 500
+WINDOWS = (256, 1024, 2048, 4096, 16_384)
+MAX_DIFFERENCE = 1e-6
+
+
+def command() -> Job:
+    """What the command line runs."""
+    from pairscore.runtime.job.plan import JobOptions
+    from pairscore.runtime.job.run import run_job
+
+    def job(bundle: str, pairs: str, output: str) -> None:
+        run_job(JobOptions(bundle=bundle, inputs=(pairs,), output=f"{output}.parquet"))
+
+    return job
+
+
+def arrow() -> Job:
+    """`score_batches` between a dataset scanner and a Parquet writer."""
+    import pyarrow.dataset as ds
+
+    return lambda bundle, pairs, output: _stream(bundle, ds.dataset(pairs).scanner().to_reader(), output)
+
+
+def polars() -> Job:
+    """The same behind a lazy Polars query."""
+    import polars as pl
+
+    return lambda bundle, pairs, output: _stream(bundle, pl.scan_parquet(pairs).collect_batches(), output)
+
+
+def duckdb_stream() -> Job:
+    """The same behind a DuckDB relation."""
+    import duckdb
+
+    return lambda bundle, pairs, output: _stream(bundle, duckdb.connect().read_parquet(pairs), output)
+
+
+def duckdb_function() -> Job:
+    """SQL that calls the registered function."""
+    import duckdb
+
+    from pairscore.integrations.duckdb import register
+
+    def job(bundle: str, pairs: str, output: str) -> None:
+        with duckdb.connect() as connection:
+            register(connection, bundle)
+            query = f"SELECT *, score(claim, evidence) AS score FROM read_parquet('{pairs}')"
+            connection.execute(f"COPY ({query}) TO '{output}.parquet' (FORMAT parquet, COMPRESSION zstd)").fetchall()
+
+    return job
+
+
+def ray_data() -> Job:
+    """One actor with all cores; a logical core more than there are, since reading and writing ask for one."""
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"})
+    import ray
+    import ray.data
+
+    from pairscore.integrations.ray import score
+
+    cores = available_cores()
+    ray.init(num_cpus=cores + 1, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def job(bundle: str, pairs: str, output: str) -> None:
+        # Several batches, so that reading and writing go on while one computes.
+        rows = -(-pq.read_metadata(pairs).num_rows // 6)
+        scored = score(ray.data.read_parquet(pairs), bundle, actors=1, num_cpus=cores, batch_size=rows)
+        scored.write_parquet(output)
+
+    return job
+
+
+def spark() -> Job:
+    """One task a core; as many partitions."""
+    os.environ.update({"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"})
+    from pyspark.sql import SparkSession
+
+    from pairscore.integrations.spark import score
+
+    cores = available_cores()
+    builder = SparkSession.builder.master(f"local[{cores}]").config("spark.ui.enabled", "false")
+    session = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.memory", "1g").getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+
+    def job(bundle: str, pairs: str, output: str) -> None:
+        score(session.read.parquet(pairs).repartition(cores), bundle).write.parquet(output)
+
+    return job
+
+
+def _stream(bundle: str, stream: Any, output: str) -> None:
+    from pairscore import Scorer
+
+    scored = Scorer.from_pretrained(bundle).score_batches(stream)
+    with scored, pq.ParquetWriter(f"{output}.parquet", scored.schema, compression="zstd") as writer:
+        for batch in scored:
+            writer.write_batch(batch)
+
+
+# name -> (starts it, the most that it may take over `pairscore score`, or None where nothing is promised)
+SYSTEMS: dict[str, tuple[Callable[[], Job], float | None]] = {
+    REFERENCE: (command, None),
+    "Arrow stream": (arrow, 0.03),
+    "Polars, lazily": (polars, None),
+    "DuckDB relation": (duckdb_stream, None),
+    "DuckDB function": (duckdb_function, None),
+    "Ray Data": (ray_data, 0.15),
+    "Spark": (spark, 0.15),
+}
+
+
+def main() -> None:
+    """Measure, write the JSON, and say which promise was missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--checkpoint", required=True, type=Path)
+    parser.add_argument("--layers", type=int, default=2, help="keep only the first layers of the checkpoint")
+    parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
+    parser.add_argument("--rows", type=int, default=25_000, help="different pairs, made by crossing the texts")
+    parser.add_argument("--shipped-rows", type=int, default=1500, help="pairs for the whole checkpoint's rate")
+    parser.add_argument("--systems", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument("--add-round", action="store_true", help="add a round to the output file")
+    parser.add_argument("--replace", action="store_true", help="forget the earlier rounds of --systems, then add one")
+    parser.add_argument("--windows", action="store_true", help="measure pairs per second by rows at a time instead")
+    parser.add_argument("--output", required=True, type=Path)
+    options = parser.parse_args()
+
+    systems = list(dict.fromkeys([REFERENCE, *options.systems]))
+    result: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pairs, bundle = folder / "pairs.parquet", folder / "bundle"
+        write_sample(options.pairs, pairs, options.rows)
+        keep_layers(options.checkpoint, folder / "checkpoint", options.layers)
+        export_bundle(str(folder / "checkpoint"), bundle)
+        if options.windows:
+            result["windows"] = {"environment": environment(), "layers": options.layers, **by_window(bundle, pairs)}
+        else:
+            if not (options.add_round or options.replace):
+                result |= {
+                    "environment": environment(),
+                    "checkpoint": options.checkpoint.name,
+                    "layers": options.layers,
+                    "data": {
+                        "file": options.pairs.name,
+                        "sha256": sha256(options.pairs),
+                        "pairs": options.rows,
+                        "mean_tokens": mean_tokens(options.checkpoint / "tokenizer.json", pairs),
+                    },
+                    "shipped": shipped_rate(options.checkpoint, options.pairs, options.shipped_rows, folder),
+                    "rounds": [],
+                }
+            for earlier in result["rounds"] if options.replace else []:
+                for each in set(options.systems) - {REFERENCE}:
+                    earlier.pop(each, None)
+            result["rounds"].append(one_round(systems, bundle, pairs, folder, len(result["rounds"])))
+            result["systems"] = figures(result["rounds"])
+    options.output.write_text(json.dumps(result, indent=2) + "\n")
+    for system in result.get("systems", []):
+        print(f"{system['name']:20} {system['seconds']:7.1f} s  {system['overhead']:+.1%}")
+
+
+def write_sample(source: Path, target: Path, rows: int) -> None:
+    """`rows` different pairs of the source's claims and evidence, in a seeded random order."""
+    table = pq.read_table(source, columns=["claim", "evidence"])
+    claims, evidence = (table[name].unique().drop_null() for name in ("claim", "evidence"))
+    places = random.Random(0).sample(range(len(claims) * len(evidence)), rows)
+    columns = {
+        "id": pa.array(range(rows), pa.int64()),
+        "claim": claims.take(pa.array([place // len(evidence) for place in places])),
+        "evidence": evidence.take(pa.array([place % len(evidence) for place in places])),
+    }
+    pq.write_table(pa.table(columns), target)
+
+
+def mean_tokens(tokenizer_file: Path, pairs: Path) -> float:
+    """Tokens of a pair, special tokens included."""
+    columns = pq.read_table(pairs).select(["claim", "evidence"]).to_pydict().values()
+    encodings = Tokenizer.from_file(str(tokenizer_file)).encode_batch(list(zip(*columns, strict=True)))
+    return statistics.fmean(len(encoding.ids) for encoding in encodings)
+
+
+def one_round(names: list[str], bundle: Path, pairs: Path, folder: Path, turn: int) -> dict[str, float]:
+    """Seconds of each system's job, one after the other, beginning with another one each round.
+
+    Raises SystemExit when a system's rows or scores are not the reference's.
+    """
+    folder.mkdir(exist_ok=True)
+    warm_up = folder / "warm-up.parquet"
+    pq.write_table(pq.read_table(pairs).slice(0, WARM_UP_PAIRS), warm_up)
+    seconds: dict[str, float] = {}
+    scores: dict[str, np.ndarray] = {}
+    start = turn % len(names)
+    for name in names[start:] + names[:start]:
+        output = folder / f"out-{turn}-{name.replace(' ', '-')}"
+        ours, theirs = get_context("spawn").Pipe()
+        jobs = [(str(bundle), str(warm_up), f"{output}-warm-up"), (str(bundle), str(pairs), str(output))]
+        process = get_context("spawn").Process(target=_serve, args=(theirs, name, jobs))
+        process.start()
+        theirs.close()
+        seconds[name] = ours.recv()
+        process.join()
+        path = output if output.is_dir() else Path(f"{output}.parquet")
+        table = pq.read_table(path, columns=["id", "score"]).sort_by("id")
+        if table["id"].to_pylist() != list(range(len(table))) or len(table) != pq.read_metadata(pairs).num_rows:
+            raise SystemExit(f"{name} lost or repeated rows")
+        scores[name] = table["score"].to_numpy()
+        print(f"{name:20} {seconds[name]:7.1f} s", flush=True)
+    for name, values in scores.items():
+        difference = float(np.abs(values - scores[REFERENCE]).max())
+        if difference > MAX_DIFFERENCE:
+            raise SystemExit(f"{name} differs from {REFERENCE} by {difference:.2g}")
+    return {name: seconds[name] for name in names}
+
+
+def _serve(connection: Connection, name: str, jobs: list[tuple[str, str, str]]) -> None:
+    """The process of one system: start it, warm it up with the first job, time the second."""
+    job = SYSTEMS[name][0]()
+    job(*jobs[0])
+    started = time.perf_counter()
+    job(*jobs[1])
+    connection.send(time.perf_counter() - started)
+
+
+def figures(rounds: list[dict[str, float]]) -> list[dict[str, Any]]:
+    """Medians over the rounds that a system took part in; an overhead compares two jobs of one round."""
+    took_part = {name: [each for each in rounds if name in each] for name in SYSTEMS}
+    return [
+        {
+            "name": name,
+            "rounds": len(mine),
+            "seconds": statistics.median(each[name] for each in mine),
+            "overhead": statistics.median(each[name] / each[REFERENCE] - 1 for each in mine),
+            "promise": SYSTEMS[name][1],
+        }
+        for name, mine in took_part.items()
+        if mine
+    ]
+
+
+def shipped_rate(checkpoint: Path, source: Path, rows: int, folder: Path) -> dict[str, Any]:
+    """Pairs per second of `pairscore score` with the whole checkpoint."""
+    bundle, pairs = folder / "shipped", folder / "shipped.parquet"
+    export_bundle(str(checkpoint), bundle)
+    write_sample(source, pairs, rows)
+    seconds = one_round([REFERENCE], bundle, pairs, folder / "whole", 0)[REFERENCE]
+    shutil.rmtree(bundle)
+    return {"pairs": rows, "seconds": seconds, "pairs_per_second": rows / seconds, "cores": available_cores()}
+
+
+def by_window(bundle: Path, pairs: Path) -> dict[str, Any]:
+    """Pairs per second when so many rows at a time are sorted by length: a batch of Ray, a vector of DuckDB."""
+    from pairscore import Scorer
+
+    scorer = Scorer.from_pretrained(bundle)
+    table = pq.read_table(pairs)
+    scorer.score_table(table.slice(0, WARM_UP_PAIRS))
+    rates = []
+    for rows in WINDOWS:
+        started = time.perf_counter()
+        for first in range(0, len(table), rows):
+            scorer.score_table(table.slice(first, rows))
+        rates.append({"rows": rows, "pairs_per_second": len(table) / (time.perf_counter() - started)})
+        print(rates[-1], flush=True)
+    return {"pairs": len(table), "file_bytes": pairs.stat().st_size, "rates": rates}
+
+
+if __name__ == "__main__":
+    main()

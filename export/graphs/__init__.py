@@ -1,0 +1,1 @@
+"""A PyTorch model as an ONNX graph, and exact rewrites of it."""

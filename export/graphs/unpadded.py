@@ -1,0 +1,251 @@
+"""The unpadded graph: for batches of one length, without attention mask, each attention one fused operation.
+
+A batch whose pairs all have the same length has nothing to mask. Without a mask ONNX Runtime's `MultiHeadAttention`
+runs in a flash attention kernel on a GPU (Dao 2023, arXiv 2307.08691), which never writes the matrix of scores to
+memory. Such a graph is wrong for padded batches, so it stands beside the standard one, under a name of its own.
+
+What is left, ONNX Runtime's optimizer fuses: embeddings, bias and activation, residual and normalisation.
+
+The biases of keys and values are folded away on the way. Adding a constant to every key adds one number to all scores
+of a query, which softmax takes off again; and since its weights sum to one, the bias of the values comes through
+unchanged and can be added behind the next projection instead. Each saves a pass over the activations.
+
+Attention is found by its form, `softmax(query key^T) value`, and proved by its values: what the graph computed on two
+probes has to be what the formula gives. Then both graphs score random tokens of several lengths, up to the longest that
+the model takes, where a window or a bias by distance would show.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper, numpy_helper
+from onnxruntime.transformers.fusion_options import FusionOptions
+from onnxruntime.transformers.optimizer import optimize_model
+
+from pairscore.export.graphs.rewrites import Probe, Rewritten, random_feed, replace_nodes
+
+TOLERANCE = 1e-4
+# Lengths at which both graphs are compared, beside the longest.
+_LENGTHS = (3, 61, 200)
+_DOMAIN = "com.microsoft"
+# What may stand between the product of queries and keys and the softmax: scaling and masking.
+_SCALING_AND_MASKING = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Cast", "Identity"})
+# What may stand between a projection and the product that it enters: split into heads, transposed, scaled.
+_SPLITTING = frozenset({"Reshape", "Transpose", "Mul", "Div", "Cast", "Identity"})
+_NOT_APPLIED = "unpadded: not applied, "
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Tensor names. `query`, `context`: Shape (batch, rows, hidden). `key`, `value`: Shape (batch, length, hidden)."""
+
+    query: str
+    key: str
+    value: str
+    context: str
+    heads: int
+
+
+def unpadded(model: onnx.ModelProto, max_length: int) -> Rewritten:
+    """Fuse every attention of `model` and drop its mask: exact for batches of one length, up to `max_length` tokens.
+
+    The graph comes back as it was, and the note says why, where an attention is not understood or the logits differ.
+    """
+    probe = Probe.of(model)
+    if probe is None:
+        return Rewritten(model, _NOT_APPLIED + "the graph is too large to be probed")
+    traced = _Traced(model, probe)
+    softmaxes = [node for node in model.graph.node if node.op_type == "Softmax" and traced.rank(node.output[0]) == 4]
+    fused = {each.context: each for node in softmaxes if (each := traced.attention(node)) is not None}
+    if not softmaxes or len(fused) < len(softmaxes):
+        return Rewritten(model, f"{_NOT_APPLIED}{len(fused)} of {len(softmaxes)} attentions were recognised")
+    rewritten = onnx.ModelProto()
+    rewritten.CopyFrom(model)
+    kept = [node for node in rewritten.graph.node if node.output[0] not in fused]
+    made = list(map(_fused_node, fused.values()))
+    _fold_biases(rewritten, kept, made)
+    replace_nodes(rewritten, [*kept, *made])
+    used = {name for node in rewritten.graph.node for name in node.input}
+    inputs = [value for value in rewritten.graph.input if value.name in used]
+    if "attention_mask" in {value.name for value in inputs}:
+        return Rewritten(model, _NOT_APPLIED + "the mask is needed outside of attention too")
+    del rewritten.graph.input[:]
+    rewritten.graph.input.extend(inputs)
+    if all(each.domain != _DOMAIN for each in rewritten.opset_import):
+        rewritten.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+    rewritten = _library_fusions(rewritten)
+    lengths = [*(length for length in _LENGTHS if length < max_length), max_length]
+    difference = _largest_difference(model, rewritten, lengths)
+    if not difference <= TOLERANCE:
+        return Rewritten(model, f"{_NOT_APPLIED}logits would differ by {difference:.2g}")
+    return Rewritten(rewritten, f"unpadded: {len(fused)} attentions fused, no mask, for batches of one length")
+
+
+class _Traced:
+    """A graph and the value that every tensor had on the probes."""
+
+    def __init__(self, model: onnx.ModelProto, probe: Probe) -> None:
+        self._probe = probe
+        self._producer = {name: node for node in model.graph.node for name in node.output}
+        self._consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self._consumers.setdefault(name, []).append(node)
+
+    def rank(self, name: str) -> int:
+        """How many axes a tensor has."""
+        return len(self._probe.shape(name))
+
+    def attention(self, softmax: onnx.NodeProto) -> Attention | None:
+        """The attention around a softmax; None where it is not `softmax(query key^T / sqrt(head size)) value`."""
+        (product,) = self._consumers.get(softmax.output[0], [None])[:1]
+        scores = self._scores(softmax.input[0])
+        if product is None or product.op_type != "MatMul" or scores is None:
+            return None
+        context = self._joined(product.output[0])
+        names = [self._projection(name) for name in (*scores.input, product.input[1])]
+        if context is None or None in names:
+            return None
+        query, key, value = map(str, names)
+        found = Attention(query, key, value, context, heads=self._probe.shape(softmax.output[0])[1])
+        return found if self._computes(found) else None
+
+    def _scores(self, name: str) -> onnx.NodeProto | None:
+        """The matrix product that `name` is made of by scaling and masking, which keep its shape."""
+        node = self._producer.get(name)
+        if node is None or node.op_type == "MatMul":
+            return node
+        if node.op_type not in _SCALING_AND_MASKING:
+            return None
+        same = [each for each in node.input if self._probe.shape(each) == self._probe.shape(name)]
+        return next(filter(None, map(self._scores, same)), None)
+
+    def _projection(self, name: str) -> str | None:
+        """The tensor of Shape (batch, rows, hidden) that was split into heads to become `name`."""
+        while self.rank(name) != 3:
+            node = self._producer.get(name)
+            if node is None or node.op_type not in _SPLITTING:
+                return None
+            name = next((each for each in node.input if self._probe.constant(each) is None), "")
+            if not name:
+                return None
+        return name
+
+    def _joined(self, name: str) -> str | None:
+        """The tensor of Shape (batch, rows, hidden) that the heads of `name` are joined into."""
+        while self.rank(name) != 3:
+            consumers = [node for node in self._consumers.get(name, []) if node.op_type != "Shape"]
+            if len(consumers) != 1 or consumers[0].op_type not in ("Transpose", "Reshape"):
+                return None
+            name = consumers[0].output[0]
+        return name
+
+    def _computes(self, found: Attention) -> bool:
+        """Whether the context is what the formula gives, on every probe."""
+        for values in self._probe.values:
+            query, key, value = (_heads(values[name], found.heads) for name in (found.query, found.key, found.value))
+            if query.shape[-1] != key.shape[-1] or key.shape[2] != value.shape[2]:
+                return False
+            scores = query @ key.swapaxes(2, 3) / np.sqrt(query.shape[-1])
+            weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            expected = (weights / weights.sum(axis=-1, keepdims=True)) @ value
+            batch, heads, rows, size = expected.shape
+            joined = expected.swapaxes(1, 2).reshape(batch, rows, heads * size)
+            context = values[found.context]
+            if joined.shape != context.shape or not np.allclose(joined, context, atol=TOLERANCE, rtol=TOLERANCE):
+                return False
+        return True
+
+
+def _heads(tensor: np.ndarray, heads: int) -> np.ndarray:
+    """Shape (batch, rows, hidden) to (batch, heads, rows, hidden / heads), in float64."""
+    batch, rows, hidden = tensor.shape
+    return tensor.astype(np.float64).reshape(batch, rows, heads, hidden // heads).swapaxes(1, 2)
+
+
+def _fused_node(found: Attention) -> onnx.NodeProto:
+    return helper.make_node(
+        "MultiHeadAttention",
+        [found.query, found.key, found.value],
+        [found.context],
+        name=f"{found.context}/fused",
+        domain=_DOMAIN,
+        num_heads=found.heads,
+    )
+
+
+def _fold_biases(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], fused: Sequence[onnx.NodeProto]) -> None:
+    """Take the bias off every key, and move the bias of every value behind the projection that follows.
+
+    nodes: the graph's, without the attentions of `fused`; both are changed in place. A bias in a place that is not
+    understood stays where it is.
+    """
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    producer = {name: node for node in nodes for name in node.output}
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in (*nodes, *fused):
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+
+    def biased(node: onnx.NodeProto | None) -> tuple[str, str] | None:
+        """What a node adds a bias to, and the bias; None for a node that does something else."""
+        if node is None or node.op_type != "Add":
+            return None
+        names = sorted(node.input, key=lambda name: name in weights)
+        return (names[0], names[1]) if names[1] in weights and len(weights[names[1]].dims) == 1 else None
+
+    def only_consumer(name: str) -> onnx.NodeProto | None:
+        found = consumers.get(name, [])
+        return found[0] if len(found) == 1 else None
+
+    for attention in fused:
+        key = biased(producer.get(attention.input[1]))
+        if key is not None:
+            attention.input[1] = key[0]
+        value = biased(producer.get(attention.input[2]))
+        projection = only_consumer(attention.output[0])
+        if value is None or projection is None or projection.op_type != "MatMul" or projection.input[1] not in weights:
+            continue
+        added = only_consumer(projection.output[0])
+        behind = biased(added)
+        if added is None or behind is None:
+            continue
+        moved = numpy_helper.to_array(weights[value[1]]).astype(np.float64)
+        moved = moved @ numpy_helper.to_array(weights[projection.input[1]])
+        moved += numpy_helper.to_array(weights[behind[1]])
+        name = f"{behind[1]}/with the values' bias of {attention.output[0]}"
+        model.graph.initializer.append(numpy_helper.from_array(moved.astype(np.float32), name))
+        attention.input[2] = value[0]
+        added.input[list(added.input).index(behind[1])] = name
+
+
+def _library_fusions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What ONNX Runtime's own optimizer fuses: embeddings, bias and GELU, residual and normalisation."""
+    options = FusionOptions("bert")
+    options.enable_attention = False
+    # The optimizer changes the model that it is given; levels above 0 would fuse for the CPU of this machine.
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    made = optimize_model(copy, model_type="bert", opt_level=0, optimization_options=options).model
+    if not isinstance(made, onnx.ModelProto):
+        raise TypeError(f"the optimizer gave a {type(made).__name__}")
+    return made
+
+
+def _largest_difference(model: onnx.ModelProto, rewritten: onnx.ModelProto, lengths: Sequence[int]) -> float:
+    """Between the logits of both graphs, over random tokens."""
+    sessions = [
+        ort.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"])
+        for each in (model, rewritten)
+    ]
+    differences = []
+    for length in lengths:
+        first, second = (
+            session.run(None, {node.name: random_feed(node.name, 2, length) for node in session.get_inputs()})[0]
+            for session in sessions
+        )
+        differences.append(np.abs(np.asarray(first) - np.asarray(second)).max())
+    return float(np.max(differences))

@@ -1,0 +1,1 @@
+"""How far a variant is from PyTorch: pairs, measures, and the gate that judges by them."""

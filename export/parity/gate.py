@@ -1,0 +1,124 @@
+"""The gate: of several ways to run in one precision, the fastest that keeps the promise, or none."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pairscore.export.errors import ParityError
+from pairscore.export.parity.measure import ParitySet, measure, open_unproven
+from pairscore.export.reference import Reference
+from pairscore.runtime.bundle.manifest import Variant
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.types import FloatArray, Pair
+
+# Pairs that are scored once more one by one, to see whether their neighbours matter.
+_ALONE = 32
+# Pairs and rounds of the comparison of speed; the fastest round counts.
+_TIMED_PAIRS = 200
+_ROUNDS = 3
+# Candidates within this share of the fastest are called equally fast, and the most exact of them is taken.
+_EQUALLY_FAST = 0.03
+FP32 = "fp32"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate that was measured. `broken`: the promises that it does not keep.
+
+    `ratio_to_fp32`: of its speed to that of the bundle's fp32 variant, in the same run.
+    """
+
+    name: str
+    variant: Variant
+    pairs_per_second: float
+    ratio_to_fp32: float
+    broken: tuple[str, ...]
+
+    def __str__(self) -> str:
+        report = self.variant.parity
+        rank = "not defined" if report.spearman is None else f"{report.spearman:.6f}"
+        verdict = f"fails: {'; '.join(self.broken)}" if self.broken else "passes"
+        return (
+            f"{self.name}: {self.pairs_per_second:.0f} pairs/s, {self.ratio_to_fp32:.2f} x fp32, "
+            f"scores differ by at most {report.max_score_difference:.2g}, Spearman {rank}; {verdict}"
+        )
+
+
+def try_out(
+    folder: Path,
+    candidates: Sequence[tuple[str, Variant]],
+    reference: Reference,
+    parity_set: ParitySet,
+) -> list[Trial]:
+    """Measure each candidate, a name and a variant whose files are in `folder`, and the bundle's fp32 beside them.
+
+    parity_set: none of its pairs was used to calibrate. A candidate whose engine cannot open it fails with that reason.
+    """
+    pairs, expected = parity_set.pairs, parity_set.logits
+    scorers: dict[str, Scorer] = {FP32: open_unproven(folder, "fp32")}
+    trials: dict[str, Trial] = {}
+    for name, variant in candidates:
+        try:
+            scorer = open_unproven(folder, variant.precision, variant.engines[0], variant=variant)
+            report, logits = measure(scorer, pairs, reference, expected)
+        except PairscoreError as error:
+            trials[name] = Trial(name, variant, 0.0, 0.0, (str(error),))
+            continue
+        report = replace(report, batch_difference=batch_difference(scorer, pairs, logits))
+        scorers[name] = scorer
+        measured = replace(variant, parity=report)
+        trials[name] = Trial(name, measured, 0.0, 0.0, tuple(report.violations(variant.tier)))
+    timed = list(pairs[-_TIMED_PAIRS:])
+    seconds = _seconds(scorers, timed)
+    for name in trials.keys() & seconds.keys():
+        ratio = seconds[FP32] / seconds[name]
+        trials[name] = replace(trials[name], pairs_per_second=len(timed) / seconds[name], ratio_to_fp32=ratio)
+    return list(trials.values())
+
+
+def choose(trials: Sequence[Trial], precision: str) -> Trial:
+    """The fastest trial that passed; of those equally fast, the one with the smallest score difference.
+
+    Raises ParityError, naming the most exact one, when none passed.
+    """
+    passed = [trial for trial in trials if not trial.broken]
+    if not passed:
+        measured = [trial for trial in trials if trial.variant.parity.pairs]
+        if not measured:
+            raise PairscoreError(
+                f"no {precision} candidate runs here: {'; '.join(map(str, trials)) or 'none was made'}"
+            )
+        best = min(measured, key=lambda trial: trial.variant.parity.max_score_difference)
+        raise ParityError(
+            f"no {precision} variant keeps the promise; the most exact is {best}; no variant was written: "
+            "loosen --max-difference or --min-spearman, or use another precision"
+        )
+    fastest = max(trial.pairs_per_second for trial in passed)
+    equal = [trial for trial in passed if trial.pairs_per_second >= fastest * (1 - _EQUALLY_FAST)]
+    return min(equal, key=lambda trial: trial.variant.parity.max_score_difference)
+
+
+def batch_difference(scorer: Scorer, pairs: Sequence[Pair], together: FloatArray) -> float:
+    """How far a pair's logits move when it is scored alone instead of among `pairs`: the largest of some.
+
+    together: the scorer's logits of all pairs, Shape (pairs, labels).
+    """
+    rows = np.unique(np.linspace(0, len(pairs) - 1, min(_ALONE, len(pairs))).astype(int))
+    alone = [scorer.predict([pairs[row]], activation="identity") for row in rows]
+    differences = np.abs(np.asarray(alone).reshape(len(rows), -1) - together[rows])
+    return float(differences.max(initial=0.0))
+
+
+def _seconds(scorers: dict[str, Scorer], pairs: Sequence[Pair]) -> dict[str, float]:
+    """The shortest time of each for `pairs`, in turns so that a slower moment of the machine meets them all."""
+    best = dict.fromkeys(scorers, float("inf"))
+    for _ in range(_ROUNDS):
+        for name, scorer in scorers.items():
+            started = time.perf_counter()
+            scorer.predict(list(pairs))
+            best[name] = min(best[name], time.perf_counter() - started)
+    return best

@@ -1,0 +1,146 @@
+"""Measure a bundle's variant, through the runtime that will score with it, against PyTorch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pairscore.export.errors import ParityError
+from pairscore.export.parity.builtin_pairs import truncated_pairs
+from pairscore.export.reference import Reference
+from pairscore.runtime.bundle.manifest import Bundle, Variant
+from pairscore.runtime.bundle.parity import ParityReport, Tier, compare
+from pairscore.runtime.engines.protocol import EngineOptions
+from pairscore.runtime.engines.registry import ENGINES, choose_engine, is_installed, open_engine
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.text.tokenizer import PairTokenizer
+from pairscore.runtime.types import FloatArray, Pair
+
+# Of fewer pairs one swap of two neighbours can break a promise of Spearman 0.9999: 12 / n^3 is what it costs.
+RANKED_PAIRS = 200
+
+
+@dataclass(frozen=True)
+class ParitySet:
+    """Pairs and PyTorch's logits for them, Shape (pairs, labels)."""
+
+    pairs: Sequence[Pair]
+    logits: FloatArray
+
+
+def open_unproven(
+    folder: Path, precision: str, engine: str = "auto", device: str = "cpu", *, variant: Variant | None = None
+) -> Scorer:
+    """Open a variant as `Scorer.from_pretrained` does, without the golden rows.
+
+    They would stop a wrong variant before anything could be said about where it is wrong. `variant`: one that the
+    manifest does not hold yet.
+    """
+    bundle = Bundle.open(folder)
+    manifest = bundle.manifest
+    given, variant = variant, variant or bundle.variant(precision)
+    engine = choose_engine(engine, precision, device, variant.engines)
+    graph_of = ENGINES[engine].graph_of
+    if graph_of is not None or given is None:
+        graph = bundle.graph(bundle.variant(graph_of or precision))
+    else:
+        graph = folder / given.files[0]
+    tokenizer = PairTokenizer.from_file(bundle.path("tokenizer.json"), manifest.max_length, manifest.truncation_side)
+    options = EngineOptions(settings=variant.settings)
+    runner = open_engine(engine, graph, precision, device, variant.engines, options=options)
+    return Scorer(bundle, precision, runner, tokenizer)
+
+
+def check_token_ids(scorer: Scorer, pairs: Sequence[Pair], reference: Reference) -> None:
+    """Raise ParityError unless the runtime gives every pair the token ids that `transformers` gives it."""
+    claims, evidence = (pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1))
+    tokenized = scorer.tokenize(claims, evidence)
+    for row, expected in enumerate(reference.input_ids(pairs)):
+        if tokenized.batch(tokenized.pair_of[[row]]).input_ids[0].tolist() != list(expected):
+            claim, text = map(shorten, pairs[row])
+            raise ParityError(
+                f"pair {row} ({claim!r}, {text!r}) gets other token ids from tokenizer.json than from "
+                f"{type(reference.tokenizer).__name__}: save the tokenizer again with a current `transformers`"
+            )
+
+
+def measure(
+    scorer: Scorer, pairs: Sequence[Pair], reference: Reference, reference_logits: FloatArray
+) -> tuple[ParityReport, FloatArray]:
+    """Compare the scorer's logits and scores with PyTorch's on `pairs`.
+
+    reference_logits: Shape (pairs, labels). Returns the report and the scorer's logits.
+    """
+    shape = (len(pairs), len(scorer.labels))
+    logits = np.asarray(scorer.predict(list(pairs), activation="identity"), dtype=np.float32).reshape(shape)
+    report = compare(
+        logits,
+        reference_logits,
+        scorer.scores(logits),
+        reference.scores(reference_logits),
+        [claim for claim, _ in pairs],
+    )
+    return report, logits
+
+
+def check_parity(folder: Path, variant: Variant, reference: Reference, parity_set: ParitySet) -> Variant:
+    """Measure a variant in `folder`, and return it with its report.
+
+    Its first engine has to keep the precision's promise: raises ParityError otherwise. A further engine that is
+    installed and does not is taken off the variant, with a note that says why. The precision's own rank correlation
+    is not asked of fewer than `RANKED_PAIRS` pairs, which a note tells too; one that the user asked for always is.
+    """
+    tier, notes = variant.tier, list(variant.notes)
+    if variant.promise is None and tier.min_spearman is not None and len(parity_set.pairs) < RANKED_PAIRS:
+        tier = replace(tier, min_spearman=None)
+        notes.append(f"ranks not judged on {len(parity_set.pairs)} pairs: give {RANKED_PAIRS} or more with --pairs")
+    first = open_unproven(folder, variant.precision, variant.engines[0], variant=variant)
+    check_token_ids(first, [*parity_set.pairs, *truncated_pairs(reference.max_length)], reference)
+    report = _parity(first, tier, reference, parity_set)
+    engines = [variant.engines[0]]
+    for engine in variant.engines[1:]:
+        try:
+            if is_installed(engine):
+                _parity(
+                    open_unproven(folder, variant.precision, engine, variant=variant),
+                    tier,
+                    reference,
+                    parity_set,
+                )
+            engines.append(engine)
+        except PairscoreError as error:
+            notes.append(f"{engine} left out: {error}")
+    return replace(variant, parity=report, engines=tuple(engines), notes=tuple(notes))
+
+
+def _parity(scorer: Scorer, promise: Tier, reference: Reference, parity_set: ParitySet) -> ParityReport:
+    pairs, expected = parity_set.pairs, parity_set.logits
+    report, logits = measure(scorer, pairs, reference, expected)
+    broken = report.violations(promise)
+    if broken:
+        raise ParityError(
+            f"the {scorer.precision} export is too far from PyTorch: {'; '.join(broken)} over {report.pairs} pairs; "
+            f"logits differ in {', '.join(worst_pairs(report, pairs, logits, expected))}; no bundle was written"
+        )
+    return report
+
+
+def worst_pairs(
+    report: ParityReport, pairs: Sequence[Pair], logits: FloatArray, reference_logits: FloatArray, most: int = 3
+) -> list[str]:
+    """One phrase for each of the pairs furthest off: its row, its texts shortened, its difference."""
+    found = []
+    for row in report.worst_pairs[:most]:
+        difference = float(np.abs(logits[row].astype(np.float64) - reference_logits[row]).max())
+        claim, evidence = pairs[row]
+        found.append(f"pair {row} ({shorten(claim)!r}, {shorten(evidence)!r}) by {difference:.3g}")
+    return found
+
+
+def shorten(text: str, width: int = 40) -> str:
+    """`text` on one line of at most `width` characters."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= width else line[: width - 1] + "…"

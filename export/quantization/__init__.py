@@ -1,0 +1,1 @@
+"""Graphs in int8, fitted to the user's own pairs."""

@@ -1,0 +1,168 @@
+"""int8 graphs: weights and activations in int8, one scale for each group of channels.
+
+Scales for a whole tensor are a dead end for cross-encoders: a few channels are a hundred times larger than the rest,
+and a scale taken over a batch makes a pair's score depend on its neighbours. Here each row of activations is quantized
+by itself, in groups of channels, while it is multiplied: by ONNX Runtime's `MatMulNBits` at accuracy level 4, and by
+OpenVINO's dynamic quantization, which reads the same graph. Weights are rounded with GPTQ on the user's own pairs.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+from onnx import helper, numpy_helper
+
+from pairscore.export.graphs.rewrites import needs
+from pairscore.export.quantization.calibration import hessians
+from pairscore.export.quantization.gptq import gptq, round_to_nearest
+from pairscore.runtime.engines.batch import Batch
+from pairscore.runtime.engines.onnxruntime.session import input_types
+from pairscore.runtime.engines.registry import is_installed
+
+GROUP_SIZES = (32, 64, 128)
+ENGINES = ("openvino", "onnxruntime")
+# Activations in int8 too; OpenVINO goes by its own property instead.
+_ACCURACY_LEVEL = 4
+# Smaller matrices, such as a classifier's single column, cost no time and would only lose precision.
+_SMALLEST_OUTPUTS = 16
+_SENSITIVITY_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product with constant weights. `activation`, `weight`: tensor names. `inputs`: its channels."""
+
+    node: str
+    activation: str
+    weight: str
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run in int8, written to `file`. `settings`: see `Variant.settings`. `note`: what was done."""
+
+    name: str
+    file: Path
+    engine: str
+    settings: Mapping[str, str]
+    note: str
+
+
+def products(model: onnx.ModelProto) -> list[Product]:
+    """The matrix products of a graph that can be quantized, in the graph's order."""
+    weights = {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        shape = weights.get(node.input[1]) if node.op_type == "MatMul" else None
+        if shape is not None and len(shape) == 2 and shape[1] >= _SMALLEST_OUTPUTS:
+            found.append(Product(node.output[0], node.input[0], node.input[1], *shape))
+    return found
+
+
+def quantize(
+    model: onnx.ModelProto,
+    group_size: int,
+    seen: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    keep: Collection[str] = (),
+) -> tuple[onnx.ModelProto, str]:
+    """A copy of `model` with every matrix product but those of `keep` in int8, and a sentence about it.
+
+    seen: activation name -> Hessian; products without one are rounded to nearest. keep: `Product.node` names. A
+    product whose channels `group_size` does not divide stays as it is.
+    """
+    chosen = {each.node: each for each in products(model) if each.inputs % group_size == 0 and each.node not in keep}
+    if not chosen:
+        return model, f"int8: no matrix product has channels in groups of {group_size}"
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    weights = {weight.name: weight for weight in made.graph.initializer}
+    nodes, written = [], set()
+    for node in made.graph.node:
+        product = chosen.get(node.output[0])
+        if product is None:
+            nodes.append(node)
+            continue
+        codes, scales = f"{product.weight}.codes", f"{product.weight}.scales"
+        if product.weight not in written:
+            written.add(product.weight)
+            matrix = numpy_helper.to_array(weights[product.weight]).astype(np.float32)
+            hessian = (seen or {}).get(product.activation)
+            rounded = round_to_nearest(matrix, group_size) if hessian is None else gptq(matrix, hessian, group_size)
+            made.graph.initializer.append(numpy_helper.from_array(rounded.codes, codes))
+            made.graph.initializer.append(numpy_helper.from_array(rounded.scales.reshape(-1), scales))
+        nodes.append(
+            helper.make_node(
+                "MatMulNBits",
+                [product.activation, codes, scales],
+                [product.node],
+                name=node.name,
+                domain="com.microsoft",
+                K=product.inputs,
+                N=product.outputs,
+                bits=8,
+                block_size=group_size,
+                accuracy_level=_ACCURACY_LEVEL,
+            )
+        )
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    used = set().union(*map(needs, nodes))
+    kept_weights = [weight for weight in made.graph.initializer if weight.name in used]
+    del made.graph.initializer[:]
+    made.graph.initializer.extend(kept_weights)
+    if all(each.domain != "com.microsoft" for each in made.opset_import):
+        made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    how = "rounded to nearest" if seen is None else "rounded with GPTQ"
+    rest = len(products(model)) - len(chosen)
+    note = (
+        f"int8: {len(chosen)} matrix products in groups of {group_size} channels, weights {how}; OpenVINO keeps "
+        "activations in fp32 where the processor has no VNNI"
+    )
+    return made, note + (f", {rest} left in fp32" if rest else "")
+
+
+def candidates(graph: Path, folder: Path, batches: Sequence[Batch], keep: Collection[str] = ()) -> Iterator[Candidate]:
+    """Every group size on every installed engine, as graphs in `folder`. batches: what to calibrate on."""
+    model = onnx.load(str(graph))
+    wanted = [each for each in products(model) if each.node not in keep]
+    seen = hessians(graph, [each.activation for each in wanted], batches)
+    for group_size in GROUP_SIZES:
+        if not any(each.inputs % group_size == 0 for each in wanted):
+            continue
+        made, note = quantize(model, group_size, seen, keep)
+        file = folder / f"groups-of-{group_size}.onnx"
+        onnx.save(made, str(file))
+        for engine in filter(is_installed, ENGINES):
+            settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group_size)} if engine == "openvino" else {}
+            yield Candidate(f"groups of {group_size} on {engine}", file, engine, settings, note)
+
+
+def sensitivities(model: onnx.ModelProto, batches: Sequence[Batch]) -> dict[str, float]:
+    """How far each matrix product moves the logits when it alone is in int8, most sensitive first.
+
+    Returns `Product.node` -> largest absolute logit difference over the first batches.
+    """
+    some = batches[:: max(1, len(batches) // _SENSITIVITY_BATCHES)]
+    expected = _logits(model, some)
+    everything = products(model)
+    found: dict[str, float] = {}
+    for product in everything:
+        alone, _ = quantize(model, GROUP_SIZES[0], keep={each.node for each in everything} - {product.node})
+        found[product.node] = float(np.abs(_logits(alone, some) - expected).max())
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _logits(model: onnx.ModelProto, batches: Sequence[Batch]) -> npt.NDArray[np.float32]:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    inputs = input_types(session)
+    logits: list[Any] = [session.run(None, batch.feeds(inputs))[0] for batch in batches]
+    return np.concatenate(logits)

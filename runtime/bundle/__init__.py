@@ -1,0 +1,1 @@
+"""The model bundle: its manifest, its files, and what was promised for them."""

@@ -1,0 +1,32 @@
+"""Logits to scores, as the checkpoint's activation says."""
+
+import numpy as np
+import numpy.typing as npt
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.types import FloatArray
+
+
+def activate(name: str, logits: FloatArray) -> FloatArray:
+    """Scores of Shape (pairs, labels) from logits of the same shape.
+
+    Computed in double precision and rounded once, so that the result is within one unit in the last place
+    of any correct float32 implementation. Raises PairscoreError for an unknown name.
+    """
+    x = logits.astype(np.float64)
+    scores: npt.NDArray[np.float64]
+    match name:
+        case "identity":
+            return logits
+        case "sigmoid":
+            # exp of a negative number only: no overflow at either end.
+            decay = np.exp(-np.abs(x))
+            scores = np.where(x >= 0, 1.0, decay) / (1.0 + decay)
+        case "tanh":
+            scores = np.tanh(x)
+        case "softmax":
+            weights = np.exp(x - x.max(axis=1, keepdims=True, initial=-np.inf))
+            scores = weights / weights.sum(axis=1, keepdims=True)
+        case _:
+            raise PairscoreError(f"unknown activation {name!r}: use sigmoid, identity, tanh or softmax")
+    return scores.astype(np.float32)

@@ -1,0 +1,252 @@
+"""The model bundle: a folder in the Hugging Face layout plus `pairscore.json`, the manifest.
+
+    config.json, tokenizer.json, tokenizer_config.json    as the checkpoint's
+    onnx/model.onnx, onnx/model_fp16_unpadded.onnx, ...   one graph per variant
+    golden.json                                           pairs, their token ids, their PyTorch logits
+    pairscore.json                                        the manifest
+
+The manifest names every file with its SHA-256. Nothing is read from a bundle before its digest matched.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pairscore.runtime.bundle.parity import TIERS, ParityReport, Tier
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.types import FloatArray
+
+MANIFEST_NAME = "pairscore.json"
+GOLDEN_NAME = "golden.json"
+FORMAT = 1
+ACTIVATIONS = ("sigmoid", "identity", "tanh", "softmax")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights came from: a hub id or folder name, the hub's commit, the weights' digest."""
+
+    name: str
+    revision: str | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One graph of a bundle and what was measured for it.
+
+    `files`: paths within the bundle, the graph first, then its external data. `inputs`: the graph's
+    input names. `engines`: engines that may run it. `parity`: against PyTorch, measured on `measured_on`.
+    `notes`: what the export did to the graph, one sentence each. `settings`: engine properties that decide the
+    scores, by the engine's own names. `promise`: what was agreed on at export, where it is not the precision's own.
+    `ranking`: system -> figure -> value, of PyTorch and of the variant, where the export was given labels.
+    """
+
+    precision: str
+    files: tuple[str, ...]
+    inputs: tuple[str, ...]
+    engines: tuple[str, ...]
+    parity: ParityReport
+    measured_on: str
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    promise: Tier | None = None
+    ranking: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def tier(self) -> Tier:
+        """The promise that the variant is held to."""
+        return self.promise or TIERS[self.precision]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contract between export and runtime. `max_length` counts tokens, special tokens included.
+
+    `activation`: what turns logits into scores, one of `ACTIVATIONS`. `truncation_side`: the end at which
+    the tokenizer cuts. `files`: path within the bundle -> SHA-256. `versions`: library -> release at export.
+    """
+
+    source: Source
+    model_type: str
+    labels: tuple[str, ...]
+    activation: str
+    max_length: int
+    truncation_side: Literal["left", "right"]
+    pad_token_id: int
+    variants: Mapping[str, Variant]
+    files: Mapping[str, str]
+    versions: Mapping[str, str]
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            raise ValueError("a bundle needs at least one label")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {self.activation!r}: one of {', '.join(ACTIVATIONS)}")
+        if self.truncation_side not in ("left", "right"):
+            raise ValueError(f"truncation_side {self.truncation_side!r} is neither left nor right")
+        for name, variant in self.variants.items():
+            if name != variant.precision:
+                raise ValueError(f"variant {name!r} says that its precision is {variant.precision!r}")
+            for path in variant.files:
+                if path not in self.files:
+                    raise ValueError(f"variant {name!r} uses {path!r}, which has no digest")
+
+    def to_json(self) -> str:
+        """The manifest as the text of `pairscore.json`."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> "Manifest":
+        """Parse and validate. Raises ValueError, KeyError or TypeError on anything unexpected."""
+        raw: dict[str, Any] = json.loads(text)
+        if raw.get("format") != FORMAT:
+            raise ValueError(f"format {raw.get('format')!r}, and this release reads format {FORMAT}")
+        variants = {name: _variant(value) for name, value in raw.pop("variants").items()}
+        source = Source(**raw.pop("source"))
+        labels = tuple(raw.pop("labels"))
+        return Manifest(source=source, labels=labels, variants=variants, **raw)
+
+
+def _variant(raw: dict[str, Any]) -> Variant:
+    parity = raw.pop("parity")
+    worst = tuple(parity.pop("worst_pairs"))
+    if raw.get("promise") is not None:
+        raw["promise"] = Tier(**raw["promise"])
+    raw.update({name: tuple(raw[name]) for name in ("files", "inputs", "engines", "notes")})
+    return Variant(parity=ParityReport(worst_pairs=worst, **parity), **raw)
+
+
+@dataclass(frozen=True)
+class GoldenRows:
+    """Pairs whose PyTorch logits are known, replayed whenever a variant is loaded.
+
+    `input_ids`: the token ids of each pair, specials included, not padded. `logits`: Shape (rows, labels).
+    """
+
+    claims: tuple[str, ...]
+    evidence: tuple[str, ...]
+    input_ids: tuple[tuple[int, ...], ...]
+    logits: FloatArray
+
+    def to_json(self) -> str:
+        """One row a line, so that a difference between two bundles can be read."""
+        rows = [
+            json.dumps({"claim": claim, "evidence": evidence, "input_ids": list(ids), "logits": logits.tolist()})
+            for claim, evidence, ids, logits in zip(
+                self.claims, self.evidence, self.input_ids, self.logits, strict=True
+            )
+        ]
+        return "[\n" + ",\n".join(rows) + "\n]\n"
+
+    @staticmethod
+    def from_json(text: str) -> "GoldenRows":
+        rows = json.loads(text)
+        return GoldenRows(
+            claims=tuple(row["claim"] for row in rows),
+            evidence=tuple(row["evidence"] for row in rows),
+            input_ids=tuple(tuple(row["input_ids"]) for row in rows),
+            logits=np.asarray([row["logits"] for row in rows], dtype=np.float32),
+        )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder and its validated manifest."""
+
+    folder: Path
+    manifest: Manifest
+    _verified: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    @staticmethod
+    def open(folder: str | Path) -> "Bundle":
+        """Open a bundle folder.
+
+        Raises PairscoreError when the folder is missing, is no bundle, or its manifest does not validate.
+        """
+        folder = Path(folder)
+        path = folder / MANIFEST_NAME
+        if not folder.is_dir():
+            raise PairscoreError(f"no bundle at {str(folder)!r}: make one with `pairscore export SOURCE {folder}`")
+        if not path.is_file():
+            hint = (
+                f"it looks like a checkpoint: `pairscore export {folder} BUNDLE` makes a bundle of it"
+                if (folder / "config.json").is_file()
+                else "make one with `pairscore export SOURCE BUNDLE`"
+            )
+            raise PairscoreError(f"{str(folder)!r} is not a bundle (it has no {MANIFEST_NAME}): {hint}")
+        try:
+            manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PairscoreError(f"{str(path)!r} is not a valid manifest ({error}): export the bundle again") from error
+        return Bundle(folder, manifest)
+
+    def path(self, name: str) -> Path:
+        """The path of one of the bundle's files, after its digest matched the manifest's.
+
+        Raises PairscoreError when the file is missing, unlisted or changed.
+        """
+        if name not in self.manifest.files:
+            raise PairscoreError(f"bundle {str(self.folder)!r} lists no file {name!r}: export the bundle again")
+        path = self.folder / name
+        if name not in self._verified:
+            if not path.is_file():
+                raise PairscoreError(f"bundle file {str(path)!r} is missing: export the bundle again")
+            if sha256(path) != self.manifest.files[name]:
+                raise PairscoreError(
+                    f"bundle file {str(path)!r} has changed since its export (its SHA-256 differs from "
+                    f"{MANIFEST_NAME}): export the bundle again"
+                )
+            self._verified.add(name)
+        return path
+
+    def variant(self, precision: str) -> Variant:
+        """The variant of a precision. Raises PairscoreError naming those that exist."""
+        try:
+            return self.manifest.variants[precision]
+        except KeyError:
+            have = ", ".join(self.manifest.variants)
+            raise PairscoreError(
+                f"bundle {str(self.folder)!r} has no {precision} variant (it has {have}): "
+                f"add it with `pairscore export SOURCE {self.folder} --precision {precision}`"
+            ) from None
+
+    def graph(self, variant: Variant) -> Path:
+        """The path of a variant's graph, after the digests of all its files matched."""
+        paths = [self.path(name) for name in variant.files]
+        return paths[0]
+
+    def golden_rows(self) -> GoldenRows:
+        """The golden rows, after their digest matched."""
+        return GoldenRows.from_json(self.path(GOLDEN_NAME).read_text(encoding="utf-8"))
+
+    def digest(self, precision: str) -> str:
+        """SHA-256 over all that decides a variant's scores: its files, the tokenizer, the settings.
+
+        Adding or removing other variants does not change it.
+        """
+        manifest = self.manifest
+        variant = self.variant(precision)
+        mine = set(variant.files)
+        others = {name for other in manifest.variants.values() for name in other.files} - mine
+        decisive = {
+            "files": {name: digest for name, digest in sorted(manifest.files.items()) if name not in others},
+            "activation": manifest.activation,
+            "max_length": manifest.max_length,
+            "labels": manifest.labels,
+            "precision": precision,
+            **({"settings": dict(variant.settings)} if variant.settings else {}),
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,45 @@
+"""What an engine is given: token ids of pairs of one length."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.types import Int32Array, Int64Array
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model inputs for pairs of one length.
+
+    `rows`: Shape (n,), which of the window's different pairs. `input_ids`, `token_type_ids`: Shape (n, length).
+    """
+
+    rows: Int64Array
+    input_ids: Int32Array
+    token_type_ids: Int32Array
+
+    def input(self, name: str) -> Int32Array:
+        """The model input of this name, Shape (n, length). Raises PairscoreError for one that it cannot make.
+
+        Graphs may want wider integers: that is for the engine to convert.
+        """
+        match name:
+            case "input_ids":
+                return self.input_ids
+            case "token_type_ids":
+                return self.token_type_ids
+            case "attention_mask":
+                return np.ones_like(self.input_ids)
+        raise PairscoreError(f"the graph wants an input {name!r}, which no pair has: export the bundle again")
+
+    def feeds(self, kinds: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """What a graph takes: each input of `kinds` in its type of number."""
+        return {name: self.input(name).astype(kind, copy=False) for name, kind in kinds.items()}
+
+    def part(self, rows: slice) -> "Batch":
+        """Some of its pairs."""
+        return Batch(self.rows[rows], self.input_ids[rows], self.token_type_ids[rows])

@@ -1,0 +1,79 @@
+"""The engines by name. An engine that was asked for and cannot serve is an error, never replaced."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from pairscore.runtime.engines.devices import split_devices
+from pairscore.runtime.engines.out_of_memory import HalvingEngine
+from pairscore.runtime.engines.protocol import Engine, EngineOptions
+from pairscore.runtime.engines.several_devices import SpreadEngine
+from pairscore.runtime.errors import PairscoreError
+
+EngineOpener = Callable[[Path, str, str, EngineOptions], Engine]
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Where an engine is found. `module`: has `open_engine`, an EngineOpener. `package`: the Python module that it
+    needs. `devices`: kinds that it serves. `graph_of`: the precision whose graph it reads, whatever it computes in;
+    None for the variant's own.
+    """
+
+    module: str
+    package: str
+    devices: tuple[str, ...]
+    graph_of: str | None = None
+
+
+ENGINES = {
+    "onnxruntime": EngineSpec("pairscore.runtime.engines.onnxruntime", "onnxruntime", ("cpu", "cuda")),
+    "openvino": EngineSpec("pairscore.runtime.engines.openvino", "openvino", ("cpu",)),
+    "tensorrt": EngineSpec(
+        "pairscore.runtime.engines.onnxruntime.tensorrt", "tensorrt_libs", ("cuda",), graph_of="fp32"
+    ),
+}
+
+
+def choose_engine(name: str, precision: str, device: str, supported: tuple[str, ...]) -> str:
+    """The engine of this name, or for "auto" the first of `supported` that is installed and serves the device.
+
+    Raises PairscoreError when it is unknown or not among `supported`.
+    """
+    if name == "auto":
+        kind = device.partition(":")[0]
+        fitting = [each for each in supported if kind in ENGINES[each].devices] or list(supported)
+        name = next((each for each in fitting if is_installed(each)), fitting[0])
+    if name not in ENGINES:
+        raise PairscoreError(f"unknown engine {name!r}: use auto, {', '.join(ENGINES)}")
+    if name not in supported:
+        raise PairscoreError(f"the {precision} variant does not run on {name}: use --engine {supported[0]}")
+    return name
+
+
+def open_engine(
+    name: str,
+    graph: Path,
+    precision: str,
+    device: str,
+    supported: tuple[str, ...],
+    *,
+    options: EngineOptions | None = None,
+) -> Engine:
+    """Open `graph` with the engine that `choose_engine` chooses, once on each of the devices that `device` names.
+
+    A batch that runs out of memory is halved, and the smaller size kept. Raises PairscoreError when the engine
+    is unknown, not installed, not among `supported`, or cannot serve the device or the precision.
+    """
+    devices = split_devices(device)
+    name = choose_engine(name, precision, device, supported)
+    opener: EngineOpener = import_module(ENGINES[name].module).open_engine
+    opened = [HalvingEngine(opener(graph, precision, each, options or EngineOptions())) for each in devices]
+    return opened[0] if len(opened) == 1 else SpreadEngine(opened)
+
+
+def is_installed(engine: str) -> bool:
+    """Whether the package of an engine of `ENGINES` is there; nothing is imported."""
+    return engine in ENGINES and find_spec(ENGINES[engine].package) is not None

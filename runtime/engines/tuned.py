@@ -1,0 +1,128 @@
+"""What `pairscore tune` found for a variant on this machine, kept in the user's cache folder.
+
+A choice is found again only by the same variant, processor, number of cores and engine releases; where any of them
+changed, scoring takes its defaults as if nothing had been tuned.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pairscore.runtime.engines.protocol import EngineOptions
+from pairscore.runtime.engines.registry import ENGINES
+from pairscore.runtime.machine import available_cores, cache_folder, gpu_names, processor_name
+
+# Of a count in a file that somebody wrote by hand.
+_LARGEST = 1 << 20
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An engine and how it uses the machine: see `EngineOptions`. `token_budget`: 0 for the engine's own.
+
+    `device`: cpu or cuda.
+    """
+
+    engine: str
+    threads_per_batch: int
+    token_budget: int
+    device: str = "cpu"
+    streams: int = 2
+    pinned: bool = False
+
+    @property
+    def concurrency(self) -> str:
+        """What computes at once, in words: "1 thread a batch", "2 streams, pinned memory"."""
+        if self.device == "cpu":
+            return f"{self.threads_per_batch} thread{'s' if self.threads_per_batch > 1 else ''} a batch"
+        return f"{self.streams} stream{'s' if self.streams > 1 else ''}{', pinned memory' if self.pinned else ''}"
+
+    def options(self) -> EngineOptions:
+        """For opening the engine."""
+        return EngineOptions(
+            threads_per_batch=self.threads_per_batch,
+            token_budget=self.token_budget or None,
+            streams=self.streams,
+            pinned=self.pinned,
+        )
+
+
+@dataclass(frozen=True)
+class Choice(Setting):
+    """The setting that was chosen. `gain`: its speed over that of the defaults, in the run that chose it."""
+
+    gain: float = 1.0
+
+    @property
+    def setting(self) -> Setting:
+        """Without the gain."""
+        return Setting(**{each.name: getattr(self, each.name) for each in fields(Setting)})
+
+    def __str__(self) -> str:
+        return f"{self.engine}, {self.concurrency}, {self.token_budget:,} tokens a batch"
+
+
+def remember(variant_digest: str, choice: Choice) -> Path:
+    """Keep the choice for this machine, and return its file."""
+    path = _path(variant_digest, choice.device)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(asdict(choice), indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def forget(variant_digest: str, device: str = "cpu") -> None:
+    """Go back to the defaults on this machine. device: cpu or cuda."""
+    _path(variant_digest, device).unlink(missing_ok=True)
+
+
+def recall(variant_digest: str, device: str = "cpu") -> Choice | None:
+    """The choice for this machine; None where there is none. Warns of a damaged file, and goes on without it.
+
+    device: cpu or cuda.
+    """
+    path: Path | None = None
+    try:
+        path = _path(variant_digest, device)
+        return _choice(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever is wrong with the cache, scoring can do without it
+        where = "the cache folder" if path is None else repr(str(path))
+        _log.warning("ignoring the tuning in %s (%s): run `pairscore tune` again", where, error)
+        return None
+
+
+def _choice(raw: dict[str, Any]) -> Choice:
+    choice = Choice(**raw)
+    counts = (choice.threads_per_batch, choice.token_budget, choice.streams)
+    if choice.engine not in ENGINES or not all(type(each) is int and 1 <= each <= _LARGEST for each in counts):
+        raise ValueError(f"no choice of this release: {raw}")
+    return choice
+
+
+def machine() -> dict[str, object]:
+    """What a choice depends on beside the variant."""
+    releases: dict[str, str] = {}
+    for name in ("onnxruntime", "onnxruntime-gpu", "openvino"):
+        try:
+            releases[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"processor": processor_name(), "cores": available_cores(), "engines": releases}
+
+
+def _path(variant_digest: str, device: str) -> Path:
+    decisive = {"variant": variant_digest, **machine()}
+    if device != "cpu":
+        decisive |= {"device": device, "gpus": gpu_names()}
+    key = json.dumps(decisive, sort_keys=True)
+    return cache_folder() / "tuning" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"

@@ -1,0 +1,77 @@
+"""Scoring as a step of a Ray Data pipeline.
+
+    scored = score(ray.data.read_parquet("s3://bucket/pairs"), "/mnt/bundle", num_cpus=4)
+    scored.write_parquet("s3://bucket/scored")
+
+Every actor opens the bundle once, at a path that must lead to it on every node: shared storage, an image, or a folder
+of the `working_dir` of Ray's runtime environment. Ray restarts an actor that dies and repeats its batch.
+"""
+
+from typing import TYPE_CHECKING, Any, Unpack
+
+import pyarrow as pa
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.integrations.options import StepOptions, split
+from pairscore.runtime.scorer import Scorer
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+# Rows of a batch: enough pairs of each length to fill a CPU's batches (measured: docs/pipelines.md), and no more than
+# a dead actor can repeat in a minute or so.
+BATCH_SIZE = 4096
+
+
+def score(
+    dataset: "Dataset",
+    bundle: str,
+    *,
+    actors: int | None = None,
+    num_cpus: float = 1,
+    num_gpus: float | None = None,
+    batch_size: int = BATCH_SIZE,
+    **options: Unpack[StepOptions],
+) -> "Dataset":
+    """`dataset` with its scores appended, computed when Ray asks for them; it need not keep the order of blocks.
+
+    actors: how many, as many as fit by default; leave cores for reading. `num_cpus`, `num_gpus`: an actor's.
+    `batch_size`: blocks are cut or put together to it. options: as for `ScorePairs`.
+    """
+    from ray.data import ActorPoolStrategy
+
+    return dataset.repartition(target_num_rows_per_block=batch_size).map_batches(
+        ScorePairs,
+        fn_constructor_args=[bundle],
+        fn_constructor_kwargs=dict(options),
+        batch_format="pyarrow",
+        batch_size=batch_size,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        compute=ActorPoolStrategy(size=actors) if actors else ActorPoolStrategy(min_size=1),
+        udf_modifying_row_count=False,
+    )
+
+
+class ScorePairs:
+    """A callable class for `Dataset.map_batches`: Arrow batches in, the same with scores appended out.
+
+    options: those of `Scorer.from_pretrained` and of `Scorer.score_batches`. Unless they say otherwise, an actor
+    computes on as many cores as its `num_cpus`, and on its GPU when it was given `num_gpus`.
+    """
+
+    def __init__(self, bundle: str, **options: Unpack[StepOptions]) -> None:
+        import ray
+
+        scorer, self._columns = split(options)
+        resources: dict[str, float] = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
+        scorer.setdefault("threads", max(1, int(resources.get("CPU", 1))))
+        scorer.setdefault("device", "cuda" if resources.get("GPU") else "cpu")
+        self._scorer = Scorer.from_pretrained(bundle, **scorer)
+
+    def __call__(self, batch: Any) -> pa.Table:
+        """Raises PairscoreError, which Ray carries to the driver, for a batch that cannot be scored."""
+        if not isinstance(batch, pa.Table):
+            kind = type(batch).__name__
+            raise PairscoreError(f"Ray gave a batch as {kind}: pass batch_format='pyarrow' to map_batches")
+        return self._scorer.score_table(batch, **self._columns)

@@ -1,0 +1,118 @@
+"""Scoring as a step of a Spark job.
+
+    scored = score(spark.read.parquet("pairs"), "bundle")
+    scored.write.parquet("scored")
+
+Columns, partitions and the order of their rows are kept. Each Python worker opens the bundle once and keeps it for
+its later tasks; a task computes on as many cores as `spark.task.cpus` gives it. Executors need pairscore installed.
+"""
+
+import atexit
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import pyarrow as pa
+
+from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Bundle
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.integrations.options import ColumnOptions, ScorerOptions, StepOptions, split
+from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.stream.columns import check_new_columns, check_text_column, score_fields
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+    from pyspark.sql import DataFrame
+
+
+def score(frame: "DataFrame", bundle: str | Path, *, ship: bool = True, **options: Unpack[StepOptions]) -> "DataFrame":
+    """`frame` with its scores appended; computed when Spark asks for them, as everything in Spark is.
+
+    bundle: a folder on the driver. `ship`: send it to the executors as a Spark archive; without, they open the same
+    path themselves (shared storage, an image). options: those of `Scorer.from_pretrained` and of
+    `Scorer.score_batches`. Raises PairscoreError for a bundle or a column that does not fit, before any task starts.
+    """
+    from pyspark.sql.types import FloatType, StructField, StructType
+
+    scorer, columns = split(options)
+    opened = Bundle.open(bundle)
+    precision = scorer.get("precision", "fp32")
+    opened.variant(precision)
+    fields = _new_fields(frame, opened, columns)
+    schema = StructType([*frame.schema.fields, *(StructField(field.name, FloatType()) for field in fields)])
+    place = _shipped(frame.sparkSession.sparkContext, opened, precision) if ship else str(Path(bundle).absolute())
+    return frame.mapInArrow(partial(_score_partition, place, ship, scorer, columns), schema)
+
+
+def _new_fields(frame: "DataFrame", bundle: Bundle, columns: ColumnOptions) -> list[pa.Field]:
+    """The score columns. Raises PairscoreError, in Spark's names of types, for a frame that does not fit."""
+    from pyspark.sql.types import BinaryType, NullType, StringType
+
+    schema = pa.schema([(name, pa.string()) for name in frame.columns])
+    texts = {"claim": columns.get("claim_column", "claim"), "evidence": columns.get("evidence_column", "evidence")}
+    for side, name in texts.items():
+        check_text_column(schema, name, f"--{side}-column")
+        kind = frame.schema[name].dataType
+        if not isinstance(kind, StringType | BinaryType | NullType):
+            raise PairscoreError(f"column {name!r} is of type {kind.simpleString()}, not text: cast it to string")
+    fields = score_fields(bundle.manifest.labels, columns.get("score_column", "score"))
+    check_new_columns(schema, fields)
+    if frame.sparkSession.conf.get("spark.sql.caseSensitive") != "true":  # then `Score` and `score` are one name
+        lowered = [pa.field(field.name.lower(), field.type) for field in fields]
+        check_new_columns(pa.schema([(name.lower(), pa.string()) for name in frame.columns]), lowered)
+    return fields
+
+
+def _shipped(context: "SparkContext", bundle: Bundle, precision: str) -> str:
+    """Add what the variant needs as an archive, once a context; its name among the executors' files."""
+    name = f"pairscore-{bundle.digest(precision)[:32]}"
+    if not any(url.endswith(f"#{name}") for url in context.listArchives):
+        folder = tempfile.mkdtemp(prefix="pairscore-")  # Spark serves the archive from here
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        archive = Path(folder) / f"{name}.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.write(bundle.folder / MANIFEST_NAME, MANIFEST_NAME)
+            for each in _needed(bundle, precision):
+                file.write(bundle.path(each), each)
+        context.addArchive(f"{archive}#{name}")
+    return name
+
+
+def _needed(bundle: Bundle, precision: str) -> list[str]:
+    """The bundle's files without those that only other variants use."""
+    mine = bundle.variant(precision).files
+    others = {name for variant in bundle.manifest.variants.values() for name in variant.files}
+    return [name for name in bundle.manifest.files if name in mine or name not in others]
+
+
+def _score_partition(
+    place: str, shipped: bool, options: ScorerOptions, columns: ColumnOptions, batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """What a Python worker runs: one partition, in windows that span Spark's small batches."""
+    from pyspark import SparkFiles, TaskContext
+
+    first = next(batches, None)
+    if first is None:
+        return
+    task = TaskContext.get()
+    gpu = task.resources().get("gpu") if task else None
+    if gpu:
+        options.setdefault("device", f"cuda:{gpu.addresses[0]}")
+    options.setdefault("threads", task.cpus() if task else None)
+    scorer = _open(SparkFiles.get(place) if shipped else place, tuple(options.items()))
+    reader = pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
+    try:
+        with scorer.score_batches(reader, **columns) as scored:
+            yield from scored
+    except PairscoreError as error:
+        raise PairscoreError(f"partition {task.partitionId() if task else '?'}: {error}") from error
+
+
+@lru_cache(maxsize=2)
+def _open(bundle: str, options: tuple[tuple[str, object], ...]) -> Scorer:
+    return Scorer.from_pretrained(bundle, **dict(options))  # type: ignore[arg-type]

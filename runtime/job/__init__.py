@@ -1,0 +1,1 @@
+"""A job: Parquet in, Parquet out, resumable. What `pairscore score` does."""

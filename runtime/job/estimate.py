@@ -1,0 +1,114 @@
+"""`--dry-run`: what a job would take, from the footers and a small sample of its rows."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.job.input.read import read_pieces
+from pairscore.runtime.job.output import layout as out
+from pairscore.runtime.job.parts import Block
+from pairscore.runtime.job.plan import JobOptions, make_plan
+from pairscore.runtime.job.progress import duration
+from pairscore.runtime.job.run import open_scorer
+from pairscore.runtime.stream.columns import text_pair
+from pairscore.runtime.stream.pipeline import Window
+
+# Rows are sampled in runs from the beginnings of blocks spread over the input.
+_SAMPLED_BLOCKS = 8
+_SAMPLED_ROWS = 512
+_TIMED_SECONDS = 3.0
+_TIMED_PAIRS = 64
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`pairs`: rows that have both texts and pass the filter, extrapolated; exact without either. `seconds`:
+    without loading; None where the sample held no pair.
+    """
+
+    files: int
+    rows: int
+    parts: int
+    sampled_rows: int
+    sampled_pairs: int
+    pairs: int
+    mean_tokens: float
+    truncated_share: float
+    pairs_per_second: float
+    seconds: float | None
+    skipped: tuple[tuple[str, str], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        time_expected = "unknown" if self.seconds is None else f"about {duration(self.seconds)}"
+        return [
+            f"{self.rows:,} rows in {self.files} files, {self.parts} parts; about {self.pairs:,} pairs to score",
+            f"{self.mean_tokens:.1f} tokens a pair, {self.truncated_share:.1%} of pairs truncated "
+            f"(from {self.sampled_pairs:,} sampled pairs)",
+            f"{self.pairs_per_second:,.0f} pairs/s here: {time_expected}; nothing was written",
+            *(f"Would leave out {name}: {reason}" for name, reason in self.skipped),
+        ]
+
+
+def estimate_job(options: JobOptions) -> Estimate:
+    """Check a job as a run would, sample its rows, and time a few batches. Writes nothing."""
+    bundle = Bundle.open(options.bundle)
+    if options.output is not None:
+        out.check_output(out.open_output(options.output), options.overwrite)
+    plan = make_plan(options, bundle.manifest)
+    scorer = open_scorer(options)
+    step = max(1, len(plan.mine) // _SAMPLED_BLOCKS)
+    claims: list[pa.StringArray] = []
+    evidence: list[pa.StringArray] = []
+    sampled_rows = 0
+    for block in plan.mine[::step][:_SAMPLED_BLOCKS]:
+        rows = Block(block.file, block.start, min(block.stop, block.start + _SAMPLED_ROWS))
+        for piece in read_pieces(plan.file(block.file), [rows], plan.reading):
+            some_claims, some_evidence, _ = text_pair(piece.table, plan.reading.text_columns, "null")
+            claims.append(some_claims)
+            evidence.append(some_evidence)
+        sampled_rows += rows.stop - rows.start
+    all_claims, all_evidence = (pa.concat_arrays(each or [pa.array([], pa.string())]) for each in (claims, evidence))
+    count = len(all_claims)
+    lengths = scorer.tokenize(all_claims, all_evidence).lengths
+    expected = round(plan.rows * count / sampled_rows) if sampled_rows else 0
+    rate = _rate(scorer, all_claims, all_evidence) if count else 0.0
+    return Estimate(
+        files=sum(file is not None for file in plan.files),
+        rows=plan.rows,
+        parts=len(plan.mine),
+        sampled_rows=sampled_rows,
+        sampled_pairs=count,
+        pairs=expected,
+        mean_tokens=float(lengths.mean()) if count else 0.0,
+        truncated_share=float((lengths == scorer.max_length).mean()) if count else 0.0,
+        pairs_per_second=rate,
+        seconds=expected / rate if rate else None,
+        skipped=tuple((plan.found[place].name, reason) for place, reason in sorted(plan.skipped.items())),
+    )
+
+
+def _rate(scorer: Any, claims: pa.StringArray, evidence: pa.StringArray) -> float:
+    """Pairs a second over rows taken evenly from the sample, after a first few to warm up."""
+    step = max(1, len(claims) // _TIMED_PAIRS)
+    order = pa.array([row for first in range(step) for row in range(first, len(claims), step)])
+    claims, evidence = claims.take(order), evidence.take(order)
+    _run(scorer, claims[:_TIMED_PAIRS], evidence[:_TIMED_PAIRS])
+    done, started, size = 0, time.perf_counter(), _TIMED_PAIRS
+    while time.perf_counter() - started < _TIMED_SECONDS and done < len(claims):
+        _run(scorer, claims[done : done + size], evidence[done : done + size])
+        done += min(size, len(claims) - done)
+        size *= 2
+    return done / (time.perf_counter() - started)
+
+
+def _run(scorer: Any, claims: pa.StringArray, evidence: pa.StringArray) -> None:
+    for _ in scorer.stream([Window(claims, evidence, None)]):
+        pass

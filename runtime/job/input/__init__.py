@@ -1,0 +1,1 @@
+"""The input of a job: files found, checked by their footers, read in pieces."""

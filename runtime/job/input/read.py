@@ -1,0 +1,171 @@
+"""Rows of an input file as windows to score, in memory bounded whatever the file's row groups are."""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.input.find import InputFile, open_file
+from pairscore.runtime.job.input.partitions import partition_array
+from pairscore.runtime.job.parts import Block, Part
+from pairscore.runtime.stream.columns import WINDOW_PAIRS, windows
+
+# Column chunks are read through a buffer and decoded in small batches; with Arrow's defaults, one row group of
+# 5 million rows costs 300 MiB more.
+_BATCH_ROWS = 8192
+_ROW_COLUMN = "pairscore row number"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to read of every file. `columns`: in the file's order. `condition`: rows to keep, over `columns` and the
+    columns of `partitions`; None for all.
+    """
+
+    columns: tuple[str, ...]
+    text_columns: tuple[str, str]
+    condition: pc.Expression | None = None
+    partitions: tuple[pa.Field, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One part's rows, read but not scored. `rows`: Shape (pairs,), each row's place in its file."""
+
+    part: Part
+    table: pa.Table
+    rows: np.ndarray
+
+
+def read_pieces(file: InputFile, blocks: Sequence[Block], reading: Reading) -> Generator[Piece, None, None]:
+    """The parts of consecutive `blocks` of one file, in order.
+
+    Where a part ends depends on the block's rows alone. Raises PairscoreError, naming the file, for a file
+    that cannot be read to its end.
+    """
+    try:
+        for run in _runs(blocks):
+            with closing(_batches(file, reading.columns, run[0].start, run[-1].stop)) as batches:
+                cursor = _Cursor(batches, run[0].start)
+                for block in run:
+                    yield from _block_pieces(file, block, cursor.take(block.stop), reading)
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, ConnectionError | TimeoutError | PermissionError | FileNotFoundError):
+            raise PairscoreError(f"cannot read {file.found.display!r}: {_line(error)}") from error
+        raise PairscoreError(
+            f"{file.found.display!r} is damaged ({_line(error)}): write it again, or leave it out with "
+            "--on-error skip-file"
+        ) from error
+
+
+def _block_pieces(
+    file: InputFile, block: Block, batches: Iterable[pa.RecordBatch], reading: Reading
+) -> Iterator[Piece]:
+    numbered = (_numbered(file, batch, row, reading) for row, batch in batches)
+    cut = windows(numbered, reading.text_columns, max_pairs=max(WINDOW_PAIRS, block.stop - block.start))
+    start = block.start
+    held: pa.Table | None = None
+    # One window is held back: the last one of a block reaches to the block's end, filtered rows included.
+    for table in cut:
+        if held is not None:
+            rows = _row_numbers(held)
+            stop = int(rows[-1]) + 1
+            yield Piece(Part(block.file, start, stop, file.found.folder), held.select(reading.columns), rows)
+            start = stop
+        held = table
+    part = Part(block.file, start, block.stop, file.found.folder)
+    if held is not None:
+        yield Piece(part, held.select(reading.columns), _row_numbers(held))
+    else:
+        schema = pa.schema([file.schema.field(name) for name in reading.columns])
+        yield Piece(part, pa.Table.from_batches([], schema), np.empty(0, dtype=np.int64))
+
+
+def _numbered(file: InputFile, batch: pa.RecordBatch, first_row: int, reading: Reading) -> pa.RecordBatch:
+    """The batch's rows that meet the condition, with their places in the file as a last column."""
+    numbers = pa.array(np.arange(first_row, first_row + batch.num_rows))
+    batch = batch.append_column(_ROW_COLUMN, numbers)
+    if reading.condition is None:
+        return batch
+    more = [field for field in reading.partitions if field.name not in batch.schema.names]
+    wide = pa.RecordBatch.from_arrays(
+        [*batch.columns, *(partition_array(file.found, field, batch.num_rows) for field in more)],
+        schema=pa.schema([*batch.schema, *more]),
+    )
+    return wide.filter(reading.condition).select(batch.schema.names)
+
+
+def _row_numbers(table: pa.Table) -> np.ndarray:
+    return np.asarray(table.column(_ROW_COLUMN).to_numpy())
+
+
+def _batches(file: InputFile, columns: Sequence[str], start: int, stop: int) -> Generator[pa.RecordBatch, None, None]:
+    """Rows `start` to `stop` of the file; row groups before and after are not touched."""
+    ends = np.cumsum(file.group_rows, dtype=np.int64)
+    groups = [
+        place
+        for place, (end, rows) in enumerate(zip(ends.tolist(), file.group_rows, strict=True))
+        if end > start and end - rows < stop
+    ]
+    if not groups:
+        return
+    row = int(ends[groups[0]]) - file.group_rows[groups[0]]
+    storage = file.found.storage
+    with (
+        storage.open(file.found.path) as source,
+        pq.ParquetFile(
+            source, buffer_size=storage.buffer_size, pre_buffer=False, page_checksum_verification=True
+        ) as parquet,
+    ):
+        # A file may change between the first look at its footer and now.
+        if open_file(file.found).digest != file.digest:
+            raise PairscoreError(f"{file.found.display!r} changed while it was being read: start again")
+        for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
+            first, last = max(start - row, 0), min(stop - row, batch.num_rows)
+            row += batch.num_rows
+            if first < last:
+                yield batch.slice(first, last - first).select(columns)
+            if row >= stop:
+                return
+    if row < stop:
+        raise PairscoreError(f"{file.found.display!r} ends at row {row} of {file.rows}: write it again")
+
+
+class _Cursor:
+    """Reads on through a stream of batches; a batch that reaches past what was asked for is kept for the next."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], row: int) -> None:
+        self._batches = batches
+        self._row = row
+        self._rest: pa.RecordBatch | None = None
+
+    def take(self, stop: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """(row of its first row, batch) up to row `stop`."""
+        while self._row < stop:
+            batch = self._rest if self._rest is not None else next(self._batches, None)
+            if batch is None:
+                return
+            taken = min(batch.num_rows, stop - self._row)
+            self._rest = batch.slice(taken) if taken < batch.num_rows else None
+            row, self._row = self._row, self._row + taken
+            yield row, batch.slice(0, taken)
+
+
+def _runs(blocks: Sequence[Block]) -> list[list[Block]]:
+    """Blocks that follow each other without a gap, together."""
+    runs: list[list[Block]] = []
+    for block in blocks:
+        if runs and runs[-1][-1].stop == block.start:
+            runs[-1].append(block)
+        else:
+            runs.append([block])
+    return runs
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

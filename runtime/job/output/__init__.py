@@ -1,0 +1,1 @@
+"""The output of a job: parts, their folder or the one file they become, and the lock on it."""

@@ -1,0 +1,240 @@
+"""Where a job writes: parts and control files while it runs, a folder or one file when it is whole.
+
+    scored/part-….parquet  …  scored/_SUCCESS            --output scored
+    _scored.parquet.parts/part-….parquet  …              --output scored.parquet, until its parts are merged
+
+Control files (the run record, locks, half-written files) lie in `_pairscore/` beside the parts and go when the
+output is whole: several readers take every file of a folder for data.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.parts import Block, Part, figures, listed_parts, within
+from pairscore.runtime.job.record import RunRecord, check_same_run
+from pairscore.runtime.storage.local import Storage, open_storage
+
+SUCCESS_NAME = "_SUCCESS"
+CONTROL_NAME = "_pairscore"
+RECORD = f"{CONTROL_NAME}/run.json"
+_SKIPPED_PREFIX = "skipped-"
+_FOOTERS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Output:
+    """`url`: as the user wrote it. `folder`: of the parts. `file`: of the merged result; None for a folder."""
+
+    url: str
+    storage: Storage
+    folder: str
+    file: str | None
+
+    @property
+    def control(self) -> str:
+        """The folder of the control files."""
+        return f"{self.folder}/{CONTROL_NAME}"
+
+    def names(self) -> list[str]:
+        """Files below the folder, control files included."""
+        return self.storage.files(self.folder) if self.storage.kind(self.folder) == "folder" else []
+
+    def parts(self) -> list[Part]:
+        """The parts that are whole."""
+        return listed_parts(self.names())
+
+    def write_part(self, part: Part, data: pa.Buffer) -> None:
+        """Put a part in place. Raises PairscoreError where the storage refuses."""
+        try:
+            self.storage.write(f"{self.folder}/{part.name}", data, f"{self.control}/tmp")
+        except OSError as error:
+            raise cannot_write(self.url, error) from error
+
+    def remove_part(self, part: Part) -> None:
+        """Take a part away again."""
+        self.storage.remove(f"{self.folder}/{part.name}")
+
+
+def open_output(url: str) -> Output:
+    """The output that `url` names: one file if it ends in `.parquet`, else a folder."""
+    storage, path = open_storage(url)
+    if storage.scheme == "hf":
+        raise PairscoreError(f"output {url!r}: hf:// can be read but not written: use a folder, then upload it")
+    if not path.endswith(".parquet"):
+        return Output(url, storage, path.rstrip("/"), None)
+    pure = PurePosixPath(path)
+    return Output(url, storage, str(pure.parent / f"_{pure.name}.parts"), path)
+
+
+def check_output(output: Output, overwrite: bool) -> None:
+    """Raise PairscoreError unless a run may write there, as far as that shows without its record.
+
+    Changes nothing. A finished output that still has control files passes: `begin` knows whose they are.
+    """
+    storage = output.storage
+    names = output.names()
+    if output.file is not None and storage.kind(output.file) == "folder":
+        raise PairscoreError(f"output {output.url!r} ends in .parquet and is a folder: choose another name")
+    if storage.kind(output.folder) == "file":
+        raise PairscoreError(f"output {output.url!r} is a file: choose a folder, or a name that ends in .parquet")
+    if _is_finished(output, names):
+        if not overwrite and not _has_leftovers(output, names):
+            raise _finished(output)
+    elif not all(name.startswith(f"{CONTROL_NAME}/") for name in names) and RECORD not in names:
+        raise PairscoreError(
+            f"output folder {output.url!r} holds other files ({names[0]}): choose an empty folder, or a new one"
+        )
+
+
+def prepare_control(output: Output) -> None:
+    """Make the folder that locks lie in; an object store needs none."""
+    if output.storage.scheme == "file":
+        Path(output.control).mkdir(parents=True, exist_ok=True)
+
+
+def begin(output: Output, record: RunRecord, overwrite: bool) -> bool:
+    """Make the output ready for `record`'s run, whose lock is held; True when it continues an earlier one.
+
+    Raises PairscoreError where another run's results are in the way.
+    """
+    check_output(output, overwrite)
+    names = output.names()
+    finished = _is_finished(output, names)
+    if RECORD in names:
+        changed = _changes(output, record)
+        # A run that was killed when all but its control files was done ends here.
+        if not changed and (not finished or overwrite or output.file is None or _run_of(output) == record.digest):
+            output.storage.remove_folder(f"{output.control}/tmp")
+            return True
+        if changed and not finished and not overwrite:
+            raise PairscoreError(changed)
+    elif finished and not overwrite:
+        output.storage.remove_folder(output.control if output.file is None else output.folder)
+    if finished and not overwrite:
+        raise _finished(output)
+    clear(output)
+    output.storage.write(f"{output.folder}/{RECORD}", record.to_json().encode(), f"{output.control}/tmp")
+    return False
+
+
+def clear(output: Output) -> None:
+    """Remove parts, marker and record, in an order that leaves something recognisable whenever it stops."""
+    names = output.names()
+    output.storage.remove(f"{output.folder}/{SUCCESS_NAME}")
+    for part in listed_parts(names):
+        output.remove_part(part)
+    for name in names:
+        if name.startswith(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}"):
+            output.storage.remove(f"{output.folder}/{name}")
+    output.storage.remove(f"{output.folder}/{RECORD}")
+
+
+def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Part]:
+    """The parts of `blocks` whose footer can be read and tells of this run; others are taken for missing."""
+    parts = within(output.parts(), blocks)
+
+    def belongs(part: Part) -> bool:
+        try:
+            with output.storage.open(f"{output.folder}/{part.name}") as file:
+                return bool(figures(pq.read_metadata(file))["run"] == digest)
+        except (OSError, ValueError, KeyError, pa.ArrowException):
+            return False
+
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="pairscore-footer") as pool:
+        return [part for part, whole in zip(parts, pool.map(belongs, parts), strict=True) if whole]
+
+
+def mark_skipped(output: Output, file: int, reason: str) -> None:
+    """Note, for later runs and other shards, that a file is left out."""
+    path = f"{output.control}/{_SKIPPED_PREFIX}{file:05d}"
+    output.storage.write(path, reason.encode(), f"{output.control}/tmp")
+
+
+def skipped_files(output: Output) -> dict[int, str]:
+    """Places of the files that were left out, with the reason."""
+    found = {}
+    for name in output.names():
+        base = name.removeprefix(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}")
+        if base != name and base.isdecimal():
+            found[int(base)] = output.storage.read(f"{output.folder}/{name}").decode()
+    return found
+
+
+def abandon(output: Output) -> None:
+    """Leave no trace of a run that wrote no part: its control files, and folders that were made for it."""
+    if output.parts():
+        return
+    clear(output)
+    output.storage.remove_folder(output.control)
+    if output.storage.scheme == "file":
+        with suppress(OSError):  # something else is in it
+            Path(output.folder).rmdir()
+
+
+def _is_finished(output: Output, names: Sequence[str]) -> bool:
+    """Whether a run, of whatever settings, has ended there; names: of the files in its folder."""
+    if output.file is not None:
+        return output.storage.kind(output.file) == "file"
+    return SUCCESS_NAME in names and bool(listed_parts(names))
+
+
+def _has_leftovers(output: Output, names: Sequence[str]) -> bool:
+    """Whether a run that was killed at its very end left something beside a finished output."""
+    if output.file is not None:
+        return output.storage.kind(output.folder) is not None
+    return any(name.startswith(f"{CONTROL_NAME}/") for name in names)
+
+
+def _changes(output: Output, record: RunRecord) -> str | None:
+    """Why the run recorded there is not this one; None when it is."""
+    try:
+        check_same_run(RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")), record, output.url)
+    except PairscoreError as error:
+        return str(error)
+    except (ValueError, KeyError, TypeError):
+        return f"output {output.url!r} holds an unfinished run of another release: begin anew with --overwrite"
+    return None
+
+
+def recorded_settings(output: Output) -> dict[str, Any]:
+    """The settings of the run that the output holds, finished or not; empty where there is no readable record."""
+    if RECORD not in output.names():
+        return {}
+    try:
+        return RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")).settings
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _run_of(output: Output) -> str | None:
+    """The run that wrote the merged file; None where that does not show."""
+    if output.file is None:
+        return None
+    try:
+        with output.storage.open(output.file) as file:
+            return str(figures(pq.read_metadata(file))["run"])
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
+
+
+def _finished(output: Output) -> PairscoreError:
+    return PairscoreError(
+        f"output {output.url!r} exists and is whole: choose another name, or replace it with --overwrite"
+    )
+
+
+def cannot_write(url: str, error: OSError) -> PairscoreError:
+    """The error for an output that the storage refuses to take."""
+    reason = error.strerror or " ".join(str(error).split())[:200]
+    return PairscoreError(
+        f"cannot write to output {url!r} ({reason}): remove the cause and run the same command again; "
+        "parts that are whole are kept"
+    )

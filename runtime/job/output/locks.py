@@ -1,0 +1,152 @@
+"""One run at a time on an output: a file lock on this machine, leases on an object store.
+
+Shards of one run may work side by side, but no two runs of one shard, and none beside a run of the whole.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Protocol
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.storage.local import Storage
+
+# A lease that was not renewed for this long belongs to a run that died.
+LEASE_SECONDS = 120.0
+_RENEW_SECONDS = 30.0
+
+
+class Held(Protocol):
+    """A lock that is held."""
+
+    def check(self) -> None:
+        """Raise PairscoreError when the lock was lost."""
+        ...
+
+
+@contextmanager
+def hold(storage: Storage, folder: str, shard: tuple[int, int] | None, output: str) -> Iterator[Held]:
+    """Hold the lock in `folder`. shard: (number, of how many); None for the whole.
+
+    output: what the message calls it. Raises PairscoreError while another run holds it.
+    """
+    with ExitStack() as stack:
+        if storage.scheme == "file":
+            held: Held = stack.enter_context(_file_locks(Path(folder), shard, output))
+        else:
+            held = stack.enter_context(_lease(storage, folder, shard, output))
+        yield held
+
+
+class _FileLock:
+    def check(self) -> None:
+        pass  # the system keeps it until this process ends
+
+
+@contextmanager
+def _file_locks(folder: Path, shard: tuple[int, int] | None, output: str) -> Iterator[_FileLock]:
+    with ExitStack() as stack:
+        whole = stack.enter_context((folder / "lock").open("a+"))
+        _lock(whole, fcntl.LOCK_SH if shard else fcntl.LOCK_EX, output)
+        mine = stack.enter_context((folder / "lock-{}-of-{}".format(*shard)).open("a+")) if shard else whole
+        if shard:
+            _lock(mine, fcntl.LOCK_EX, output)
+        mine.truncate(0)
+        mine.write(_who())
+        mine.flush()
+        yield _FileLock()
+
+
+def _lock(file: IO[str], kind: int, output: str) -> None:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise _refusal(output, file.read() or "another shard") from error
+
+
+class _Lease:
+    """An object of one's own that is written again and again. Sound where a listing shows every finished write."""
+
+    def __init__(self, storage: Storage, folder: str, kind: str) -> None:
+        self._storage = storage
+        self._folder = folder
+        self.name = f"lock-{kind}-{secrets.token_hex(8)}"
+        self._stop = threading.Event()
+        self._renewed = 0.0
+
+    def renew(self) -> None:
+        started = time.monotonic()
+        self._storage.write(f"{self._folder}/{self.name}", json.dumps({"who": _who()}).encode(), self._folder)
+        self._renewed = started
+
+    def check(self) -> None:
+        if time.monotonic() - self._renewed > LEASE_SECONDS:
+            raise PairscoreError(
+                "this run was held up for so long that another may have taken over its output: start it again"
+            )
+
+    def keep(self) -> None:
+        while not self._stop.wait(_RENEW_SECONDS):
+            try:
+                self.renew()
+            except (OSError, PairscoreError):
+                continue  # `check` stops the run once this has failed for too long
+
+    def release(self, thread: threading.Thread | None) -> None:
+        self._stop.set()
+        if thread is not None:
+            thread.join()
+        with suppress(OSError, PairscoreError):  # it expires by itself
+            self._storage.remove(f"{self._folder}/{self.name}")
+
+
+@contextmanager
+def _lease(storage: Storage, folder: str, shard: tuple[int, int] | None, output: str) -> Iterator[_Lease]:
+    """Write a lease first, then look for others: of two that start together at least one sees the other."""
+    kind = "{}-of-{}".format(*shard) if shard else "whole"
+    lease = _Lease(storage, folder, kind)
+    lease.renew()
+    thread: threading.Thread | None = None
+    try:
+        # Ages are differences between the store's own times: this machine's clock plays no part.
+        times = {
+            name: storage.modified(f"{folder}/{name}") for name in storage.files(folder) if name.startswith("lock-")
+        }
+        now = times.get(lease.name, 0.0)
+        for name, modified in times.items():
+            theirs = name.removeprefix("lock-").rpartition("-")[0]
+            conflicts = theirs == kind or "whole" in (theirs, kind)
+            if name != lease.name and conflicts:
+                if now - modified < LEASE_SECONDS:
+                    raise _refusal(
+                        output, f"{_owner(storage, f'{folder}/{name}')}; if that run is dead, wait two minutes"
+                    )
+                storage.remove(f"{folder}/{name}")
+        thread = threading.Thread(target=lease.keep, name="pairscore-lease", daemon=True)
+        thread.start()
+        yield lease
+    finally:
+        lease.release(thread)
+
+
+def _owner(storage: Storage, path: str) -> str:
+    try:
+        return str(json.loads(storage.read(path))["who"])
+    except (OSError, PairscoreError, ValueError, KeyError):
+        return "another run"
+
+
+def _who() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _refusal(output: str, who: str) -> PairscoreError:
+    return PairscoreError(f"another run is writing to {output!r} ({who}): wait for it, or choose another output")

@@ -1,0 +1,77 @@
+"""The last step of a job: parts that are all there become the output that was asked for."""
+
+import secrets
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairscore.runtime.job.output.layout import RECORD, SUCCESS_NAME, Output, cannot_write
+from pairscore.runtime.job.parts import Part, add_figures, as_metadata, figures, without_figures
+
+
+def finish(
+    output: Output,
+    metadata: dict[str, Any],
+    compression: str,
+    widen: Callable[[pa.Table, Part], pa.Table],
+) -> None:
+    """Turn whole parts into the output: mark the folder, or merge them into the one file.
+
+    `widen`: adds the partition columns, which in a folder are the folders' names.
+    """
+    try:
+        if output.file is None:
+            output.storage.write(f"{output.folder}/{SUCCESS_NAME}", b"", f"{output.control}/tmp")
+        else:
+            _merge(output, output.file, metadata, compression, widen)
+        # The record goes first: while it is there, every part is there too.
+        output.storage.remove(f"{output.folder}/{RECORD}")
+        output.storage.remove_folder(output.control if output.file is None else output.folder)
+    except OSError as error:
+        raise cannot_write(output.url, error) from error
+
+
+def _merge(
+    output: Output,
+    target: str,
+    metadata: dict[str, Any],
+    compression: str,
+    widen: Callable[[pa.Table, Part], pa.Table],
+) -> None:
+    """Part by part, a row group each, into a temporary file that then takes the target's name.
+
+    The metadata gets the sums of the parts' figures, whichever run wrote them.
+    """
+    storage, parts = output.storage, output.parts()
+    local = storage.scheme == "file"
+    folder = Path(output.control) / "tmp" if local else Path(tempfile.gettempdir())
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"pairscore-{secrets.token_hex(4)}.partial"
+    try:
+        with ExitStack() as stack:
+            writer: pq.ParquetWriter | None = None
+            totals: dict[str, Any] = {"nulls": 0, "statistics": {}}
+            for part in parts:
+                with storage.open(f"{output.folder}/{part.name}") as source, pq.ParquetFile(source) as parquet:
+                    add_figures(totals, figures(parquet.metadata))
+                    table = widen(parquet.read(), part)
+                if writer is None:
+                    # Parts of several files may differ in which columns say that they hold no null.
+                    schema = without_figures(table.schema)
+                    schema = pa.schema([each.with_nullable(True) for each in schema], schema.metadata)
+                    writer = stack.enter_context(
+                        pq.ParquetWriter(temporary, schema, compression=compression, write_page_checksum=True)
+                    )
+                if table.num_rows or len(parts) == 1:
+                    table = pa.Table.from_arrays(table.columns, schema=writer.schema)
+                    writer.write_table(table, row_group_size=max(1, table.num_rows))
+            if writer is not None:
+                writer.add_key_value_metadata(as_metadata({**metadata, **totals}))
+        storage.publish(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,237 @@
+"""What a job will do, worked out from footers alone: files, columns, blocks. Nothing is written."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairscore.runtime.bundle.manifest import Manifest
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.input.filters import check_filter, parse_filter
+from pairscore.runtime.job.input.find import (
+    Found,
+    InputFile,
+    check_same_schema,
+    check_text_columns,
+    find_files,
+    needed_columns,
+    open_files,
+)
+from pairscore.runtime.job.input.partitions import partition_fields
+from pairscore.runtime.job.input.read import Reading
+from pairscore.runtime.job.parts import COMPRESSIONS, Block, plan_blocks, shard_of
+from pairscore.runtime.job.record import InputRecord
+from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, score_fields
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What `pairscore score` was asked for; see its help. `keep`: None for all columns."""
+
+    bundle: str
+    inputs: tuple[str, ...]
+    output: str | None
+    claim_column: str = "claim"
+    evidence_column: str = "evidence"
+    score_column: str = "score"
+    keep: tuple[str, ...] | None = None
+    precision: str = "fp32"
+    engine: str = "auto"
+    tuning: bool = True
+    device: str = "cpu"
+    max_length: int | None = None
+    on_null: str = "error"
+    on_error: str = "fail"
+    filter: str | None = None
+    limit: int | None = None
+    shard: tuple[int, int] | None = None
+    part_rows: int = WINDOW_PAIRS
+    compression: str = "zstd"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`files`: in order, None for one left out (then in `skipped`, by place, with the reason). `keep`: input columns
+    of the output. `fields`: the score columns. `blocks`: of the whole run. `mine`: of this shard.
+    """
+
+    found: tuple[Found, ...]
+    files: tuple[InputFile | None, ...]
+    skipped: dict[int, str]
+    reading: Reading
+    keep: tuple[str, ...]
+    fields: tuple[pa.Field, ...]
+    blocks: tuple[Block, ...]
+    mine: tuple[Block, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of this shard, before the filter."""
+        return sum(block.stop - block.start for block in self.mine)
+
+    def file(self, place: int) -> InputFile:
+        """A file that was not left out."""
+        file = self.files[place]
+        if file is None:
+            raise LookupError(f"input file {place} was left out")
+        return file
+
+    def input_records(self) -> tuple[InputRecord, ...]:
+        """The fingerprints of all files."""
+        return tuple(
+            InputRecord(found.name, file.size, file.digest) if file else InputRecord(found.name, None, None)
+            for found, file in zip(self.found, self.files, strict=True)
+        )
+
+
+def make_plan(options: JobOptions, manifest: Manifest) -> Plan:
+    """Check everything that can be checked before scoring. Raises PairscoreError for input that does not fit."""
+    _check_options(options)
+    condition, filter_columns = parse_filter(options.filter) if options.filter else (None, frozenset[str]())
+    text_columns = (options.claim_column, options.evidence_column)
+    fields = score_fields(manifest.labels, options.score_column)
+    found = find_files(options.inputs, options.output)
+    first: list[InputFile] = []
+
+    def check(place: Found, file: InputFile) -> None:
+        del place
+        _check_duplicate_names(file)
+        check_text_columns(file, *text_columns)
+        needed_columns(file.schema, options.keep)
+        if first:
+            check_same_schema(first[0], file, options.keep)
+        else:
+            kept = [file.schema.field(name) for name in needed_columns(file.schema, options.keep)]
+            check_new_columns(pa.schema(kept), fields)
+        if options.on_null == "error" and condition is None:
+            check_no_nulls(file, text_columns, options.limit)
+        if not first:
+            first.append(file)
+
+    skipped: dict[int, str] = {}
+    places = {id(file): place for place, file in enumerate(found)}
+
+    def skip(file: Found, error: Exception) -> None:
+        skipped[places[id(file)]] = str(error)
+
+    files = open_files(found, check, skip if options.on_error == "skip-file" else None)
+    if not first:
+        raise PairscoreError(f"every input file was left out, the first because: {next(iter(skipped.values()))}")
+    partitions = tuple(partition_fields(file for file in files if file))
+    schema = first[0].schema
+    keep = needed_columns(schema, options.keep)
+    in_files = filter_columns - {field.name for field in partitions if field.name not in schema.names}
+    columns = needed_columns(schema, keep, text_columns, in_files)
+    if condition is not None and options.filter:
+        check_filter(options.filter, condition, _with_fields(schema, partitions))
+    reading = Reading(tuple(columns), text_columns, condition, partitions)
+    blocks = plan_blocks(_limited([file.rows if file else None for file in files], options.limit), options.part_rows)
+    mine = shard_of(blocks, *options.shard) if options.shard else blocks
+    return Plan(tuple(found), tuple(files), skipped, reading, tuple(keep), tuple(fields), tuple(blocks), tuple(mine))
+
+
+def settings(options: JobOptions, scorer: Scorer) -> dict[str, Any]:
+    """What decides rows, columns and scores, by the names that users know."""
+    return {
+        "bundle": scorer.bundle.digest(scorer.precision),
+        "precision": scorer.precision,
+        "engine": scorer.engine.name,
+        **({"tuning": asdict(scorer.tuned)} if scorer.tuned else {}),
+        "device": scorer.engine.device.partition(":")[0],
+        "max length": scorer.max_length,
+        "claim column": options.claim_column,
+        "evidence column": options.evidence_column,
+        "score column": options.score_column,
+        "columns to keep": list(options.keep) if options.keep is not None else None,
+        "--on-null": options.on_null,
+        "--on-error": options.on_error,
+        "--filter": options.filter,
+        "--limit": options.limit,
+        "--part-rows": options.part_rows,
+    }
+
+
+def check_no_nulls(file: InputFile, columns: Sequence[str], limit: int | None = None) -> None:
+    """Raise PairscoreError for a null that the file's statistics tell of, long before scoring would reach it.
+
+    Files without statistics pass; their nulls are found when they are read.
+    """
+    with file.found.storage.open(file.found.path) as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
+        leaves = {parquet.metadata.schema.column(place).path: place for place in range(parquet.metadata.num_columns)}
+        row = 0
+        for group, rows in enumerate(file.group_rows):
+            if limit is not None and row >= limit:
+                return
+            for name in columns:
+                statistics = parquet.metadata.row_group(group).column(leaves[name]).statistics
+                if statistics is None or not statistics.has_null_count or not statistics.null_count:
+                    continue
+                place = _first_null(parquet, group, name)
+                if place is not None and (limit is None or row + place < limit):
+                    raise null_error(file, row + place, name)
+            row += rows
+
+
+def null_error(file: InputFile, row: int, column: str) -> PairscoreError:
+    """The error for a null; `row` counts from 0 in its file."""
+    return PairscoreError(
+        f"row {row} of {file.found.display!r} has a null in column {column!r}: fill it, or give such rows a null "
+        "score with --on-null null"
+    )
+
+
+def _first_null(parquet: pq.ParquetFile, group: int, column: str) -> int | None:
+    row = 0
+    for batch in parquet.iter_batches(8192, row_groups=[group], columns=[column], use_threads=False):
+        if batch.column(0).null_count:
+            return row + int(batch.column(0).is_null().index(True).as_py())
+        row += batch.num_rows
+    return None
+
+
+def _check_options(options: JobOptions) -> None:
+    if options.claim_column == options.evidence_column:
+        raise PairscoreError(
+            f"claim and evidence are both column {options.claim_column!r}: name two with --claim-column and "
+            "--evidence-column"
+        )
+    if options.compression not in COMPRESSIONS:
+        raise PairscoreError(f"unknown compression {options.compression!r}: use {', '.join(COMPRESSIONS)}")
+    if options.shard and not 1 <= options.shard[0] <= options.shard[1]:
+        raise PairscoreError(
+            "shard {}/{} does not exist: count from 1/{} to {}/{}".format(
+                *options.shard, options.shard[1], options.shard[1], options.shard[1]
+            )
+        )
+    if options.shard and options.output is not None and options.output.endswith(".parquet"):
+        raise PairscoreError("--shard writes parts: give --output a folder, not a name that ends in .parquet")
+
+
+def _check_duplicate_names(file: InputFile) -> None:
+    names = file.schema.names
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise PairscoreError(f"{file.found.display!r} has several columns named {double[0]!r}: rename them")
+
+
+def _limited(rows: Sequence[int | None], limit: int | None) -> list[int | None]:
+    """Rows to take of each file so that together they are the first `limit`; files past it are left out."""
+    if limit is None:
+        return list(rows)
+    left = limit
+    taken: list[int | None] = []
+    for count in rows:
+        taken.append(None if count is None or (left == 0 and count > 0) else min(count, left))
+        left -= taken[-1] or 0
+    return taken
+
+
+def _with_fields(schema: pa.Schema, fields: Sequence[pa.Field]) -> pa.Schema:
+    for field in fields:
+        if field.name not in schema.names:
+            schema = schema.append(field)
+    return schema

@@ -1,0 +1,139 @@
+"""What a run did, in figures: for people, for machines and for the metadata of what it wrote."""
+
+import resource
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pairscore.runtime.job.progress import duration
+from pairscore.runtime.stream.pipeline import Statistics
+
+
+@dataclass
+class Figures:
+    """Counts and times of one run. `rows`: input rows covered, of which `nulls` have no score.
+
+    Seconds: `read`, `write` and `tokenize` are wall time of the one thread that does it; `engine` is summed over the
+    threads that call the engine, `engine_callers` of them.
+    """
+
+    rows: int = 0
+    nulls: int = 0
+    parts: int = 0
+    statistics: Statistics = field(default_factory=Statistics)
+    seconds: float = 0.0
+    read_seconds: float = 0.0
+    write_seconds: float = 0.0
+    engine_callers: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything measured and derived, JSON-serialisable."""
+        measured = self.statistics
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "rows": self.rows,
+            "pairs": measured.pairs,
+            "nulls": self.nulls,
+            "parts": self.parts,
+            "tokens": measured.tokens,
+            "seconds": round(self.seconds, 3),
+            "pairs_per_second": round(measured.pairs / seconds, 2),
+            "tokens_per_second": round(measured.tokens / seconds, 1),
+            "padding_share": padding_share(measured),
+            "share_outside_engine": self.share_outside_engine,
+            "engine_idle_share": self.engine_idle_share,
+            "seconds_by_stage": {
+                "read": round(self.read_seconds, 3),
+                "tokenize": round(measured.tokenize_seconds, 3),
+                "engine": round(measured.engine_seconds / self.engine_callers, 3),
+                "write": round(self.write_seconds, 3),
+            },
+        }
+
+    @property
+    def share_outside_engine(self) -> float:
+        """Share of the run in which a thread that calls the engine did something else or waited, mean of them all."""
+        if not self.seconds:
+            return 0.0
+        return round(max(0.0, 1 - self.statistics.engine_seconds / (self.engine_callers * self.seconds)), 4)
+
+    @property
+    def engine_idle_share(self) -> float:
+        """Share of the run in which no thread was in the engine: a device behind it had nothing to do."""
+        if not self.seconds:
+            return 0.0
+        return round(max(0.0, 1 - self.statistics.engine_busy_seconds / self.seconds), 4)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The end of a run. `whole`: whether the output is; other shards may be missing. `earlier_parts`: found done."""
+
+    output: str
+    whole: bool
+    figures: Figures
+    earlier_parts: int
+    missing_blocks: int
+    skipped: tuple[tuple[str, str], ...]
+    precision: str
+    engine: str
+    device: str
+    tuning: str | None
+    max_length: int
+    load_seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        plain = asdict(self)
+        del plain["figures"]
+        skipped = [{"file": name, "reason": reason} for name, reason in self.skipped]
+        return {**plain, "skipped": skipped, **self.figures.as_dict(), "peak_memory_bytes": peak_memory_bytes()}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        figures = self.figures.as_dict()
+        stages = figures["seconds_by_stage"]
+        nulls = f", {figures['nulls']:,} without a score (null)" if figures["nulls"] else ""
+        earlier = f", {counted(self.earlier_parts, 'earlier part')} kept" if self.earlier_parts else ""
+        lines = [
+            f"{figures['pairs']:,} pairs scored{nulls} in {duration(self.figures.seconds)}: "
+            f"{figures['pairs_per_second']:,.0f} pairs/s, {figures['tokens_per_second']:,.0f} tokens/s, "
+            f"{counted(figures['parts'], 'part')}{earlier}",
+            f"{self.precision} on {self.engine} ({self.device}), at most {self.max_length} tokens a pair; padding "
+            f"{figures['padding_share']:.2%}, outside the engine {figures['share_outside_engine']:.1%} "
+            f"(read {stages['read']:.1f} s, tokenize {stages['tokenize']:.1f} s, write {stages['write']:.1f} s), "
+            f"loading {self.load_seconds:.1f} s, peak memory {peak_memory_bytes() / 2**20:,.0f} MiB",
+            *([f"Tuned for this machine: {self.tuning} (--no-tuning does without)"] if self.tuning else []),
+            *(f"Left out: {name}: {reason}" for name, reason in self.skipped),
+        ]
+        if self.whole:
+            lines.append(f"Wrote {self.output}")
+        else:
+            lacking = counted(self.missing_blocks, "part")
+            lines.append(f"Wrote the parts of this shard to {self.output}; other shards still lack {lacking}")
+        return lines
+
+
+def padding_share(statistics: Statistics) -> float:
+    """Share of the tokens fed to the model that were padding."""
+    if not statistics.padded_tokens:
+        return 0.0
+    return round(1 - statistics.tokens / statistics.padded_tokens, 6)
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident set of this process so far."""
+    # Linux's getrusage still counts the process that started this one, up to its exec.
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def counted(count: int, noun: str) -> str:
+    """The number with its noun: "1 part", "2,000 parts"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,67 @@
+"""The user's own pairs, read from a Parquet file for checks against PyTorch."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.stream.columns import check_text_column, text_pair
+from pairscore.runtime.types import Pair
+
+
+def read_pairs(
+    path: Path, claim_column: str, evidence_column: str, limit: int | None = None, *, option: str = "--pairs"
+) -> list[Pair]:
+    """The first `limit` pairs of a Parquet file, or all of them. `option`: what the user named the file with.
+
+    Raises PairscoreError for a file that is missing, not Parquet, or empty, for a column that is missing or not
+    text, and for a null.
+    """
+    if not path.is_file():
+        raise PairscoreError(f"no file {str(path)!r}: give a Parquet file of pairs with {option}")
+    try:
+        with pq.ParquetFile(path) as file:
+            check_text_column(file.schema_arrow, claim_column, "--claim-column")
+            check_text_column(file.schema_arrow, evidence_column, "--evidence-column")
+            table = _first_rows(file, [claim_column, evidence_column], limit)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PairscoreError(f"{str(path)!r} cannot be read as Parquet ({reason}): give a Parquet file") from error
+    if not table.num_rows:
+        raise PairscoreError(f"{str(path)!r} holds no rows: give a file with pairs")
+    claims, evidence, valid = text_pair(table, (claim_column, evidence_column), on_null="null")
+    if len(claims) != len(valid):
+        row = valid.index(False).as_py()
+        raise PairscoreError(f"row {row} of {str(path)!r} has a null claim or evidence: drop such rows")
+    return list(zip(claims.to_pylist(), evidence.to_pylist(), strict=True))
+
+
+def read_labels(path: Path, column: str) -> tuple[bool, ...]:
+    """A column of truth values, or of numbers of which those above zero are true, one a row.
+
+    Raises PairscoreError for a column that is missing, of another type, or has a null.
+    """
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if column not in names:
+            raise PairscoreError(f"no column {column!r} (there are {', '.join(names)}): name one with --label-column")
+        values = file.read(columns=[column])[column]
+    kind = values.type
+    if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise PairscoreError(f"column {column!r} is {kind}, not truth values: name another with --label-column")
+    if values.null_count:
+        raise PairscoreError(f"column {column!r} has {values.null_count} nulls: drop such rows")
+    return tuple(value > 0 for value in values.to_pylist())
+
+
+def _first_rows(file: pq.ParquetFile, columns: list[str], limit: int | None) -> pa.Table:
+    batches: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
+        if limit is not None and rows >= limit:
+            break
+        batches.append(batch if limit is None else batch.slice(0, limit - rows))
+        rows += batches[-1].num_rows
+    schema = pa.schema([file.schema_arrow.field(name) for name in dict.fromkeys(columns)])
+    return pa.Table.from_batches(batches, schema=batches[0].schema if batches else schema)

@@ -1,0 +1,1 @@
+"""Where files lie: this machine, or an object store. Writes are whole or did not happen."""

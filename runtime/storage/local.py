@@ -1,0 +1,183 @@
+"""Where files lie: this machine, or an object store behind fsspec. Writes are whole or did not happen.
+
+    storage, path = open_storage("s3://bucket/pairs")
+    storage.files(path)
+
+Paths are a storage's own: absolute on this machine, `bucket/key` on an object store.
+"""
+
+import glob
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+
+from pairscore.runtime.errors import PairscoreError
+
+# What other tools skip: Spark, Hive and Arrow datasets leave out names that start with one of these.
+HIDDEN = (".", "_")
+_TEMPORARY_SUFFIX = ".partial"
+
+
+class Storage(Protocol):
+    """The few operations that a job needs. Any may raise OSError."""
+
+    @property
+    def scheme(self) -> str:
+        """What its addresses begin with; "file" on this machine."""
+        ...
+
+    @property
+    def buffer_size(self) -> int:
+        """Bytes to ask for at once when reading on through a file."""
+        ...
+
+    def kind(self, path: str) -> Literal["file", "folder"] | None:
+        """What is at `path`; None where nothing is."""
+        ...
+
+    def files(self, folder: str) -> list[str]:
+        """Files anywhere below `folder`, hidden ones too, as sorted paths relative to it with forward slashes."""
+        ...
+
+    def matching(self, pattern: str) -> list[str]:
+        """Sorted paths that match a pattern of `*`, `?`, `[...]` and `**`."""
+        ...
+
+    def size(self, path: str) -> int:
+        """Bytes in a file."""
+        ...
+
+    def modified(self, path: str) -> float:
+        """When a file was last written, in seconds, by the storage's own clock."""
+        ...
+
+    def open(self, path: str) -> pa.NativeFile:
+        """A file to read at random places."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """A whole, small file."""
+        ...
+
+    def write(self, path: str, data: bytes | pa.Buffer, temporary_folder: str) -> None:
+        """Put `data` at `path`, durably and at once; folders on the way are made."""
+        ...
+
+    def publish(self, local: Path, path: str) -> None:
+        """Put a finished local file at `path`, durably and at once, replacing what is there."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a file; nothing there is no error."""
+        ...
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder with all that it holds; nothing there is no error."""
+        ...
+
+    def display(self, path: str) -> str:
+        """`path` as a user would write it."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalStorage:
+    """The file system of this machine."""
+
+    scheme: str = "file"
+    buffer_size: int = 1024 * 1024
+
+    def kind(self, path: str) -> Literal["file", "folder"] | None:
+        if Path(path).is_dir():
+            return "folder"
+        return "file" if Path(path).exists() else None
+
+    def files(self, folder: str) -> list[str]:
+        root = Path(folder)
+        return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+    def matching(self, pattern: str) -> list[str]:
+        return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (pathlib takes no absolute pattern)
+
+    def size(self, path: str) -> int:
+        return Path(path).stat().st_size
+
+    def modified(self, path: str) -> float:
+        return Path(path).stat().st_mtime
+
+    def open(self, path: str) -> pa.NativeFile:
+        return pa.OSFile(path)
+
+    def read(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    def write(self, path: str, data: bytes | pa.Buffer, temporary_folder: str) -> None:
+        target, folder = Path(path), Path(temporary_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{target.name}.{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}"
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+
+    def publish(self, local: Path, path: str) -> None:
+        with local.open("rb") as file:
+            os.fsync(file.fileno())
+        local.replace(path)
+        _sync_folder(Path(path).parent)
+
+    def remove(self, path: str) -> None:
+        Path(path).unlink(missing_ok=True)
+
+    def remove_folder(self, path: str) -> None:
+        # Two shards may tidy up the same folder at once.
+        shutil.rmtree(path, ignore_errors=True)
+
+    def display(self, path: str) -> str:
+        return path
+
+
+def open_storage(url: str, **options: Any) -> tuple[Storage, str]:
+    """The storage that `url` names and the path within it. options: passed on to fsspec.
+
+    Raises PairscoreError for an empty or unknown address and where the package for it is missing.
+    """
+    if not url:
+        raise PairscoreError("an empty path names nothing: give a file, a folder or a pattern")
+    scheme = urlsplit(url).scheme if "://" in url else ""
+    if not scheme:
+        return LocalStorage(), os.path.abspath(url)  # noqa: PTH100 (resolve() would follow links)
+    if scheme == "file":
+        return LocalStorage(), os.path.abspath(url.removeprefix("file://"))  # noqa: PTH100
+    from pairscore.runtime.storage.remote import open_remote
+
+    return open_remote(scheme, url, **options)
+
+
+def is_hidden(relative: str) -> bool:
+    """Whether any component of a relative path starts with a dot or an underscore."""
+    return any(component.startswith(HIDDEN) for component in relative.split("/"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename is on disk only once its folder is. Some systems do not open folders; they must do without."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

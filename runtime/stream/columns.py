@@ -1,0 +1,199 @@
+"""Arrow columns in and out: find the text columns, cut a stream into windows, append the scores."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.types import FloatArray
+
+# A window is the unit of sorting, of memory and of work that a crash can lose.
+WINDOW_PAIRS = 65_536
+WINDOW_BYTES = 64 * 1024 * 1024
+
+
+def open_stream(stream: Any) -> pa.RecordBatchReader:
+    """A reader over anything with the Arrow C stream interface. Raises PairscoreError for what has none."""
+    if not hasattr(stream, "__arrow_c_stream__"):
+        raise PairscoreError(
+            f"a {type(stream).__name__} offers no Arrow stream: pass a pyarrow Table or RecordBatchReader, a Polars or "
+            "pandas frame, or a DuckDB relation"
+        )
+    return pa.RecordBatchReader.from_stream(stream)
+
+
+def check_text_column(schema: pa.Schema, name: str, option: str) -> None:
+    """Raise PairscoreError unless `schema` has one column `name` that can hold text.
+
+    `option`: the command-line option that names this column, for the remedy.
+    """
+    found = schema.get_all_field_indices(name)
+    if not found:
+        raise PairscoreError(f"no column {name!r}: the input has {', '.join(schema.names)}; use {option} NAME")
+    if len(found) > 1:
+        raise PairscoreError(f"{len(found)} columns are named {name!r}: rename one, or use {option} NAME")
+    kind = schema.field(found[0]).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (_is_text(kind) or _is_binary(kind) or pa.types.is_null(kind)):
+        raise PairscoreError(f"column {name!r} is of type {kind}, not text: cast it to string, or use {option} NAME")
+
+
+def text_array(column: pa.Array | pa.ChunkedArray, name: str) -> pa.StringArray:
+    """A text column of any Arrow encoding as one string array, nulls kept.
+
+    Raises PairscoreError for bytes that are not UTF-8.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    if isinstance(column, pa.ChunkedArray):  # what combine_chunks gives for no chunks at all
+        column = pa.array([], type=column.type)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid as error:
+        raise PairscoreError(f"column {name!r} holds bytes that are not UTF-8 text ({error}): decode it") from error
+
+
+def text_pair(
+    table: pa.Table | pa.RecordBatch, columns: Sequence[str], on_null: str = "error", first_row: int = 0
+) -> tuple[pa.StringArray, pa.StringArray, pa.BooleanArray]:
+    """Claims and evidence of the rows that have both, and which rows those are.
+
+    columns: the claim's and the evidence's. `first_row`: the table's place in its input, for the message.
+    Raises PairscoreError for a null unless `on_null` is "null".
+    """
+    claims, evidence = (text_array(table.column(name), name) for name in columns)
+    valid = pc.call_function("and", [claims.is_valid(), evidence.is_valid()])
+    if claims.null_count == 0 and evidence.null_count == 0:
+        return claims, evidence, valid
+    if on_null != "null":
+        row = valid.index(False).as_py()
+        name = columns[0] if not claims[row].is_valid else columns[1]
+        raise PairscoreError(
+            f"row {first_row + row} has a null in column {name!r}: fill it, or give such rows a null score "
+            "with --on-null null"
+        )
+    return claims.filter(valid), evidence.filter(valid), valid
+
+
+def windows(
+    batches: Iterable[pa.RecordBatch],
+    text_columns: Sequence[str],
+    max_pairs: int | None = None,
+    max_bytes: int | None = None,
+) -> Iterator[pa.Table]:
+    """Cut a stream into tables of at most `max_pairs` rows and `max_bytes` of values in all columns (or one row).
+
+    The limits default to `WINDOW_PAIRS` and `WINDOW_BYTES`. Where a window ends depends on the rows alone,
+    never on how they arrived in batches.
+    """
+    max_pairs = max_pairs or WINDOW_PAIRS
+    max_bytes = max_bytes or WINDOW_BYTES
+    pending: list[pa.RecordBatch] = []
+    pairs = pending_bytes = 0
+    for batch in _pieces(batches, max_pairs):
+        sizes = _batch_bytes(batch, text_columns)
+        ends = np.cumsum(sizes)
+        start = 0
+        while start < batch.num_rows:
+            before = int(ends[start - 1]) if start else 0
+            fitting = int(np.searchsorted(ends, before + max_bytes - pending_bytes, side="right"))
+            stop = min(fitting, start + max_pairs - pairs, batch.num_rows)
+            if stop == start and not pairs:
+                stop = start + 1  # one row over the limit by itself
+            if stop > start:
+                pending.append(batch.slice(start, stop - start))
+                pairs += stop - start
+                pending_bytes += int(ends[stop - 1]) - before
+                start = stop
+            if start < batch.num_rows or pairs == max_pairs:
+                yield pa.Table.from_batches(pending)
+                pending, pairs, pending_bytes = [], 0, 0
+    if pending:
+        yield pa.Table.from_batches(pending)
+
+
+def score_fields(labels: Sequence[str], score_column: str) -> list[pa.Field]:
+    """One float32 field for one label, else one a label: `score_<label>`."""
+    names = [score_column] if len(labels) == 1 else [f"{score_column}_{label}" for label in labels]
+    return [pa.field(name, pa.float32()) for name in names]
+
+
+def check_new_columns(schema: pa.Schema, fields: Sequence[pa.Field]) -> None:
+    """Raise PairscoreError when the input already has a column of a score's name."""
+    for field in fields:
+        if field.name in schema.names:
+            raise PairscoreError(f"the input already has a column {field.name!r}: use --score-column NAME")
+
+
+def append_scores(table: pa.Table, fields: Sequence[pa.Field], scores: FloatArray, valid: pa.BooleanArray) -> pa.Table:
+    """`table` with one column a field.
+
+    scores: Shape (valid rows, labels). valid: Shape (rows,); the other rows get null.
+    """
+    places = np.flatnonzero(valid.to_numpy(zero_copy_only=False))
+    mask = np.ones(len(valid), dtype=bool)
+    mask[places] = False
+    for label, field in enumerate(fields):
+        values = np.zeros(len(valid), dtype=np.float32)
+        values[places] = scores[:, label]
+        table = table.append_column(field, pa.array(values, mask=mask))
+    return table
+
+
+def _pieces(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
+    """Cut into at most `most` rows: a frame can come as one batch of all its rows, and measuring copies some types."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, most):
+            yield batch.slice(start, most)
+
+
+def _batch_bytes(batch: pa.RecordBatch, text_columns: Sequence[str]) -> np.ndarray:
+    """Bytes of each row's values, Shape (rows,). Text counts decoded, so that a dictionary changes nothing."""
+    total = np.zeros(batch.num_rows, dtype=np.int64)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        decode = name in text_columns and pa.types.is_dictionary(column.type)
+        total += row_bytes(column.dictionary_decode() if decode else column)
+    return total
+
+
+def row_bytes(array: pa.Array) -> np.ndarray:
+    """Bytes of each value, Shape (rows,), nested ones in full; a dictionary's own values are not counted."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    kind = array.type
+    total = np.zeros(len(array), dtype=np.int64)
+    if _is_text(kind) or _is_binary(kind):
+        plain = array.cast(pa.large_binary()) if kind in (pa.string_view(), pa.binary_view()) else array
+        lengths = pc.call_function("binary_length", [plain])
+        total += pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+    elif pa.types.is_struct(kind):
+        for place in range(kind.num_fields):
+            total += row_bytes(array.field(place))
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        is_map = pa.types.is_map(kind)
+        values = row_bytes(array.keys) + row_bytes(array.items) if is_map else row_bytes(array.values)
+        ends = np.concatenate([[0], np.cumsum(values)])
+        offsets = array.offsets.to_numpy()
+        total += ends[offsets[1:]] - ends[offsets[:-1]]
+    elif pa.types.is_fixed_size_list(kind):
+        first, size = array.offset * kind.list_size, len(array) * kind.list_size
+        total += row_bytes(array.values.slice(first, size)).reshape(len(array), kind.list_size).sum(axis=1)
+    else:
+        with suppress(ValueError):  # a type of no width, null for one
+            total += kind.bit_width // 8
+    return total
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))

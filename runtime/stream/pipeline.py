@@ -1,0 +1,175 @@
+"""Windows of pairs through tokenizer and engine: overlapped, in order, bounded."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from pairscore.runtime.engines.protocol import Engine
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.stream.batching import TokenizedPairs, plan_batches, tokenize_pairs
+from pairscore.runtime.text.tokenizer import PairTokenizer
+from pairscore.runtime.types import FloatArray, Int64Array
+
+T = TypeVar("T")
+
+# One window computes while the caller writes the one before and reads the one after.
+_WINDOWS_IN_FLIGHT = 2
+
+
+@dataclass(frozen=True)
+class Window(Generic[T]):
+    """Pairs to score together. `claims`, `evidence`: string arrays of one length, without nulls."""
+
+    claims: pa.StringArray
+    evidence: pa.StringArray
+    payload: T
+
+
+@dataclass
+class Statistics:
+    """What a window took. `tokens` and `padded_tokens` count model inputs, specials included, of unique pairs.
+
+    `tokenize_seconds` is wall time in the tokenizing thread; `engine_seconds` is summed over the threads
+    that call the engine; `engine_busy_seconds` is wall time in which at least one of them was in it, so that of
+    windows which overlap it adds up to that of all.
+    """
+
+    pairs: int = 0
+    unique_pairs: int = 0
+    texts: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    batches: int = 0
+    tokenize_seconds: float = 0.0
+    engine_seconds: float = 0.0
+    engine_busy_seconds: float = 0.0
+
+    def add(self, other: "Statistics") -> None:
+        """Add another window's figures to these."""
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True)
+class Scored(Generic[T]):
+    """A window's result. `logits`: Shape (pairs, labels), in the window's order."""
+
+    payload: T
+    logits: FloatArray
+    statistics: Statistics
+
+
+class Busy:
+    """The union of intervals that threads enter and leave, as it grows: no interval is kept."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._counted_to = 0.0
+
+    def enter(self, now: float) -> None:
+        """A thread begins. now: of the clock that `leave` is given as well."""
+        with self._lock:
+            if not self._inside:
+                self._counted_to = max(self._counted_to, now)
+            self._inside += 1
+
+    def leave(self, now: float) -> float:
+        """A thread ends. Returns the seconds that belong to the union and were not returned before."""
+        with self._lock:
+            self._inside -= 1
+            # Threads may come to the lock in another order than they looked at the clock.
+            more = max(0.0, now - self._counted_to)
+            self._counted_to += more
+            return more
+
+
+@dataclass(frozen=True)
+class _Job(Generic[T]):
+    """A tokenized window whose batches are with the engine's callers. `logits`: of its different pairs."""
+
+    payload: T
+    logits: FloatArray
+    pair_of: Int64Array
+    statistics: Statistics
+    batches: list[Future[None]]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def stream(
+    windows: Iterable[Window[T]],
+    tokenizer: PairTokenizer,
+    engine: Engine,
+    labels: int,
+    on_progress: Callable[[int], None] | None = None,
+) -> Generator[Scored[T], None, None]:
+    """Score windows, in order; one computes while the next is tokenized.
+
+    `windows` is read in the caller's thread, at most one window ahead of what has been yielded.
+    `on_progress`: called with the number of pairs of each finished batch, from the engine's threads.
+    Closing the iterator early drops what has not started. Raises what the engine raises, and
+    PairscoreError for a logit that is not finite.
+    """
+    jobs: deque[Future[_Job[T]]] = deque()
+    callers = ThreadPoolExecutor(engine.callers, thread_name_prefix="pairscore-engine")
+    preparer = ThreadPoolExecutor(1, thread_name_prefix="pairscore-tokenize")
+    busy = Busy()
+
+    def prepare(window: Window[T]) -> _Job[T]:
+        started = time.perf_counter()
+        pairs = tokenize_pairs(tokenizer, window.claims, window.evidence)
+        plan = plan_batches(pairs.lengths, engine.token_budget)
+        statistics = Statistics(
+            pairs=len(window.claims),
+            unique_pairs=len(pairs),
+            texts=pairs.texts,
+            tokens=int(pairs.lengths.sum()),
+            batches=len(plan),
+            tokenize_seconds=time.perf_counter() - started,
+        )
+        logits = np.empty((len(pairs), labels), dtype=np.float32)
+        job = _Job(window.payload, logits, pairs.pair_of, statistics, [])
+        job.batches.extend(callers.submit(run, job, pairs, rows) for rows in plan)
+        return job
+
+    def run(job: _Job[T], pairs: TokenizedPairs, rows: Int64Array) -> None:
+        batch = pairs.batch(rows)
+        started = time.perf_counter()
+        busy.enter(started)
+        logits = engine.run(batch)
+        ended = time.perf_counter()
+        more_busy = busy.leave(ended)
+        if not np.isfinite(logits).all():
+            raise PairscoreError("the model gave a logit that is not finite: export the bundle again")
+        job.logits[rows] = logits
+        with job.lock:
+            job.statistics.engine_seconds += ended - started
+            job.statistics.engine_busy_seconds += more_busy
+            job.statistics.padded_tokens += batch.input_ids.size
+        if on_progress is not None:
+            on_progress(int(pairs.copies[rows].sum()))
+
+    def finish(job: _Job[T]) -> Scored[T]:
+        done, _ = wait(job.batches, return_when=FIRST_EXCEPTION)
+        for batch in done:
+            batch.result()
+        return Scored(job.payload, job.logits[job.pair_of], job.statistics)
+
+    try:
+        for window in windows:
+            jobs.append(preparer.submit(prepare, window))
+            if len(jobs) == _WINDOWS_IN_FLIGHT:
+                yield finish(jobs.popleft().result())
+        while jobs:
+            yield finish(jobs.popleft().result())
+    finally:
+        # The preparer first: it is the one that hands work to the callers.
+        preparer.shutdown(wait=True, cancel_futures=True)
+        callers.shutdown(wait=True, cancel_futures=True)

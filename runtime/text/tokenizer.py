@@ -1,0 +1,172 @@
+"""Texts to token ids, once each; and what a tokenizer puts around the two texts of a pair.
+
+A fast tokenizer encodes the two texts of a pair independently, truncates them together and then joins
+them with special tokens. So a text that occurs in a thousand pairs needs encoding once, and the rest is
+arithmetic on lengths (`truncated_lengths`) and array copies (`pairs.py`).
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.text.ragged import Ragged
+from pairscore.runtime.text.wordpiece import FastEncoder
+from pairscore.runtime.types import Int64Array
+
+# An `Encoding` holds far more than ids; encoding in chunks keeps only two chunks' worth of them alive.
+_CHUNK_CHARACTERS = 2_000_000
+_CHUNK_TEXTS = 4096
+
+
+@dataclass(frozen=True)
+class PairTemplate:
+    """The special tokens around a pair: `prefix` claim `middle` evidence `suffix`.
+
+    `type_boundary`: how many of the `middle` tokens still have token type 0; everything after them has
+    type 1. None where all token types are 0.
+    """
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    type_boundary: int | None
+
+    @property
+    def specials(self) -> int:
+        """How many special tokens a pair gets."""
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+
+class PairTokenizer:
+    """A `tokenizers.Tokenizer` seen as an encoder of single texts and a template for pairs."""
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int, truncation_side: Literal["left", "right"]) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._fast = FastEncoder(tokenizer, self._encode)
+        self.max_length = max_length
+        self.truncation_side = truncation_side
+        self.template = _find_template(tokenizer)
+        if self.room < 2:
+            raise PairscoreError(
+                f"max length {max_length} leaves no room for a claim and evidence beside "
+                f"{self.template.specials} special tokens: use at least {self.template.specials + 2}"
+            )
+
+    @staticmethod
+    def from_file(path: Path, max_length: int, truncation_side: Literal["left", "right"] = "right") -> "PairTokenizer":
+        """Open a `tokenizer.json`. Raises PairscoreError when this release of `tokenizers` cannot read it."""
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise PairscoreError(f"cannot read tokenizer {str(path)!r} ({error}): upgrade `tokenizers`") from error
+        return PairTokenizer(tokenizer, max_length, truncation_side)
+
+    @property
+    def room(self) -> int:
+        """Tokens left for claim and evidence together."""
+        return self.max_length - self.template.specials
+
+    def prepare(self, texts: int) -> None:
+        """Do now what the first call of `encode` with as many texts would begin with."""
+        self._fast.prepare(texts)
+
+    def encode(self, texts: list[str]) -> Ragged:
+        """The token ids of each text, whole and without special tokens, as `tokenizers` gives them."""
+        encoded = self._fast.encode(texts)
+        return self._encode(texts) if encoded is None else encoded
+
+    def _encode(self, texts: list[str]) -> Ragged:
+        chunks = _chunks(texts)
+        if len(chunks) < 2:
+            return Ragged.concatenate(map(self._encode_chunk, chunks))
+        # The library encodes on all cores; making lists of what it found is one thread's work. Two take turns.
+        with ThreadPoolExecutor(2, thread_name_prefix="pairscore-encode") as pool:
+            return Ragged.concatenate(pool.map(self._encode_chunk, chunks))
+
+    def _encode_chunk(self, texts: list[str]) -> Ragged:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return Ragged.from_lists([encoding.ids for encoding in encodings])
+
+
+def truncated_lengths(first: Int64Array, second: Int64Array, room: int) -> tuple[Int64Array, Int64Array]:
+    """How many tokens of each text survive longest-first truncation to `room` tokens together.
+
+    first, second: Shape (pairs,), lengths before. Source of the method: `truncate_encodings` of the
+    `tokenizers` library, strategy LongestFirst. A pair that fits is kept. Otherwise the longer text gives
+    way, down to `room` less the shorter one; where that would make it the shorter one, both are cut to
+    half, and the text that was longer gets the odd token.
+    """
+    shorter = np.minimum(first, second)
+    longer = np.maximum(shorter, room - shorter)
+    halves = shorter + longer > room
+    shorter = np.where(halves, room // 2, shorter)
+    longer = np.where(halves, room - room // 2, longer)
+    swapped = first > second
+    fits = first + second <= room
+    new_first = np.where(fits, first, np.minimum(first, np.where(swapped, longer, shorter)))
+    new_second = np.where(fits, second, np.minimum(second, np.where(swapped, shorter, longer)))
+    return new_first, new_second
+
+
+def _chunks(texts: list[str]) -> list[list[str]]:
+    chunks: list[list[str]] = []
+    characters = _CHUNK_CHARACTERS
+    for text in texts:
+        if characters >= _CHUNK_CHARACTERS or len(chunks[-1]) >= _CHUNK_TEXTS:
+            chunks.append([])
+            characters = 0
+        chunks[-1].append(text)
+        characters += len(text)
+    return chunks
+
+
+def _find_template(tokenizer: Tokenizer) -> PairTemplate:
+    """Read the template off two pairs that the tokenizer itself assembled.
+
+    Probing, rather than parsing `tokenizer.json`, works for every post-processor there is; a tokenizer
+    whose pairs are not `prefix claim middle evidence suffix` is refused.
+    """
+    templates = {
+        _template_of(tokenizer.encode("climate", "warming ice", add_special_tokens=True)),
+        _template_of(tokenizer.encode("sea level rise", "carbon", add_special_tokens=True)),
+    }
+    template = templates.pop()
+    if templates or template is None:
+        raise PairscoreError(
+            "this tokenizer does not put a pair together as special tokens around claim, then evidence: "
+            "no other order is supported; use a tokenizer with a pair template"
+        )
+    return template
+
+
+def _template_of(encoding: Encoding) -> PairTemplate | None:
+    places = encoding.sequence_ids  # 0 in the claim, 1 in the evidence, None for special tokens
+    types = encoding.type_ids
+    if 0 not in places or 1 not in places:
+        return None
+    claim_start, evidence_start = places.index(0), places.index(1)
+    claim_stop = len(places) - places[::-1].index(0)
+    evidence_stop = len(places) - places[::-1].index(1)
+    whole = {0} == set(places[claim_start:claim_stop]) and {1} == set(places[evidence_start:evidence_stop])
+    if not whole or claim_stop > evidence_start or types != sorted(types) or not set(types) <= {0, 1}:
+        return None
+    if 1 not in types:
+        boundary = None
+    else:
+        boundary = types.index(1) - claim_stop
+        if not 0 <= boundary <= evidence_start - claim_stop:
+            return None
+    ids = encoding.ids
+    return PairTemplate(
+        prefix=tuple(ids[:claim_start]),
+        middle=tuple(ids[claim_stop:evidence_start]),
+        suffix=tuple(ids[evidence_stop:]),
+        type_boundary=boundary,
+    )

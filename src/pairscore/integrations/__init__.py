@@ -1,0 +1,1 @@
+"""Scoring as a step of somebody else's engine: `pairscore.integrations.ray`, `.spark` and `.duckdb`."""

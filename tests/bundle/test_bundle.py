@@ -1,0 +1,136 @@
+"""A bundle's manifest and files: what is written is what is read, and what has changed is refused."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pairscore import PairscoreError, Scorer
+from pairscore.runtime.bundle.manifest import Bundle, GoldenRows, Manifest, sha256
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    """A bundle of its own that a test may damage."""
+    return shutil.copytree(exported("bert").bundle, tmp_path / "bundle")
+
+
+def test_manifest_survives_its_json(bundle):
+    manifest = Bundle.open(bundle).manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_golden_rows_survive_their_json():
+    golden = GoldenRows(
+        ("claim", ""), ("evidence\n\u2028", "\x00🌍"), ((1, 2, 3), (4,)), np.array([[0.1], [-7e-5]], dtype=np.float32)
+    )
+    again = GoldenRows.from_json(golden.to_json())
+    assert dataclasses.replace(again, logits=None) == dataclasses.replace(golden, logits=None)
+    np.testing.assert_array_equal(again.logits, golden.logits)
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "tokenizer.json", "golden.json"])
+def test_a_changed_file_is_refused(bundle, name):
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(PairscoreError, match=rf"{name}.*has changed since its export"):
+        Scorer.from_pretrained(bundle)
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "tokenizer.json", "golden.json"])
+def test_a_missing_file_is_named(bundle, name):
+    (bundle / name).unlink()
+    with pytest.raises(PairscoreError, match=rf"{name}.*is missing"):
+        Scorer.from_pretrained(bundle)
+
+
+def test_an_unlisted_file_is_not_read(bundle):
+    (bundle / "extra.txt").write_text("not in the manifest")
+    with pytest.raises(PairscoreError, match=r"lists no file 'extra\.txt'"):
+        Bundle.open(bundle).path("extra.txt")
+
+
+def test_not_a_bundle(tmp_path, checkpoint):
+    with pytest.raises(PairscoreError, match=r"no bundle at .*pairscore export"):
+        Bundle.open(tmp_path / "nothing")
+    with pytest.raises(PairscoreError, match="is not a bundle"):
+        Bundle.open(tmp_path)
+    with pytest.raises(PairscoreError, match="looks like a checkpoint"):
+        Bundle.open(checkpoint("bert"))
+
+
+def changed_manifest(bundle, **changes):
+    path = bundle / "pairscore.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"activation": "relu"},
+        {"labels": []},
+        {"truncation_side": "middle"},
+        {"files": {}},
+        {"variants": {"fp32": {}}},
+        {"surprise": 1},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_manifest_that_does_not_validate_is_refused(bundle, changes):
+    changed_manifest(bundle, **changes)
+    with pytest.raises(PairscoreError, match="not a valid manifest"):
+        Bundle.open(bundle)
+
+
+def test_a_truncated_manifest_is_refused(bundle):
+    path = bundle / "pairscore.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(PairscoreError, match="not a valid manifest"):
+        Bundle.open(bundle)
+
+
+def test_a_variant_that_is_not_there(bundle):
+    with pytest.raises(PairscoreError, match=r"no int8 variant \(it has fp32\).*--precision int8"):
+        Scorer.from_pretrained(bundle, precision="int8")
+
+
+def test_other_golden_logits_are_refused(bundle):
+    """The replay, not the digest: the manifest is made to agree with the changed rows."""
+    golden = Bundle.open(bundle).golden_rows()
+    wrong = dataclasses.replace(golden, logits=golden.logits + np.float32(0.001))
+    (bundle / "golden.json").write_text(wrong.to_json())
+    files = {**Bundle.open(bundle).manifest.files, "golden.json": sha256(bundle / "golden.json")}
+    changed_manifest(bundle, files=files)
+    with pytest.raises(PairscoreError, match="does not reproduce its golden rows"):
+        Scorer.from_pretrained(bundle)
+
+
+def test_a_tokenizer_that_splits_otherwise_is_refused(bundle):
+    tokenizer = json.loads((bundle / "tokenizer.json").read_text())
+    tokenizer["normalizer"]["lowercase"] = False
+    (bundle / "tokenizer.json").write_text(json.dumps(tokenizer))
+    files = {**Bundle.open(bundle).manifest.files, "tokenizer.json": sha256(bundle / "tokenizer.json")}
+    changed_manifest(bundle, files=files)
+    with pytest.raises(PairscoreError, match=r"gets other token ids.*tokenizers=="):
+        Scorer.from_pretrained(bundle)
+
+
+def test_the_digest_follows_what_decides_scores(bundle):
+    before = Bundle.open(bundle)
+    manifest = before.manifest
+    other_length = dataclasses.replace(before, manifest=dataclasses.replace(manifest, max_length=32))
+    other_versions = dataclasses.replace(before, manifest=dataclasses.replace(manifest, versions={}))
+    fp32 = manifest.variants["fp32"]
+    more = dataclasses.replace(fp32, precision="int8", files=("onnx/model_int8.onnx",))
+    two_variants = dataclasses.replace(
+        manifest,
+        variants={"fp32": fp32, "int8": more},
+        files={**manifest.files, "onnx/model_int8.onnx": "0" * 64},
+    )
+    assert other_length.digest("fp32") != before.digest("fp32")
+    assert other_versions.digest("fp32") == before.digest("fp32")
+    assert dataclasses.replace(before, manifest=two_variants).digest("fp32") == before.digest("fp32")

@@ -1,0 +1,67 @@
+"""Rounding in groups, against the method written out one column at a time."""
+
+import numpy as np
+import pytest
+
+from pairscore.export.quantization.gptq import ZERO_CODE, gptq, round_to_nearest
+
+
+def problem(inputs, outputs, rows=400, seed=0):
+    """Weights, and inputs whose channels depend on each other: there GPTQ has something to make up for."""
+    random = np.random.default_rng(seed)
+    mixing = random.normal(size=(inputs, inputs)) / np.sqrt(inputs)
+    data = (random.normal(size=(rows, inputs)) @ mixing + 0.1 * random.normal(size=(rows, inputs))).astype(np.float32)
+    return random.normal(size=(inputs, outputs)).astype(np.float32), data
+
+
+def slow_gptq(weight, hessian, group_size):
+    """Algorithm 1 of the paper without its blocks: after each column the others are updated with the exact inverse."""
+    left = weight.T.astype(np.float64)
+    damped = hessian + 0.01 * np.mean(np.diag(hessian)) * np.eye(len(hessian))
+    rounded = np.empty_like(left)
+    for column in range(len(hessian)):
+        if column % group_size == 0:
+            scale = np.abs(left[:, column : column + group_size]).max(axis=1) / 127
+        rounded[:, column] = np.clip(np.rint(left[:, column] / scale), -127, 127) * scale
+        inverse = np.linalg.inv(damped[column:, column:])
+        error = (left[:, column] - rounded[:, column]) / inverse[0, 0]
+        left[:, column:] -= np.outer(error, inverse[0])
+    return rounded.T
+
+
+@pytest.mark.parametrize(("inputs", "group_size"), [(64, 32), (192, 64), (192, 96), (160, 160)])
+def test_gptq_is_the_slow_method(inputs, group_size):
+    weight, data = problem(inputs, 24)
+    hessian = data.T @ data
+    ours = gptq(weight, hessian, group_size).dequantized()
+    slow = slow_gptq(weight, hessian, group_size)
+    # A value halfway between two codes may go either way in float32; those after it then follow.
+    assert np.mean(np.abs(ours - slow) > 1e-3) < 0.01
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_outputs_are_closer_than_after_rounding_to_nearest(seed):
+    weight, data = problem(192, 32, seed=seed)
+    expected = data @ weight
+
+    def error(grouped):
+        return np.square(data @ grouped.dequantized() - expected).mean()
+
+    assert error(gptq(weight, data.T @ data, 64)) < 0.8 * error(round_to_nearest(weight, 64))
+
+
+def test_rounding_to_nearest_is_off_by_at_most_half_a_step():
+    weight, _ = problem(96, 10)
+    grouped = round_to_nearest(weight, 32)
+    assert grouped.codes.shape == (10, 3, 32)
+    assert grouped.scales.shape == (10, 3)
+    off = np.abs(grouped.dequantized() - weight).T.reshape(10, 3, 32)
+    assert (off <= grouped.scales[..., None] / 2 + 1e-7).all()
+
+
+def test_zeros_stay_zero_and_dead_channels_are_no_trouble():
+    weight = np.zeros((64, 4), np.float32)
+    weight[:32, 0] = 1.0
+    for grouped in (round_to_nearest(weight, 32), gptq(weight, np.zeros((64, 64), np.float32), 32)):
+        np.testing.assert_allclose(grouped.dequantized(), weight, atol=1e-6)
+        assert (grouped.codes[1:] == ZERO_CODE).all()

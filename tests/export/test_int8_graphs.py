@@ -1,0 +1,180 @@
+"""int8 graphs: what is quantized, what the codes stand for, and which candidate the gate takes."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pyarrow as pa
+import pytest
+from onnx import numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from pairscore.export.errors import ParityError
+from pairscore.export.parity.gate import Trial, batch_difference, choose
+from pairscore.export.parity.measure import open_unproven
+from pairscore.export.quantization.calibration import Calibration, hessians
+from pairscore.export.quantization.int8 import candidates, products, quantize, sensitivities
+from pairscore.export.variants import BuiltVariant, unmeasured
+from pairscore.runtime.bundle.parity import ParityReport
+from pairscore.runtime.engines.onnxruntime.session import input_types
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.stream.batching import plan_batches
+from tests import corpus
+from tests.checkpoints import FAMILIES
+
+PAIRS = [(claim, evidence) for claim in corpus.SENTENCES[:8] for evidence in corpus.SENTENCES[8:20]]
+
+
+def graph_of(exported, family="bert"):
+    return exported(family).bundle / "onnx/model.onnx"
+
+
+@pytest.fixture(scope="module")
+def batches(exported):
+    scorer = open_unproven(exported("bert").bundle, "fp32")
+    pairs = scorer.tokenize(*(pa.array([pair[side] for pair in PAIRS]) for side in (0, 1)))
+    return [pairs.batch(rows) for rows in plan_batches(pairs.lengths, 512)]
+
+
+def logits(model, batches):
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    inputs = input_types(session)
+    return np.concatenate([session.run(None, batch.feeds(inputs))[0] for batch in batches])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_large_matrix_product_is_quantized(exported, family):
+    model = onnx.load(graph_of(exported, family))
+    found = [each for each in products(model) if each.inputs % 32 == 0]
+    assert len(found) >= 12
+    made, note = quantize(model, 32)
+    onnx.checker.check_model(made)
+    kinds = [node.op_type for node in made.graph.node]
+    assert kinds.count("MatMulNBits") == len(found)
+    assert f"int8: {len(found)} matrix products in groups of 32" in note
+    assert not {each.node for each in products(made)} & {each.node for each in found}
+    assert len(made.SerializeToString()) < len(model.SerializeToString())
+
+
+def test_the_codes_stand_for_the_weights(exported, batches):
+    """Against the unmodified graph with the weights that the codes stand for: what is left comes of activations."""
+    model = onnx.load(graph_of(exported))
+    made, _ = quantize(model, 32)
+    tables = {weight.name: numpy_helper.to_array(weight) for weight in made.graph.initializer}
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    for product in products(model):
+        codes, scales = tables[f"{product.weight}.codes"], tables[f"{product.weight}.scales"]
+        values = (codes.astype(np.float32) - 128) * scales.reshape(codes.shape[:2])[..., None]
+        matrix = np.ascontiguousarray(values.reshape(product.outputs, product.inputs).T)
+        weight = next(each for each in plain.graph.initializer if each.name == product.weight)
+        weight.CopyFrom(numpy_helper.from_array(matrix, product.weight))
+    expected = logits(plain, batches)
+    assert 0 < np.abs(logits(made, batches) - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_what_is_kept_and_what_does_not_divide_stays_in_fp32(exported):
+    model = onnx.load(graph_of(exported))
+    first = products(model)[0]
+    made, note = quantize(model, 32, keep={first.node})
+    assert any(node.op_type == "MatMul" and node.output[0] == first.node for node in made.graph.node)
+    assert "1 left in fp32" in note
+    same, note = quantize(model, 48)
+    assert same is model
+    assert "no matrix product has channels in groups of 48" in note
+
+
+def test_hessians_are_sums_over_every_row(exported, batches):
+    model = onnx.load(graph_of(exported))
+    name = products(model)[1].activation
+    found = hessians(graph_of(exported), [name, name], batches)
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    inputs = input_types(session)
+    values = [session.run([name], batch.feeds(inputs))[0] for batch in batches]
+    rows = np.concatenate([value.reshape(-1, value.shape[-1]) for value in values]).astype(np.float64)
+    assert set(found) == {name}
+    np.testing.assert_allclose(found[name], sum(np.outer(row, row) for row in rows), rtol=1e-3, atol=1e-2)
+
+
+def test_sensitivities_come_largest_first(exported, batches):
+    model = onnx.load(graph_of(exported))
+    found = sensitivities(model, batches)
+    assert set(found) == {each.node for each in products(model)}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    worst = next(iter(found))
+    others = {each.node for each in products(model)} - {worst}
+    alone, _ = quantize(model, 32, keep=others)
+    moved = np.abs(logits(alone, batches) - logits(model, batches)).max()
+    assert moved == pytest.approx(found[worst], rel=0.5)
+
+
+def test_candidates_are_every_group_size_on_every_engine(exported, batches, tmp_path):
+    found = list(candidates(graph_of(exported), tmp_path, batches))
+    assert {each.engine for each in found} == {"onnxruntime", "openvino"}
+    assert "groups of 32 on onnxruntime" in {each.name for each in found}
+    for each in found:
+        size = each.name.split()[2]
+        assert each.settings == ({"DYNAMIC_QUANTIZATION_GROUP_SIZE": size} if each.engine == "openvino" else {})
+        assert "weights rounded with GPTQ" in each.note
+
+
+# The user's pairs -------------------------------------------------------------------------------------
+
+
+def test_no_claim_is_fitted_and_judged():
+    labels = tuple(number % 3 == 0 for number in range(len(PAIRS)))
+    fitted, judged = Calibration(tuple(PAIRS), labels).split()
+    assert not {claim for claim, _ in fitted.pairs} & {claim for claim, _ in judged.pairs}
+    assert sorted(fitted.pairs + judged.pairs) == sorted(PAIRS)
+    label_of = dict(zip(PAIRS, labels, strict=True))
+    assert all(label_of[pair] == label for pair, label in zip(judged.pairs, judged.labels, strict=True))
+    assert Calibration(tuple(PAIRS), labels).split() == (fitted, judged)
+
+
+def test_one_claim_is_too_few():
+    with pytest.raises(PairscoreError, match="fewer than 2 different claims"):
+        Calibration((("a", "b"), ("a", "c"))).split()
+
+
+# The gate ---------------------------------------------------------------------------------------------
+
+
+def trial(name, speed, difference, *broken):
+    built = BuiltVariant("int8", ("onnx/model.onnx",), ("onnxruntime",), ())
+    report = ParityReport(10, 0.1, 0.1, difference, 0.9995, None, ())
+    from dataclasses import replace
+
+    from pairscore.runtime.bundle.manifest import Variant
+
+    variant = Variant("int8", built.files, (), built.engines, report, "here")
+    return Trial(name, replace(variant, parity=report), speed, speed / 100, broken)
+
+
+def test_the_fastest_that_passes_is_taken():
+    trials = [trial("slow", 50, 0.01), trial("fast", 100, 0.05), trial("wrong", 900, 0.5, "spearman 0.9")]
+    assert choose(trials, "int8").name == "fast"
+
+
+def test_of_equally_fast_ones_the_most_exact_is_taken():
+    assert choose([trial("a", 100, 0.05), trial("b", 98, 0.01), trial("c", 90, 0.001)], "int8").name == "b"
+
+
+def test_without_one_that_passes_the_most_exact_is_named():
+    trials = [trial("far", 100, 0.5, "spearman 0.9"), trial("near", 10, 0.2, "spearman 0.99 (promised 0.999)")]
+    with pytest.raises(ParityError, match=r"the most exact is near: 10 pairs/s.*spearman 0\.99 .promised"):
+        choose(trials, "int8")
+
+
+def test_a_scorer_whose_scores_depend_on_their_neighbours_is_seen(exported, tmp_path):
+    """ONNX Runtime's own dynamic int8 takes one activation scale for a whole batch."""
+    bundle = exported("bert").bundle
+    honest = open_unproven(bundle, "fp32")
+    logits = honest.predict(PAIRS, activation="identity").reshape(-1, 1)
+    assert batch_difference(honest, PAIRS, logits) <= 1e-5
+    quantize_dynamic(graph_of(exported), tmp_path / "dynamic.onnx", weight_type=QuantType.QInt8)
+    variant = unmeasured(BuiltVariant("fp32", ("onnx/model.onnx",), ("onnxruntime",), ()), bundle, None)
+    from dataclasses import replace
+
+    dependent = open_unproven(bundle, "fp32", variant=replace(variant, files=(str(tmp_path / "dynamic.onnx"),)))
+    logits = dependent.predict(PAIRS, activation="identity").reshape(-1, 1)
+    assert batch_difference(dependent, PAIRS, logits) > 1e-5

@@ -1,0 +1,96 @@
+"""A rewritten graph gives the logits of the unmodified one, from less work."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from pairscore.export.checkpoint import open_checkpoint
+from pairscore.export.graphs.exporter import export_graph
+from pairscore.export.graphs.rewrites import Rewritten, first_row_only, rewrite_file
+from pairscore.export.reference import load_eager_model
+from tests.checkpoints import FAMILIES
+
+# Matrix products of the last layer that see one row: query (not where one product makes query, key and value),
+# attention scores and context (not where relative positions are gathered in between), three projections.
+PRODUCTS = {"bert": 6, "roberta": 6, "xlm-roberta": 6, "distilbert": 6, "electra": 6, "deberta-v2": 3, "modernbert": 5}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def graphs(
+    request: pytest.FixtureRequest, checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, onnx.ModelProto, Rewritten]:
+    folder = tmp_path_factory.mktemp("graph")
+    changes = {"classifier_pooling": "cls"} if request.param == "modernbert" else {}
+    (path, *_) = export_graph(load_eager_model(open_checkpoint(str(checkpoint(request.param, **changes)))), folder)
+    model = onnx.load(str(path))
+    return request.param, model, first_row_only(model)
+
+
+def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {value.name: feeds[value.name] for value in session.get_inputs()})[0]
+
+
+def inputs(batch: int, length: int, seed: int, padded: bool) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    mask = np.ones((batch, length), dtype=np.int64)
+    if padded:
+        for row in range(batch):
+            mask[row, int(random.integers(2, length + 1)) :] = 0
+    types = (np.arange(length) >= length // 2).astype(np.int64)[None].repeat(batch, 0)
+    return {
+        "input_ids": random.integers(5, 200, size=(batch, length)) * mask,
+        "attention_mask": mask,
+        "token_type_ids": types,
+    }
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_same_logits(graphs: tuple[str, onnx.ModelProto, Rewritten], padded: bool) -> None:
+    _, model, rewritten = graphs
+    for seed, (batch, length) in enumerate([(1, 3), (1, 64), (2, 11), (5, 7), (4, 33), (7, 2)]):
+        feeds = inputs(batch, length, seed, padded)
+        np.testing.assert_allclose(run(rewritten.model, feeds), run(model, feeds), rtol=0, atol=1e-5)
+
+
+def test_the_last_layer_computes_one_row(graphs: tuple[str, onnx.ModelProto, Rewritten]) -> None:
+    """Counted on the tensors that the rewritten graph really makes, not on what the rewrite says."""
+    family, model, rewritten = graphs
+    assert f"{PRODUCTS[family]} matrix products" in rewritten.note
+    onnx.checker.check_model(rewritten.model, full_check=True)
+    assert work(rewritten.model) < work(model)
+    products = [node.op_type for node in rewritten.model.graph.node].count("MatMul")
+    # These two give other tensors the shape of the attention scores, so the whole scores stay beside the row.
+    twice = {"distilbert": 2, "modernbert": 4}.get(family, 0)
+    assert products == [node.op_type for node in model.graph.node].count("MatMul") + twice
+
+
+def work(model: onnx.ModelProto, batch: int = 2, length: int = 20) -> int:
+    """Rows times columns of every matrix product's result."""
+    traced = onnx.ModelProto()
+    traced.CopyFrom(model)
+    names = [node.output[0] for node in model.graph.node if node.op_type == "MatMul"]
+    traced.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    session = ort.InferenceSession(traced.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = inputs(batch, length, 0, padded=False)
+    results = session.run(names, {value.name: feeds[value.name] for value in session.get_inputs()})
+    return sum(result.size for result in results)
+
+
+def test_the_model_given_is_left_alone(graphs: tuple[str, onnx.ModelProto, Rewritten]) -> None:
+    _, model, _ = graphs
+    before = model.SerializeToString(deterministic=True)
+    first_row_only(model)
+    assert model.SerializeToString(deterministic=True) == before
+
+
+def test_a_head_that_reads_all_tokens_is_left_alone(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    source = checkpoint("modernbert", classifier_pooling="mean")
+    (path, *_) = export_graph(load_eager_model(open_checkpoint(str(source))), tmp_path)
+    before = path.read_bytes()
+    assert rewrite_file(path) == ("first row only: not applied, no head that reads the first token was found",)
+    assert path.read_bytes() == before

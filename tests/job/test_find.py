@@ -1,0 +1,197 @@
+"""Which files an input names, in which order, and what is refused before anything is scored."""
+
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.input.find import check_same_schema, find_files, needed_columns, open_file, open_files
+from pairscore.runtime.job.input.partitions import partition_array, partition_fields
+from tests.pairs_files import pairs_table, write_pairs
+
+
+@pytest.fixture
+def data(tmp_path):
+    for name in ("b.parquet", "a.parquet", "sub/c.pq", "_hidden.parquet", ".d.parquet", "_tmp/e.parquet", "notes.txt"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pairs_table(3), path)
+    return tmp_path / "data"
+
+
+def names(*inputs, output=None):
+    return [file.name for file in find_files([str(each) for each in inputs], output and str(output))]
+
+
+def test_a_folder_gives_its_parquet_files_sorted_without_hidden_ones(data):
+    assert names(data) == ["a.parquet", "b.parquet", "sub/c.pq"]
+
+
+def test_patterns(data):
+    assert names(data / "*.parquet") == ["a.parquet", "b.parquet"]
+    assert names(data / "**" / "*.p*q*") == ["a.parquet", "b.parquet", "sub/c.pq"]
+    assert names(data / "[b-z].parquet") == ["b.parquet"]
+
+
+def test_a_file_is_taken_whatever_its_name(data):
+    assert names(data / "_hidden.parquet", data / "notes.txt") == ["_hidden.parquet", "notes.txt"]
+
+
+def test_arguments_keep_their_order(data):
+    assert names(data / "b.parquet", data / "a.parquet", data / "sub") == ["b.parquet", "a.parquet", "c.pq"]
+
+
+def test_a_name_with_brackets_is_a_name_when_it_is_there(tmp_path):
+    write_pairs(tmp_path / "x[1].parquet", 3)
+    assert names(tmp_path / "x[1].parquet") == ["x[1].parquet"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["missing.parquet"], "no input 'missing.parquet'"),
+        (["*.csv"], "no file matches '*.csv'"),
+        (["empty"], "folder 'empty' holds no Parquet file"),
+        ([""], "an empty path"),
+        (["data/a.parquet", "data"], "is given twice"),
+        (["data/a.parquet", "data/../data/a.parquet"], "is given twice"),
+        (["link.parquet", "data/a.parquet"], "is given twice"),
+        (["nothing://x"], "cannot open 'nothing://x'"),
+    ],
+)
+def test_inputs_that_are_refused(data, monkeypatch, inputs, message):
+    monkeypatch.chdir(data.parent)
+    (data.parent / "empty").mkdir()
+    (data.parent / "link.parquet").symlink_to(data / "a.parquet")
+    with pytest.raises(PairscoreError) as refused:
+        find_files(inputs)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "output", "inside"),
+    [
+        ("data", "data/out", True),
+        ("data", "data", True),
+        ("data", "data/sub/out.parquet", True),
+        ("link", "data/out", True),
+        ("data/*.parquet", "data/out.parquet", True),
+        ("data/**/*.parquet", "data/out", True),
+        ("data/**/*.parquet", "data/x/y/out.parquet", True),
+        ("data/a.parquet", "data/a.parquet", True),
+        ("data/a.parquet", "data/out.parquet", False),
+        ("data/a.parquet", "data/out", False),
+        ("data/*.parquet", "data/out", False),
+        ("data/[ab].parquet", "data/c.parquet", False),
+        ("data", "data2", False),
+        ("data", "out.parquet", False),
+    ],
+)
+def test_an_output_inside_the_input_is_refused(data, monkeypatch, given, output, inside):
+    monkeypatch.chdir(data.parent)
+    (data.parent / "link").symlink_to(data)
+    if inside:
+        with pytest.raises(PairscoreError, match="lies inside input"):
+            find_files([given], output)
+    else:
+        assert find_files([given], output)
+
+
+def test_partition_folders_become_typed_columns(tmp_path):
+    for year, topic in (("2019", "a b"), ("2020", "x/y"), ("__HIVE_DEFAULT_PARTITION__", "z")):
+        quoted = topic.replace(" ", "%20").replace("/", "%2F")
+        write_pairs(tmp_path / f"year={year}" / f"topic={quoted}" / "f.parquet", 2)
+    found = find_files([str(tmp_path)])
+    assert found[0].folder == "year=2019/topic=a%20b"
+    assert find_files([str(tmp_path / "year=2*" / "*" / "*.parquet")])[0].partitions == found[0].partitions
+    files = open_files(found, lambda place, file: None, None)
+    fields = partition_fields(files)
+    assert [(field.name, field.type) for field in fields] == [("year", pa.int64()), ("topic", pa.string())]
+    values = [[partition_array(file, field, 1)[0].as_py() for field in fields] for file in found]
+    assert values == [[2019, "a b"], [2020, "x/y"], [None, "z"]]
+
+
+def test_leading_zeros_stay_text(tmp_path):
+    for month in ("01", "02"):
+        write_pairs(tmp_path / f"month={month}" / "f.parquet", 2)
+    files = open_files(find_files([str(tmp_path)]), lambda place, file: None, None)
+    assert partition_fields(files)[0].type == pa.string()
+
+
+def test_uneven_partition_folders_are_refused(tmp_path):
+    write_pairs(tmp_path / "year=2019" / "f.parquet", 2)
+    write_pairs(tmp_path / "f.parquet", 2)
+    with pytest.raises(PairscoreError, match=r"has partition folders \['year'\].*score them separately"):
+        find_files([str(tmp_path)])
+
+
+def test_the_fingerprint_changes_with_the_content_alone(tmp_path):
+    write_pairs(tmp_path / "a.parquet", 50)
+    write_pairs(tmp_path / "b.parquet", 50)
+    write_pairs(tmp_path / "c.parquet", 50, seed=1)
+    a, b, c = (open_file(file) for file in find_files([str(tmp_path)]))
+    assert (a.size, a.digest) == (b.size, b.digest)
+    assert a.digest != c.digest
+    assert a.rows == 50
+
+
+def test_a_footer_longer_than_the_first_request_is_read_whole(tmp_path):
+    pq.write_table(pairs_table(2000), tmp_path / "a.parquet", row_group_size=5)
+    (file,) = (open_file(file) for file in find_files([str(tmp_path)]))
+    assert len(file.group_rows) == 400
+    assert file.schema == pq.read_schema(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "text", "footer"])
+def test_what_is_not_a_whole_parquet_file_is_one_line(tmp_path, damage):
+    path = tmp_path / "a.parquet"
+    write_pairs(path, 50)
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": whole[:-20],
+            "garbage": os.urandom(1000),
+            "text": b"claim,evidence\n",
+            "footer": whole[:-60] + bytes(40) + whole[-20:],
+        }[damage]
+    )
+    with pytest.raises(PairscoreError, match=r"a\.parquet' is not a whole Parquet file") as refused:
+        open_file(find_files([str(path)])[0])
+    assert "\n" not in str(refused.value)
+
+
+def test_files_that_fail_are_raised_or_skipped(tmp_path):
+    for name in ("a", "c"):
+        write_pairs(tmp_path / f"{name}.parquet", 5)
+    (tmp_path / "b.parquet").write_bytes(b"broken")
+    found = find_files([str(tmp_path)])
+    with pytest.raises(PairscoreError, match=r"b\.parquet"):
+        open_files(found, lambda place, file: None, None)
+    skipped = []
+    files = open_files(found, lambda place, file: None, lambda file, error: skipped.append(file.name))
+    assert [file is None for file in files] == [False, True, False]
+    assert skipped == ["b.parquet"]
+
+
+def test_schemas_that_differ_name_column_types_and_files(tmp_path):
+    pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"a": [1.5], "b": ["x"]}), tmp_path / "2.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "3.parquet")
+    first, types, lacks = (open_file(file) for file in find_files([str(tmp_path)]))
+    with pytest.raises(PairscoreError, match=r"column 'a' is double in '.*2\.parquet' and int64 in '.*1\.parquet'"):
+        check_same_schema(first, types, None)
+    with pytest.raises(PairscoreError, match="column 'b' is missing in"):
+        check_same_schema(first, lacks, None)
+    check_same_schema(first, types, ["b"])
+    check_same_schema(first, lacks, ["a"])
+
+
+def test_needed_columns_come_in_the_order_of_the_file():
+    schema = pa.schema([("x", pa.int64()), ("claim", pa.string()), ("y", pa.int64()), ("evidence", pa.string())])
+    assert needed_columns(schema, ["y"], ["evidence", "claim"]) == ["claim", "y", "evidence"]
+    assert needed_columns(schema, None) == schema.names
+    with pytest.raises(PairscoreError, match="no column 'z': the input has x, claim"):
+        needed_columns(schema, ["z"])

@@ -1,0 +1,284 @@
+"""`pairscore score` and `pairscore info` as a user types them."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from pairscore.runtime.bundle.manifest import sha256
+from pairscore.runtime.job.progress import Bar, EventLog, Lines, Meter, duration, shown
+from pairscore.runtime.job.run import run_job
+from pairscore.runtime.scorer import Scorer
+from tests.command_line import run
+from tests.pairs_files import files_below, job, pairs_table, read_output, same, write_pairs
+
+
+@pytest.fixture(scope="module")
+def bundle(exported):
+    return exported("bert").bundle
+
+
+@pytest.fixture
+def data(working_folder):
+    for place, rows in enumerate((130, 60)):
+        write_pairs(working_folder / "data" / f"{place}.parquet", rows, seed=place)
+    return working_folder / "data"
+
+
+def test_score_says_what_it_did(capsys, bundle, data, working_folder):
+    code, out, said = run(capsys, "score", bundle, "data", "--output", "out", "--part-rows", 50)
+    assert (code, out) == (0, "")
+    assert "190 pairs scored" in said
+    assert "5 parts" in said
+    assert "fp32 on onnxruntime (cpu), at most 64 tokens a pair; padding 0.00%" in said
+    assert said.rstrip().endswith("Wrote out")
+    run_job(job(bundle, data, working_folder / "expected"))
+    assert same(read_output(working_folder / "out"), read_output(working_folder / "expected"))
+
+
+def test_json_is_the_only_thing_on_standard_output(capsys, bundle, data):
+    code, out, said = run(capsys, "score", bundle, "data", "-o", "out.parquet", "--json", "--quiet")
+    summary = json.loads(out)
+    assert (code, said) == (0, "")
+    assert summary["pairs"] == summary["rows"] == 190
+    assert summary["nulls"] == 0
+    assert summary["whole"] is True
+    assert summary["padding_share"] == 0
+    assert (summary["precision"], summary["engine"], summary["device"]) == ("fp32", "onnxruntime", "cpu")
+    assert summary["peak_memory_bytes"] > 50_000_000
+    assert set(summary["seconds_by_stage"]) == {"read", "tokenize", "engine", "write"}
+    assert 0 <= summary["share_outside_engine"] <= 1
+
+
+def test_quiet_says_nothing(capsys, bundle, data):
+    assert run(capsys, "score", bundle, "data", "-o", "out", "--quiet") == (0, "", "")
+
+
+def test_options_reach_the_job(capsys, bundle, data, working_folder):
+    names = {"claim": "statement", "evidence": "passage"}
+    table = pairs_table(90, null_every=30)
+    table = table.rename_columns([names.get(name, name) for name in table.schema.names])
+    pq.write_table(table, "renamed.parquet")
+    code, _, _ = run(
+        capsys, "score", bundle, "renamed.parquet", "--output", "out.parquet", "--claim-column", "statement",
+        "--evidence-column", "passage", "--score-column", "p", "--keep", "id,relevant", "--keep", "passage",
+        "--on-null", "null", "--max-length", 32, "--limit", 80, "--filter", "relevant", "--compression", "snappy",
+        "--precision", "fp32", "--engine", "onnxruntime", "--device", "cpu", "--quiet",
+    )  # fmt: skip
+    assert code == 0
+    result = pq.read_table("out.parquet")
+    assert result.schema.names == ["id", "passage", "relevant", "p"]
+    expected = [row for row in table.slice(0, 80).to_pylist() if row["relevant"]]
+    assert result["id"].to_pylist() == [row["id"] for row in expected]
+    assert pq.read_metadata("out.parquet").row_group(0).column(0).compression == "SNAPPY"
+    scorer = Scorer.from_pretrained(bundle, max_length=32)
+    pairs = [(row["statement"], row["passage"]) for row in expected if row["passage"] is not None]
+    scores = [score for score in result["p"].to_pylist() if score is not None]
+    assert len(scores) == len(pairs)
+    assert scores == pytest.approx(scorer.predict(pairs).tolist(), abs=1e-6)
+
+
+def test_shards_from_the_command_line(capsys, bundle, data, working_folder):
+    for number in (1, 2):
+        code, out, said = run(capsys, "score", bundle, "data", "-o", "out", "--shard", f"{number}/2", "--part-rows", 50)
+        assert (code, out) == (0, "")
+        assert ("other shards still lack 3 parts" in said) is (number == 1)
+    assert duckdb.sql(f"select count(score) from '{working_folder}/out/*.parquet'").fetchall() == [(190,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "BUNDLE", "data"], "no output: name one with --output"),
+        (["score", "BUNDLE", "nothing.parquet", "-o", "out"], "no input 'nothing.parquet'"),
+        (["score", "data", "data", "-o", "out"], "'data' is not a bundle"),
+        (["score", "BUNDLE", "data", "-o", "out", "--claim-column", "x"], "no column 'x'"),
+        (["score", "BUNDLE", "data", "-o", "out", "--shard", "3"], "--shard '3' is not I/N: write, for example, 3/16"),
+        (["score", "BUNDLE", "data", "-o", "out", "--filter", "id <"], "--filter 'id <' cannot be read"),
+        (["score", "BUNDLE", "data", "-o", "out", "--limit", "x"], "'x' is not a valid integer"),
+        (["score", "BUNDLE", "data", "-o", "out", "--log-json", "no/such/log"], "cannot write the log 'no/such/log'"),
+        (["score", "BUNDLE"], "Missing argument"),
+        (["info", "data"], "'data' is not a bundle"),
+        (["info", "nothing"], "no bundle at 'nothing'"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(capsys, bundle, data, working_folder, arguments, message):  # noqa: PLR0917
+    before = files_below(working_folder)
+    code, out, said = run(capsys, *(str(bundle) if each == "BUNDLE" else each for each in arguments))
+    assert (code, out) == (2, "")
+    assert message in said
+    assert said.startswith("pairscore: error: ")
+    assert said.count("\n") == 1
+    assert files_below(working_folder) == before
+
+
+def test_dry_run_counts_and_writes_nothing(capsys, bundle, data, working_folder):
+    before = files_below(working_folder)
+    code, out, said = run(capsys, "score", bundle, "data", "-o", "out", "--dry-run", "--part-rows", 50)
+    assert (code, out) == (0, "")
+    assert "190 rows in 2 files, 5 parts; about 190 pairs" in said
+    assert "nothing was written" in said
+    code, out, _ = run(capsys, "score", bundle, "data", "--dry-run", "--json", "--filter", "id < 65")
+    estimate = json.loads(out)
+    assert estimate["rows"] == 190
+    assert estimate["sampled_pairs"] == 65
+    assert estimate["pairs"] == 65
+    pairs = [(row["claim"], row["evidence"]) for row in pairs_table(130).to_pylist()[:65]]
+    lengths = [len(ids) for ids in _token_ids(bundle, pairs)]
+    assert estimate["mean_tokens"] == pytest.approx(sum(lengths) / 65)
+    assert estimate["seconds"] > 0
+    assert files_below(working_folder) == before
+
+
+def _token_ids(bundle, pairs):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
+    tokenizer.enable_truncation(64)
+    return [encoding.ids for encoding in tokenizer.encode_batch(pairs)]
+
+
+def test_dry_run_refuses_what_a_run_refuses(capsys, bundle, data):
+    assert run(capsys, "score", bundle, "data", "-o", "out", "--quiet")[0] == 0
+    code, _, said = run(capsys, "score", bundle, "data", "-o", "out", "--dry-run")
+    assert code == 2
+    assert "exists and is whole" in said
+
+
+def test_events_are_json_lines_that_add_up(capsys, bundle, data, working_folder):
+    run(capsys, "score", bundle, "data", "-o", "out", "--part-rows", 50, "--log-json", "log", "--quiet")
+    events = [json.loads(line) for line in (working_folder / "log").read_text().splitlines()]
+    assert [each["event"] for each in events] == ["start", *["part"] * 5, "end"]
+    assert sum(each["pairs"] for each in events[1:-1]) == events[-1]["pairs"] == 190
+    assert [each["done"] for each in events[1:-1]][-1] == events[0]["rows"] == 190
+    assert all(re.fullmatch(r"2\d{3}-.*\+00:00", each["time"]) for each in events)
+
+
+def test_info_tells_what_a_bundle_holds(capsys, bundle):
+    code, out, _ = run(capsys, "info", bundle)
+    assert code == 0
+    for words in ("bert cross-encoder", "sigmoid", "64 tokens", "fp32:", "logits within", "onnxruntime runs here"):
+        assert words in out
+    code, out, _ = run(capsys, "info", bundle, "--json")
+    told = json.loads(out)
+    assert told["labels"] == ["LABEL_0"]
+    assert told["variants"]["fp32"]["bytes"] == (bundle / "onnx" / "model.onnx").stat().st_size
+    assert told["variants"]["fp32"]["parity"]["max_logit_difference"] <= 1e-4
+    assert told["variants"]["fp32"]["runs_here"] == {"onnxruntime": None, "openvino": None}
+
+
+def test_info_says_why_a_variant_does_not_run_here(capsys, bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    golden = json.loads((copy / "golden.json").read_text())
+    golden[0]["logits"] = [99.0]
+    (copy / "golden.json").write_text(json.dumps(golden))
+    manifest = json.loads((copy / "pairscore.json").read_text())
+    manifest["files"]["golden.json"] = sha256(copy / "golden.json")
+    (copy / "pairscore.json").write_text(json.dumps(manifest))
+    code, out, _ = run(capsys, "info", copy)
+    assert code == 0
+    assert "does not run here: the fp32 variant" in out
+
+
+def test_info_finds_a_changed_file(capsys, bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    (copy / "config.json").write_text("{}")
+    code, _, said = run(capsys, "info", copy)
+    assert code == 2
+    assert "has changed since its export" in said
+
+
+# Progress ----------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_gets_a_bar(bundle, working_folder):
+    """A real terminal: the bar shows counts and rate, and leaves the summary behind."""
+    write_pairs(working_folder / "data" / "0.parquet", 3000)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "pairscore.cli", "score", str(bundle), "data", "-o", "out", "--part-rows", "10"]
+    process = subprocess.Popen(command, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"})
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            chunk = os.read(ours, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        said += chunk
+    assert process.wait() == 0
+    text = said.decode()
+    assert "of 3,000 pairs" in text
+    assert "pairs/s" in text
+    assert "\x1b[" in text
+    assert "3,000 pairs scored" in text
+
+
+def _meter():
+    meter = Meter()
+    meter.start(1000, 200)
+    meter.add(400)
+    meter.add_tokens(90, 100)
+    return meter
+
+
+def test_a_meter_counts_this_run_and_those_before():
+    meter = _meter()
+    assert (meter.done, meter.total, meter.before) == (600, 1000, 200)
+    assert meter.padding_share == pytest.approx(0.1)
+    assert meter.rate > 0
+    left = meter.seconds_left
+    assert left is not None
+    assert left == pytest.approx(400 / meter.rate, rel=0.5)
+    fresh = Meter()
+    fresh.start(5, 0)
+    assert (fresh.seconds_left, fresh.padding_share) == (None, None)
+
+
+def test_plain_lines(capsys):
+    Lines().update(_meter())
+    assert re.fullmatch(
+        r"600 of 1,000 pairs \(60\.0%\), [\d,]+ pairs/s, .* left, padding 10\.0%\n", capsys.readouterr().err
+    )
+
+
+def test_a_display_is_kept_up_to_date_while_it_is_shown(capsys):
+    import threading
+
+    from rich.console import Console
+
+    class Watched(Bar):
+        interval = 0.001
+
+        def update(self, meter):
+            super().update(meter)
+            seen.set()
+
+    seen = threading.Event()
+    with shown(_meter(), Watched(Console(file=sys.stderr, force_terminal=True, width=120))):
+        assert seen.wait(60)
+    assert "600 of 1,000 pairs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.9, "9.9 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (16_100, "4 h 28 min")],
+)
+def test_durations_as_people_say_them(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_an_event_log_is_appended_to(tmp_path):
+    for number in (1, 2):
+        log = EventLog(tmp_path / "log")
+        log.write("x", number=number)
+        log.close()
+    assert [json.loads(line)["number"] for line in (tmp_path / "log").read_text().splitlines()] == [1, 2]

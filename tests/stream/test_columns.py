@@ -1,0 +1,174 @@
+"""Text columns of every encoding, windows that depend on the rows alone, sizes of values."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.stream.columns import (
+    append_scores,
+    check_new_columns,
+    check_text_column,
+    row_bytes,
+    score_fields,
+    text_array,
+    text_pair,
+    windows,
+)
+
+TEXTS = ["a", "", None, "é😀", "b" * 300]
+PLAIN = pa.array(TEXTS, pa.string())
+ENCODINGS = {
+    "string": PLAIN,
+    "large_string": PLAIN.cast(pa.large_string()),
+    "string_view": PLAIN.cast(pa.string_view()),
+    "dictionary": PLAIN.dictionary_encode(),
+    "dictionary of large_string": PLAIN.cast(pa.large_string()).dictionary_encode(),
+    "binary": PLAIN.cast(pa.binary()),
+    "large_binary": PLAIN.cast(pa.large_binary()),
+    "binary_view": PLAIN.cast(pa.binary_view()),
+    "chunks": pa.chunked_array([PLAIN[:2], PLAIN[2:]]),
+    "chunks of dictionaries": pa.chunked_array([PLAIN[:2].dictionary_encode(), PLAIN[2:].dictionary_encode()]),
+    "sliced": pa.array(["x", *TEXTS, "y"])[1:-1],
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_text_of_any_encoding_is_one_string_array(encoding):
+    column = ENCODINGS[encoding]
+    check_text_column(pa.schema([("t", column.type)]), "t", "--claim-column")
+    result = text_array(column, "t")
+    assert result.type == pa.string()
+    assert result.to_pylist() == TEXTS
+
+
+def test_nothing_but_nulls_and_nothing_at_all():
+    assert text_array(pa.nulls(3), "t").to_pylist() == [None] * 3
+    assert text_array(pa.chunked_array([], pa.string()), "t").to_pylist() == []
+
+
+def test_bytes_that_are_not_text_are_an_error():
+    with pytest.raises(PairscoreError, match="column 't' holds bytes that are not UTF-8"):
+        text_array(pa.array([b"\xff\xfe"]), "t")
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.list_(pa.string()), pa.bool_(), pa.dictionary(pa.int32(), pa.int64())])
+def test_columns_that_are_no_text_are_refused_with_their_type(kind):
+    with pytest.raises(PairscoreError, match=r"column 't' is of type .*--claim-column"):
+        check_text_column(pa.schema([("t", kind)]), "t", "--claim-column")
+
+
+def test_missing_and_double_columns_are_refused():
+    schema = pa.schema([("a", pa.string()), ("b", pa.string()), ("b", pa.string())])
+    with pytest.raises(PairscoreError, match="no column 'c': the input has a, b, b; use --claim-column NAME"):
+        check_text_column(schema, "c", "--claim-column")
+    with pytest.raises(PairscoreError, match="2 columns are named 'b'"):
+        check_text_column(schema, "b", "--claim-column")
+
+
+def test_a_pair_needs_both_texts():
+    table = pa.table({"c": ["a", None, "b", None], "e": ["x", "y", None, None]})
+    claims, evidence, valid = text_pair(table, ("c", "e"), "null")
+    assert (claims.to_pylist(), evidence.to_pylist()) == (["a"], ["x"])
+    assert valid.to_pylist() == [True, False, False, False]
+    with pytest.raises(PairscoreError, match=r"row 11 has a null in column 'c'.*--on-null null"):
+        text_pair(table, ("c", "e"), first_row=10)
+
+
+ROWS = st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8), st.integers(0, 9)), max_size=40)
+
+
+def _slow_windows(rows, max_pairs, max_bytes):
+    """One row at a time: a window is full when the next row would exceed a limit."""
+    found, current, size = [], [], 0
+    for row in rows:
+        more = len(row[0].encode()) + len(row[1].encode()) + 8
+        if current and (len(current) == max_pairs or size + more > max_bytes):
+            found.append(current)
+            current, size = [], 0
+        current.append(row)
+        size += more
+    return [*found, current] if current else found
+
+
+@given(ROWS, st.integers(1, 9), st.integers(8, 60), st.lists(st.integers(1, 12), min_size=1), st.booleans())
+def test_windows_equal_a_slow_cut_however_rows_arrive(rows, max_pairs, max_bytes, sizes, as_dictionary):
+    columns = [
+        pa.array([row[place] for row in rows], kind)
+        for place, kind in enumerate([pa.string(), pa.string(), pa.int64()])
+    ]
+    if as_dictionary:
+        columns[0] = columns[0].dictionary_encode()
+    whole = pa.record_batch(columns, names=["c", "e", "n"])
+    batches, start = [], 0
+    while start < len(rows):
+        size = sizes[len(batches) % len(sizes)]
+        batches.append(whole.slice(start, size))
+        start += size
+    cut = [
+        [tuple(row.values()) for row in table.to_pylist()]
+        for table in windows(batches, ("c", "e"), max_pairs=max_pairs, max_bytes=max_bytes)
+    ]
+    assert cut == _slow_windows(rows, max_pairs, max_bytes)
+
+
+def _slow_bytes(value, kind):
+    if isinstance(value, str | bytes):
+        return len(value.encode() if isinstance(value, str) else value)
+    if isinstance(value, list):
+        return sum(_slow_bytes(each, kind) for each in value)
+    return 0 if value is None else kind.bit_width // 8
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        *(
+            each
+            for name, each in ENCODINGS.items()
+            if name in ("string", "large_string", "string_view", "binary_view", "sliced")
+        ),
+        pa.array([[1, 2], [], None, [3]], pa.list_(pa.int32())),
+        pa.array([[0], [1, 2], [], [3, 4, 5]], pa.large_list(pa.int32()))[1:],
+        pa.array([["a", "bcd"], None, [""]], pa.list_(pa.string())),
+    ],
+    ids=str,
+)
+def test_bytes_of_values(array):
+    leaf = array.type.value_type if hasattr(array.type, "value_type") else array.type
+    assert row_bytes(array).tolist() == [_slow_bytes(value, leaf) for value in array.to_pylist()]
+
+
+def test_bytes_of_nested_values():
+    struct = pa.array([{"x": 1, "y": "abc"}, {"x": 2, "y": ""}, {"x": 3, "y": "z"}])
+    assert row_bytes(struct).tolist() == [11, 8, 9]
+    assert row_bytes(struct[1:]).tolist() == [8, 9]
+    fixed = pa.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], pa.list_(pa.float32(), 2))
+    assert row_bytes(fixed[1:]).tolist() == [8, 8]
+    mapping = pa.array([[("k", 1)], [("kk", 2), ("", 3)]], pa.map_(pa.string(), pa.int64()))
+    assert row_bytes(mapping).tolist() == [9, 18]
+    assert row_bytes(pa.nulls(2)).tolist() == [0, 0]
+    assert row_bytes(pa.array([1, None], pa.int16())).tolist() == [2, 2]
+
+
+def test_scores_land_on_the_rows_that_have_a_pair():
+    table = pa.table({"a": [1, 2, 3]})
+    fields = score_fields(["yes", "no"], "p")
+    valid = pa.array([True, False, True])
+    result = append_scores(table, fields, np.array([[0.5, 1], [0.25, 2]], dtype=np.float32), valid)
+    assert result["p_yes"].to_pylist() == [0.5, None, 0.25]
+    assert result["p_no"].to_pylist() == [1, None, 2]
+    with pytest.raises(PairscoreError, match="already has a column 'p_no': use --score-column NAME"):
+        check_new_columns(pa.schema([("p_no", pa.int64())]), fields)
+
+
+@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if not name.startswith("chunks")])
+def test_a_parquet_file_gives_each_encoding_back(tmp_path, encoding):
+    """What the reader hands over is what was written, so the tests above cover files as well."""
+    table = pa.table({"t": ENCODINGS[encoding]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    batches = list(pq.ParquetFile(tmp_path / "t.parquet").iter_batches(2))
+    assert [text for batch in batches for text in text_array(batch.column(0), "t").to_pylist()] == TEXTS
