@@ -19,7 +19,7 @@ from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray, Pair
 
-# Of fewer pairs one swap of two neighbours can break a promise of Spearman 0.9999: 12 / n^3 is what it costs.
+# Of fewer pairs a few swaps of neighbours break a promise of Spearman 0.9999: each costs 12 / n^3.
 RANKED_PAIRS = 200
 
 

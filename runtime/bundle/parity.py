@@ -24,10 +24,11 @@ class Tier:
     max_batch_difference: float | None = None
 
 
-# Precision -> promise. "Score" is what comes out of the activation: a probability under sigmoid.
+# Precision -> promise. "Score" is what comes out of the activation: a probability under sigmoid. bf16 keeps 8 bits of a
+# number: pairs whose scores agree to a few thousandths change places, which costs 2e-4 of Spearman and moves no score.
 TIERS: dict[str, Tier] = {
     "fp32": Tier(max_logit_difference=1e-4),
-    "bf16": Tier(max_score_difference=0.03, min_spearman=0.9999),
+    "bf16": Tier(max_score_difference=0.03, min_spearman=0.9995),
     "fp16": Tier(max_score_difference=0.03, min_spearman=0.9999),
     "int8": Tier(max_score_difference=0.10, min_spearman=0.999, max_batch_difference=1e-5),
 }

@@ -108,3 +108,20 @@ def test_nothing_compared_is_nothing_broken():
 def test_other_shapes_are_an_error():
     with pytest.raises(ValueError, match=r"\(2, 1\).*\(3, 1\)"):
         report_of(column(1, 2), column(1, 2, 3))
+
+
+def test_bf16_may_swap_neighbours_but_neither_move_scores_nor_lose_the_ranking():
+    """200 ranks, each block of four turned round: its squares add up to 20, 50 blocks make 1,000, and
+    1 - 6 * 1,000 / (200 * (200^2 - 1)) = 0.99925. Blocks of two: 100 * 2 = 200, which makes 0.99985.
+    """
+    expected = np.linspace(-3, 3, 200, dtype=np.float32)[:, None]
+
+    def report(block: int, moved: float = 0.0):
+        logits = expected.reshape(-1, block)[:, ::-1].reshape(-1, 1)
+        return compare(logits, expected, logits * 0 + moved, expected * 0)
+
+    assert report(2).spearman == pytest.approx(0.99985, abs=1e-6)
+    assert report(2).violations(TIERS["bf16"]) == []
+    assert report(2).violations(TIERS["fp16"]) == ["spearman 0.999850 (promised at least 0.9999)"]
+    assert report(4).violations(TIERS["bf16"]) == ["spearman 0.999250 (promised at least 0.9995)"]
+    assert report(2, 0.031).violations(TIERS["bf16"]) == ["max_score_difference 0.031 (promised at most 0.03)"]
