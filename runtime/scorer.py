@@ -8,7 +8,7 @@ Every method goes through `Scorer.stream`: windows of pairs in, logits out, in o
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -43,19 +43,18 @@ Pair = Sequence[str]
 _PAIR_COLUMNS = ("claim", "evidence")
 
 
+@dataclass(frozen=True, eq=False)
 class Scorer:
-    """A bundle's variant, opened on one engine and device. Safe to call from several threads."""
+    """A bundle's variant, opened on one engine and device. Safe to call from several threads.
 
-    def __init__(
-        self, bundle: Bundle, precision: str, engine: Engine, tokenizer: PairTokenizer, tuned: Choice | None = None
-    ) -> None:
-        """`tuned`: the remembered choice that the engine was opened with."""
-        self.tuned = tuned
-        self.bundle = bundle
-        self.precision = precision
-        self.engine = engine
-        self.tokenizer = tokenizer
-        self.labels: tuple[str, ...] = bundle.manifest.labels
+    `tuned`: the choice of `pairscore tune` that the engine was opened with.
+    """
+
+    bundle: Bundle
+    precision: str
+    engine: Engine
+    tokenizer: PairTokenizer
+    tuned: Choice | None = None
 
     @staticmethod
     def from_pretrained(
@@ -67,16 +66,17 @@ class Scorer:
         max_length: int | None = None,
         threads: int | None = None,
         options: EngineOptions | None = None,
-        tuning: bool = True,
+        tuning: bool | Choice = True,
     ) -> "Scorer":
         """Open a bundle folder made by `pairscore export`.
 
         `max_length`: tokens a pair is truncated to, specials included; at most the bundle's, which is the
         default. `device`: cpu, cuda, cuda:N, or several GPUs as cuda:0,cuda:1. `threads`: cores that a CPU engine
         computes on; by default all that this process may use. `options`: how the engine uses them, in place of
-        `threads`. `tuning`: where none of these is given, take what `pairscore tune` chose on this machine. Raises
-        PairscoreError for a folder that is no bundle, a changed file, a precision that the bundle lacks, an engine or
-        device that is not there, and a machine on which the golden rows come out different from PyTorch.
+        `threads`. `tuning`: where none of these is given, take what `pairscore tune` chose on this machine; or a choice
+        to take instead. Raises PairscoreError for a folder that is no bundle, a changed file, a precision that the
+        bundle lacks, an engine or device that is not there, and a machine on which the golden rows come out different
+        from PyTorch.
         """
         opened = Bundle.open(bundle)
         manifest = opened.manifest
@@ -87,8 +87,8 @@ class Scorer:
             )
         tokenizer_path = opened.path("tokenizer.json")
         tokenizer = PairTokenizer.from_file(tokenizer_path, manifest.max_length, manifest.truncation_side)
-        tuned = None
-        if tuning and engine == "auto" and threads is None and options is None:
+        tuned = tuning if isinstance(tuning, Choice) else None
+        if tuning is True and engine == "auto" and threads is None and options is None:
             tuned = recall(opened.digest(precision), device.partition(":")[0])
         if tuned is not None and tuned.engine in variant.engines and is_installed(tuned.engine):
             engine, options = tuned.engine, tuned.options()
@@ -103,6 +103,11 @@ class Scorer:
         if max_length is not None and max_length != manifest.max_length:
             tokenizer = PairTokenizer.from_file(tokenizer_path, max_length, manifest.truncation_side)
         return Scorer(opened, precision, runner, tokenizer, tuned)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The model's labels, one score each."""
+        return self.bundle.manifest.labels
 
     @property
     def max_length(self) -> int:

@@ -91,7 +91,7 @@ def estimate_job(options: JobOptions) -> Estimate:
         truncated_share=float((lengths == scorer.max_length).mean()) if count else 0.0,
         pairs_per_second=rate,
         seconds=expected / rate if rate else None,
-        skipped=tuple((plan.found[place].name, reason) for place, reason in sorted(plan.skipped.items())),
+        skipped=plan.named(plan.skipped),
     )
 
 

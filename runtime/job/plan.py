@@ -1,8 +1,7 @@
 """What a job will do, worked out from footers alone: files, columns, blocks. Nothing is written."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +21,7 @@ from pairscore.runtime.job.input.find import (
 from pairscore.runtime.job.input.partitions import partition_fields
 from pairscore.runtime.job.input.read import Reading
 from pairscore.runtime.job.parts import COMPRESSIONS, Block, plan_blocks, shard_of
-from pairscore.runtime.job.record import InputRecord
+from pairscore.runtime.job.record import InputRecord, RunSettings
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, score_fields
 
@@ -80,6 +79,10 @@ class Plan:
             raise LookupError(f"input file {place} was left out")
         return file
 
+    def named(self, skipped: Mapping[int, str]) -> tuple[tuple[str, str], ...]:
+        """(name, reason) of the files that were left out, in order. skipped: place -> the reason."""
+        return tuple((self.found[place].name, reason) for place, reason in sorted(skipped.items()))
+
     def input_records(self) -> tuple[InputRecord, ...]:
         """The fingerprints of all files."""
         return tuple(
@@ -120,7 +123,7 @@ def make_plan(options: JobOptions, manifest: Manifest) -> Plan:
 
     files = open_files(found, check, skip if options.on_error == "skip-file" else None)
     if not first:
-        raise PairscoreError(f"every input file was left out, the first because: {next(iter(skipped.values()))}")
+        raise every_file_left_out(skipped)
     partitions = tuple(partition_fields(file for file in files if file))
     schema = first[0].schema
     keep = needed_columns(schema, options.keep)
@@ -134,25 +137,30 @@ def make_plan(options: JobOptions, manifest: Manifest) -> Plan:
     return Plan(tuple(found), tuple(files), skipped, reading, tuple(keep), tuple(fields), tuple(blocks), tuple(mine))
 
 
-def settings(options: JobOptions, scorer: Scorer) -> dict[str, Any]:
-    """What decides rows, columns and scores, by the names that users know."""
-    return {
-        "bundle": scorer.bundle.digest(scorer.precision),
-        "precision": scorer.precision,
-        "engine": scorer.engine.name,
-        **({"tuning": asdict(scorer.tuned)} if scorer.tuned else {}),
-        "device": scorer.engine.device.partition(":")[0],
-        "max length": scorer.max_length,
-        "claim column": options.claim_column,
-        "evidence column": options.evidence_column,
-        "score column": options.score_column,
-        "columns to keep": list(options.keep) if options.keep is not None else None,
-        "--on-null": options.on_null,
-        "--on-error": options.on_error,
-        "--filter": options.filter,
-        "--limit": options.limit,
-        "--part-rows": options.part_rows,
-    }
+def settings(options: JobOptions, scorer: Scorer) -> RunSettings:
+    """What decides rows, columns and scores."""
+    return RunSettings(
+        bundle=scorer.bundle.digest(scorer.precision),
+        precision=scorer.precision,
+        engine=scorer.engine.name,
+        device=scorer.engine.device.partition(":")[0],
+        max_length=scorer.max_length,
+        claim_column=options.claim_column,
+        evidence_column=options.evidence_column,
+        score_column=options.score_column,
+        on_null=options.on_null,
+        on_error=options.on_error,
+        part_rows=options.part_rows,
+        keep=options.keep,
+        filter=options.filter,
+        limit=options.limit,
+        tuning=scorer.tuned,
+    )
+
+
+def every_file_left_out(skipped: Mapping[int, str]) -> PairscoreError:
+    """The error for an input of which nothing is left. skipped: place of a file -> the reason."""
+    return PairscoreError(f"every input file was left out, the first because: {next(iter(skipped.values()))}")
 
 
 def check_no_nulls(file: InputFile, columns: Sequence[str], limit: int | None = None) -> None:

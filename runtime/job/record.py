@@ -6,9 +6,58 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pairscore.runtime.engines.tuned import Choice
 from pairscore.runtime.errors import PairscoreError
 
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
+# What messages call a setting whose field name is not what users know.
+_LABELS = {
+    "keep": "columns to keep",
+    "on_null": "--on-null",
+    "on_error": "--on-error",
+    "filter": "--filter",
+    "limit": "--limit",
+    "part_rows": "--part-rows",
+}
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that decides rows, columns and scores beside the input; None where nothing was asked for.
+
+    The names of the fields stand in run records and in the metadata of outputs: they stay. `bundle`: the variant's
+    digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen.
+    """
+
+    bundle: str
+    precision: str
+    engine: str
+    device: str
+    max_length: int
+    claim_column: str
+    evidence_column: str
+    score_column: str
+    on_null: str
+    on_error: str
+    part_rows: int
+    keep: tuple[str, ...] | None = None
+    filter: str | None = None
+    limit: int | None = None
+    tuning: Choice | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-serialisable. What is None is left out, so that a field added later changes no earlier run's digest."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @staticmethod
+    def from_dict(raw: dict[str, Any]) -> "RunSettings":
+        """Raises TypeError for a field that is unknown or missing."""
+        raw = dict(raw)
+        if "keep" in raw:
+            raw["keep"] = tuple(raw["keep"])
+        if "tuning" in raw:
+            raw["tuning"] = Choice(**raw["tuning"])
+        return RunSettings(**raw)
 
 
 @dataclass(frozen=True)
@@ -22,20 +71,24 @@ class InputRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """`settings`: all that decides rows, columns and scores, by the name a message calls it. `inputs`: in order."""
+    """A run's settings and its input files, in order."""
 
-    settings: dict[str, Any]
+    settings: RunSettings
     inputs: tuple[InputRecord, ...]
-    format: int = RECORD_FORMAT
 
     @property
     def digest(self) -> str:
         """SHA-256 over everything: equal for the same run on any machine."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-serialisable."""
+        inputs = [asdict(each) for each in self.inputs]
+        return {"format": RECORD_FORMAT, "settings": self.settings.as_dict(), "inputs": inputs}
 
     def to_json(self) -> str:
         """The text of the record's file."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes) -> "RunRecord":
@@ -43,15 +96,16 @@ class RunRecord:
         raw = json.loads(text)
         if raw["format"] != RECORD_FORMAT:
             raise ValueError(f"format {raw['format']!r}")
-        return RunRecord(raw["settings"], tuple(InputRecord(**each) for each in raw["inputs"]))
+        return RunRecord(RunSettings.from_dict(raw["settings"]), tuple(InputRecord(**each) for each in raw["inputs"]))
 
 
 def differences(old: RunRecord, new: RunRecord) -> list[str]:
     """What changed between two runs, a phrase each; empty for the same run."""
+    before, now = vars(old.settings), vars(new.settings)
     changed = [
-        f"{name} was {old.settings.get(name)!r} and is now {new.settings.get(name)!r}"
-        for name in dict.fromkeys([*old.settings, *new.settings])
-        if old.settings.get(name) != new.settings.get(name)
+        f"{_LABELS.get(name, name.replace('_', ' '))} was {before[name]!r} and is now {now[name]!r}"
+        for name in before
+        if before[name] != now[name]
     ]
     return changed + _input_differences(old.inputs, new.inputs)
 

@@ -3,10 +3,8 @@
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
 
 import pyarrow as pa
 
@@ -17,12 +15,12 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.input.read import Piece, read_pieces
 from pairscore.runtime.job.output import layout as out
+from pairscore.runtime.job.output import merge
 from pairscore.runtime.job.output.locks import Held, hold
-from pairscore.runtime.job.output.merge import finish
 from pairscore.runtime.job.parts import Block, Part, missing, part_bytes
-from pairscore.runtime.job.plan import JobOptions, Plan, make_plan, null_error, settings
+from pairscore.runtime.job.plan import JobOptions, Plan, every_file_left_out, make_plan, null_error, settings
 from pairscore.runtime.job.progress import Display, EventLog, Meter, Silent, shown
-from pairscore.runtime.job.record import RunRecord
+from pairscore.runtime.job.record import RunRecord, RunSettings
 from pairscore.runtime.job.signals import Stopped
 from pairscore.runtime.job.summary import Figures, Summary, counted, padding_share
 from pairscore.runtime.scorer import Scorer
@@ -38,22 +36,6 @@ class _Payload:
     part: Part
     kept: pa.Table
     valid: pa.BooleanArray
-
-
-@dataclass
-class _Run:
-    """A run that holds its output's lock. `skipped`: places of input files left out, with the reason."""
-
-    options: JobOptions
-    plan: Plan
-    scorer: Scorer
-    output: out.Output
-    record: RunRecord
-    held: Held
-    log: EventLog
-    skipped: dict[int, str]
-    figures: Figures
-    meter: Meter = field(default_factory=Meter)
 
 
 def run_job(
@@ -77,22 +59,25 @@ def run_job(
     out.check_output(output, options.overwrite)
     plan = make_plan(options, bundle.manifest)
     started = time.perf_counter()
-    scorer = scorer or open_scorer(options, {} if options.overwrite else out.recorded_settings(output))
+    scorer = scorer or open_scorer(options, None if options.overwrite else out.recorded_settings(output))
     scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
     record = RunRecord(settings(options, scorer), plan.input_records())
     with _locked(output, options.shard) as held:
         try:
             continues = out.begin(output, record, options.overwrite)
-            skipped = {**plan.skipped, **out.skipped_files(output)}
-            figures = Figures(engine_callers=scorer.engine.callers)
-            run = _Run(options, plan, scorer, output, record, held, log, skipped, figures)
-            done = out.whole_parts(output, record.digest, plan.mine) if continues else []
-            if done:
-                display.say(f"Continuing: {counted(len(done), 'part')} done already")
-            log.write("start", run=record.digest, rows=plan.rows, earlier_parts=len(done), settings=record.settings)
-            _score(run, _without(plan.mine, skipped), done, display)
-            return _finish(run, len(done), load_seconds)
+            run = _Run(
+                options=options,
+                plan=plan,
+                scorer=scorer,
+                output=output,
+                record=record,
+                held=held,
+                display=display,
+                log=log,
+            )
+            run.score(out.whole_parts(output, record.digest, plan.mine) if continues else [])
+            return run.finish(load_seconds)
         except BaseException as error:
             name = "stopped" if isinstance(error, Stopped) else "error"
             log.write(name, message=str(error))
@@ -102,29 +87,25 @@ def run_job(
             raise
 
 
-def open_scorer(options: JobOptions, earlier: dict[str, Any] | None = None) -> Scorer:
+def open_scorer(options: JobOptions, earlier: RunSettings | None = None) -> Scorer:
     """The scorer that the options ask for.
 
     earlier: the settings of a run to continue. What this machine's tuning decided then stays decided, whatever it says
     now and on whichever machine: another engine or batch size could move the last bits of a score.
     """
-    engine, engine_options, tuning, tuned = options.engine, None, options.tuning, None
+    engine = options.engine
+    tuning: bool | Choice = options.tuning
     kind = options.device.partition(":")[0]
-    if earlier and tuning and engine == "auto" and earlier.get("device") == kind and earlier.get("engine") in ENGINES:
-        engine, tuning = earlier["engine"], False
-        tuned = Choice(**earlier["tuning"]) if earlier.get("tuning") else None
-        engine_options = tuned.options() if tuned else None
-    scorer = Scorer.from_pretrained(
+    if earlier and tuning and engine == "auto" and earlier.device == kind and earlier.engine in ENGINES:
+        engine, tuning = earlier.engine, earlier.tuning or False
+    return Scorer.from_pretrained(
         options.bundle,
         precision=options.precision,
         engine=engine,
         device=options.device,
         max_length=options.max_length,
-        options=engine_options,
         tuning=tuning,
     )
-    scorer.tuned = tuned or scorer.tuned
-    return scorer
 
 
 @contextmanager
@@ -137,149 +118,180 @@ def _locked(output: out.Output, shard: tuple[int, int] | None) -> Iterator[Held]
         raise out.cannot_write(output.url, error) from error
 
 
-def _score(run: _Run, blocks: Sequence[Block], done: Sequence[Part], display: Display) -> None:
-    """Score what `done` does not cover and write it, part by part."""
-    rest = missing(blocks, done)
-    total, left = (sum(block.stop - block.start for block in each) for each in (blocks, rest))
-    run.meter.start(total, total - left)
-    started = time.perf_counter()
-    # Closed at once also on an error: what is read ahead, and the engine's threads, must not outlive the run.
-    with (
-        shown(run.meter, display),
-        behind(partial(_write, run), "pairscore-write") as write,
-        closing(ahead(_windows(run, rest, display), "pairscore-read")) as windows,
-        closing(run.scorer.stream(windows, run.meter.add)) as stream,
-    ):
-        for scored in stream:
-            write(scored)
-    run.figures.seconds = time.perf_counter() - started
+class _Run:
+    """A run that holds its output's lock: `score`, then `finish`."""
 
+    def __init__(
+        self,
+        *,
+        options: JobOptions,
+        plan: Plan,
+        scorer: Scorer,
+        output: out.Output,
+        record: RunRecord,
+        held: Held,
+        display: Display,
+        log: EventLog,
+    ) -> None:
+        """`output`: begun for `record`."""
+        self._options = options
+        self._plan = plan
+        self._scorer = scorer
+        self._output = output
+        self._record = record
+        self._held = held
+        self._display = display
+        self._log = log
+        self._earlier_parts = 0
+        # Place of an input file that is left out -> the reason.
+        self._skipped = {**plan.skipped, **out.skipped_files(output)}
+        self._figures = Figures(engine_callers=scorer.engine.callers)
+        self._meter = Meter()
+        # Where scores come from, for the Parquet metadata.
+        source = asdict(scorer.bundle.manifest.source)
+        self._origin = {"run": record.digest, "settings": record.settings.as_dict(), "source": source}
 
-def _windows(run: _Run, blocks: Sequence[Block], display: Display) -> Generator[Window[_Payload], None, None]:
-    """The blocks' pairs, a window a part."""
-    for place, group in groupby(blocks, key=lambda block: block.file):
-        file = run.plan.file(place)
-        try:
-            started = time.perf_counter()
-            with closing(read_pieces(file, list(group), run.plan.reading)) as pieces:
-                for piece in pieces:
-                    window = _window(run, piece)
-                    run.figures.read_seconds += time.perf_counter() - started
-                    yield window
-                    started = time.perf_counter()
-        except PairscoreError as error:
-            if run.options.on_error != "skip-file":
-                raise
-            run.skipped[place] = str(error)
-            run.log.write("skip", file=file.found.name, reason=str(error))
-            display.say(f"Leaving out {file.found.display}: {error}")
-            out.mark_skipped(run.output, place, str(error))
-
-
-def _window(run: _Run, piece: Piece) -> Window[_Payload]:
-    columns = run.plan.reading.text_columns
-    claims, evidence, valid = text_pair(piece.table, columns, on_null="null")
-    if run.options.on_null == "error" and len(claims) < piece.table.num_rows:
-        place = int(valid.index(False).as_py())
-        column = columns[0] if not piece.table.column(columns[0])[place].is_valid else columns[1]
-        raise null_error(run.plan.file(piece.part.file), int(piece.rows[place]), column)
-    return Window(claims, evidence, _Payload(piece.part, piece.table.select(list(run.plan.keep)), valid))
-
-
-def _write(run: _Run, scored: Scored[_Payload]) -> None:
-    """Append the scores and put the part in place; nothing for a file found bad since it was read."""
-    started = time.perf_counter()
-    payload, statistics, figures = scored.payload, scored.statistics, run.figures
-    part = payload.part
-    if part.file in run.skipped:
-        return
-    scores = run.scorer.scores(scored.logits)
-    table = append_scores(payload.kept, run.plan.fields, scores, payload.valid)
-    nulls = table.num_rows - statistics.pairs
-    run.held.check()
-    metadata = {
-        **_origin(run),
-        "input": asdict(run.record.inputs[part.file]),
-        "rows": [part.start, part.stop],
-        "nulls": nulls,
-        "statistics": asdict(statistics),
-    }
-    run.output.write_part(part, part_bytes(table, metadata, run.options.compression))
-    figures.write_seconds += time.perf_counter() - started
-    figures.statistics.add(statistics)
-    figures.rows += part.stop - part.start
-    figures.nulls += nulls
-    figures.parts += 1
-    # Rows that the filter left out and rows with a null were never counted by a batch.
-    run.meter.add(part.stop - part.start - statistics.pairs)
-    run.meter.add_tokens(statistics.tokens, statistics.padded_tokens)
-    run.log.write(
-        "part",
-        name=part.name,
-        rows=part.stop - part.start,
-        pairs=statistics.pairs,
-        nulls=nulls,
-        tokens=statistics.tokens,
-        padding_share=padding_share(statistics),
-        seconds_by_stage={
-            "tokenize": round(statistics.tokenize_seconds, 4),
-            "engine": round(statistics.engine_seconds / figures.engine_callers, 4),
-            "write": round(time.perf_counter() - started, 4),
-        },
-        pairs_per_second=round(run.meter.rate, 2),
-        done=run.meter.done,
-        total=run.meter.total,
-    )
-
-
-def _finish(run: _Run, earlier_parts: int, load_seconds: float) -> Summary:
-    """Make the output whole if nothing is missing any more, in this shard and in the others."""
-    skipped = {**run.skipped, **out.skipped_files(run.output)}
-    parts = run.output.parts()
-    for part in parts:
-        if part.file in skipped:
-            run.output.remove_part(part)
-    lacking = missing(_without(run.plan.blocks, skipped), parts)
-    if len(skipped) == len(run.plan.files):
-        raise PairscoreError(f"every input file was left out, the first because: {next(iter(skipped.values()))}")
-    if not lacking:
-        run.held.check()
+    def score(self, done: Sequence[Part]) -> None:
+        """Score what `done` does not cover and write it, part by part."""
+        self._earlier_parts = len(done)
+        if done:
+            self._display.say(f"Continuing: {counted(len(done), 'part')} done already")
+        self._log.write(
+            "start",
+            run=self._record.digest,
+            rows=self._plan.rows,
+            earlier_parts=len(done),
+            settings=self._record.settings.as_dict(),
+        )
+        blocks = self._without_skipped(self._plan.mine)
+        rest = missing(blocks, done)
+        total, left = (sum(block.stop - block.start for block in each) for each in (blocks, rest))
+        self._meter.start(total, total - left)
         started = time.perf_counter()
-        finish(run.output, _origin(run), run.options.compression, lambda table, part: _widen(run, table, part))
-        run.figures.write_seconds += time.perf_counter() - started
-        run.figures.seconds += time.perf_counter() - started
-    summary = Summary(
-        output=run.output.url,
-        whole=not lacking,
-        figures=run.figures,
-        earlier_parts=earlier_parts,
-        missing_blocks=len(lacking),
-        skipped=tuple((run.plan.found[place].name, reason) for place, reason in sorted(skipped.items())),
-        precision=run.scorer.precision,
-        engine=run.scorer.engine.name,
-        device=run.scorer.engine.device,
-        tuning=str(run.scorer.tuned) if run.scorer.tuned else None,
-        max_length=run.scorer.max_length,
-        load_seconds=round(load_seconds, 3),
-    )
-    run.log.write("end", **summary.as_dict())
-    return summary
+        # Closed at once also on an error: what is read ahead, and the engine's threads, must not outlive the run.
+        with (
+            shown(self._meter, self._display),
+            behind(self._write, "pairscore-write") as write,
+            closing(ahead(self._windows(rest), "pairscore-read")) as windows,
+            closing(self._scorer.stream(windows, self._meter.add)) as stream,
+        ):
+            for scored in stream:
+                write(scored)
+        self._figures.seconds = time.perf_counter() - started
 
+    def finish(self, load_seconds: float) -> Summary:
+        """Make the output whole if nothing is missing any more, in this shard and in the others."""
+        self._skipped |= out.skipped_files(self._output)
+        parts = self._output.parts()
+        for part in parts:
+            if part.file in self._skipped:
+                self._output.remove_part(part)
+        lacking = missing(self._without_skipped(self._plan.blocks), parts)
+        if len(self._skipped) == len(self._plan.files):
+            raise every_file_left_out(self._skipped)
+        if not lacking:
+            self._held.check()
+            started = time.perf_counter()
+            merge.finish(self._output, self._origin, self._options.compression, self._widen)
+            self._figures.write_seconds += time.perf_counter() - started
+            self._figures.seconds += time.perf_counter() - started
+        scorer = self._scorer
+        summary = Summary(
+            output=self._output.url,
+            whole=not lacking,
+            figures=self._figures,
+            earlier_parts=self._earlier_parts,
+            missing_blocks=len(lacking),
+            skipped=self._plan.named(self._skipped),
+            precision=scorer.precision,
+            engine=scorer.engine.name,
+            device=scorer.engine.device,
+            tuning=str(scorer.tuned) if scorer.tuned else None,
+            max_length=scorer.max_length,
+            load_seconds=round(load_seconds, 3),
+        )
+        self._log.write("end", **summary.as_dict())
+        return summary
 
-def _widen(run: _Run, table: pa.Table, part: Part) -> pa.Table:
-    """With the partition columns, which are folder names in a folder of parts."""
-    for column in run.plan.reading.partitions:
-        if column.name not in table.column_names:
-            values = partition_array(run.plan.file(part.file).found, column, table.num_rows)
-            table = table.append_column(column, values)
-    return table
+    def _windows(self, blocks: Sequence[Block]) -> Generator[Window[_Payload], None, None]:
+        """The blocks' pairs, a window a part."""
+        for place, group in groupby(blocks, key=lambda block: block.file):
+            file = self._plan.file(place)
+            try:
+                started = time.perf_counter()
+                with closing(read_pieces(file, list(group), self._plan.reading)) as pieces:
+                    for piece in pieces:
+                        window = self._window(piece)
+                        self._figures.read_seconds += time.perf_counter() - started
+                        yield window
+                        started = time.perf_counter()
+            except PairscoreError as error:
+                if self._options.on_error != "skip-file":
+                    raise
+                self._skipped[place] = str(error)
+                self._log.write("skip", file=file.found.name, reason=str(error))
+                self._display.say(f"Leaving out {file.found.display}: {error}")
+                out.mark_skipped(self._output, place, str(error))
 
+    def _window(self, piece: Piece) -> Window[_Payload]:
+        columns = self._plan.reading.text_columns
+        claims, evidence, valid = text_pair(piece.table, columns, on_null="null")
+        if self._options.on_null == "error" and len(claims) < piece.table.num_rows:
+            place = int(valid.index(False).as_py())
+            column = columns[0] if not piece.table.column(columns[0])[place].is_valid else columns[1]
+            raise null_error(self._plan.file(piece.part.file), int(piece.rows[place]), column)
+        return Window(claims, evidence, _Payload(piece.part, piece.table.select(list(self._plan.keep)), valid))
 
-def _origin(run: _Run) -> dict[str, Any]:
-    """Where scores come from, for the Parquet metadata."""
-    source = asdict(run.scorer.bundle.manifest.source)
-    return {"run": run.record.digest, "settings": run.record.settings, "source": source}
+    def _write(self, scored: Scored[_Payload]) -> None:
+        """Append the scores and put the part in place; nothing for a file found bad since it was read."""
+        started = time.perf_counter()
+        payload, statistics, figures = scored.payload, scored.statistics, self._figures
+        part = payload.part
+        if part.file in self._skipped:
+            return
+        scores = self._scorer.scores(scored.logits)
+        table = append_scores(payload.kept, self._plan.fields, scores, payload.valid)
+        nulls = table.num_rows - statistics.pairs
+        rows = part.stop - part.start
+        self._held.check()
+        metadata = {
+            **self._origin,
+            "input": asdict(self._record.inputs[part.file]),
+            "rows": [part.start, part.stop],
+            "nulls": nulls,
+            "statistics": asdict(statistics),
+        }
+        self._output.write_part(part, part_bytes(table, metadata, self._options.compression))
+        write_seconds = time.perf_counter() - started
+        figures.add(statistics, rows, nulls, write_seconds)
+        # Rows that the filter left out and rows with a null were never counted by a batch.
+        self._meter.add(rows - statistics.pairs)
+        self._meter.add_tokens(statistics.tokens, statistics.padded_tokens)
+        self._log.write(
+            "part",
+            name=part.name,
+            rows=rows,
+            pairs=statistics.pairs,
+            nulls=nulls,
+            tokens=statistics.tokens,
+            padding_share=padding_share(statistics),
+            seconds_by_stage={
+                "tokenize": round(statistics.tokenize_seconds, 4),
+                "engine": round(statistics.engine_seconds / figures.engine_callers, 4),
+                "write": round(write_seconds, 4),
+            },
+            pairs_per_second=round(self._meter.rate, 2),
+            done=self._meter.done,
+            total=self._meter.total,
+        )
 
+    def _widen(self, table: pa.Table, part: Part) -> pa.Table:
+        """With the partition columns, which are folder names in a folder of parts."""
+        for column in self._plan.reading.partitions:
+            if column.name not in table.column_names:
+                values = partition_array(self._plan.file(part.file).found, column, table.num_rows)
+                table = table.append_column(column, values)
+        return table
 
-def _without(blocks: Sequence[Block], skipped: dict[int, str]) -> list[Block]:
-    return [block for block in blocks if block.file not in skipped]
+    def _without_skipped(self, blocks: Sequence[Block]) -> list[Block]:
+        return [block for block in blocks if block.file not in self._skipped]

@@ -28,6 +28,14 @@ class Figures:
     write_seconds: float = 0.0
     engine_callers: int = 1
 
+    def add(self, statistics: Statistics, rows: int, nulls: int, write_seconds: float) -> None:
+        """Count one more part."""
+        self.statistics.add(statistics)
+        self.rows += rows
+        self.nulls += nulls
+        self.write_seconds += write_seconds
+        self.parts += 1
+
     def as_dict(self) -> dict[str, Any]:
         """Everything measured and derived, JSON-serialisable."""
         measured = self.statistics

@@ -8,10 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore import PairscoreError, Scorer
-from pairscore.runtime import engines
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import EngineOptions
-from pairscore.runtime.engines.registry import EngineSpec
+from pairscore.runtime.engines.registry import ENGINES, EngineSpec
 from pairscore.runtime.engines.several_devices import SpreadEngine
 from pairscore.runtime.job.plan import JobOptions
 from pairscore.runtime.job.run import run_job
@@ -77,7 +76,7 @@ def test_a_device_that_failed_once_is_asked_again():
 @pytest.fixture
 def gpus(monkeypatch):
     """GPUs of which nothing but the name is true."""
-    monkeypatch.setitem(engines.ENGINES, "onnxruntime", EngineSpec("tests.gpu_fakes", "onnxruntime", ("cpu", "cuda")))
+    monkeypatch.setitem(ENGINES, "onnxruntime", EngineSpec("tests.gpu_fakes", "onnxruntime", ("cpu", "cuda")))
     gpu_fakes.opened.clear()
     return gpu_fakes.opened
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,7 +21,7 @@ from pairscore.runtime.engines.out_of_memory import HalvingEngine
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.output.locks import hold
 from pairscore.runtime.job.parts import listed_parts
-from pairscore.runtime.job.run import open_scorer, run_job
+from pairscore.runtime.job.run import run_job
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.storage.local import LocalStorage
 from tests.pairs_files import AtPart, files_below, job, read_output, same, write_pairs
@@ -283,19 +284,18 @@ class SmallEngine:
         return self._engine.run(batch)
 
 
-def test_batches_that_do_not_fit_are_halved_and_the_size_is_kept(bundle, data, expected, tmp_path, monkeypatch):
+def test_batches_that_do_not_fit_are_halved_and_the_size_is_kept(bundle, data, expected, tmp_path):
     engines = []
 
-    def open_small(options, earlier=None):
-        scorer = open_scorer(options)
+    def small():
+        scorer = Scorer.from_pretrained(bundle)
         engines.append(SmallEngine(scorer.engine, 200))
-        return Scorer(scorer.bundle, scorer.precision, HalvingEngine(engines[-1]), scorer.tokenizer)
+        return replace(scorer, engine=HalvingEngine(engines[-1]))
 
-    monkeypatch.setattr("pairscore.runtime.job.run.open_scorer", open_small)
     options = job(bundle, data, tmp_path / "out", part_rows=30)
     with pytest.raises(KeyError):
-        run_job(options, log=AtPart(4, {}.popitem))
-    run_job(options)
+        run_job(options, log=AtPart(4, {}.popitem), scorer=small())
+    run_job(options, scorer=small())
     assert same(read_output(tmp_path / "out"), expected)
     for engine in engines:
         failures = [tokens for tokens in engine.tried if tokens > 200]
@@ -306,7 +306,7 @@ def test_batches_that_do_not_fit_are_halved_and_the_size_is_kept(bundle, data, e
 
 def test_one_pair_that_does_not_fit_is_an_error(bundle):
     scorer = Scorer.from_pretrained(bundle)
-    small = Scorer(scorer.bundle, "fp32", HalvingEngine(SmallEngine(scorer.engine, 3)), scorer.tokenizer)
+    small = replace(scorer, engine=HalvingEngine(SmallEngine(scorer.engine, 3)))
     with pytest.raises(RuntimeError, match="Failed to allocate memory"):
         small.predict([("a claim", "some evidence"), ("a claim", "more evidence")])
 
@@ -320,7 +320,7 @@ def test_other_errors_are_not_taken_for_memory(bundle):
     scorer = Scorer.from_pretrained(bundle)
     broken = Broken(scorer.engine, 0)
     with pytest.raises(RuntimeError, match="invalid graph"):
-        Scorer(scorer.bundle, "fp32", HalvingEngine(broken), scorer.tokenizer).predict([("a", "b"), ("a", "c")])
+        replace(scorer, engine=HalvingEngine(broken)).predict([("a", "b"), ("a", "c")])
     assert len(broken.tried) == 1
 
 

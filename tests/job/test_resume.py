@@ -258,7 +258,8 @@ def test_the_record_names_settings_and_inputs(bundle, data, tmp_path):
     assert [each["name"] for each in record["inputs"]] == ["0.parquet", "1.parquet"]
     assert record["inputs"][0]["size"] == (data / "0.parquet").stat().st_size
     assert len(record["inputs"][0]["footer"]) == 64
-    assert record["settings"]["max length"] == 64
+    assert record["settings"]["max_length"] == 64
+    assert "limit" not in record["settings"]
 
 
 def test_a_stopped_shard_goes_on(bundle, data, expected, tmp_path):

@@ -8,12 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore import PairscoreError, Scorer
-from pairscore.runtime import engines
 from pairscore.runtime import tuning as tune
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.engines import tuned as tuning
 from pairscore.runtime.engines.protocol import EngineOptions
-from pairscore.runtime.engines.registry import EngineSpec
+from pairscore.runtime.engines.registry import ENGINES, EngineSpec
 from pairscore.runtime.engines.tuned import Choice, forget, recall, remember
 from pairscore.runtime.tuning import TOKEN_BUDGETS, Result, Setting, choose, race, typical_batches
 from tests import gpu_fakes
@@ -168,7 +167,7 @@ def test_a_choice_for_a_gpu_is_one_of_its_own(monkeypatch):
 
 def test_streams_and_memory_are_raced_on_a_gpu(exported, monkeypatch):
     bundle = exported("bert").bundle
-    monkeypatch.setitem(engines.ENGINES, "onnxruntime", EngineSpec("tests.gpu_fakes", "onnxruntime", ("cpu", "cuda")))
+    monkeypatch.setitem(ENGINES, "onnxruntime", EngineSpec("tests.gpu_fakes", "onnxruntime", ("cpu", "cuda")))
     monkeypatch.setitem(tune.TOKEN_BUDGETS, "cuda", (64, 128))
     gpu_fakes.opened.clear()
     results, default, choice = tune.tune(bundle, seconds=1, device="cuda:1")

@@ -12,14 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.parts import Block, Part, figures, listed_parts, within
-from pairscore.runtime.job.record import RunRecord, check_same_run
+from pairscore.runtime.job.record import RunRecord, RunSettings, check_same_run
 from pairscore.runtime.storage.local import Storage, open_storage
 
 SUCCESS_NAME = "_SUCCESS"
@@ -204,14 +203,14 @@ def _changes(output: Output, record: RunRecord) -> str | None:
     return None
 
 
-def recorded_settings(output: Output) -> dict[str, Any]:
-    """The settings of the run that the output holds, finished or not; empty where there is no readable record."""
+def recorded_settings(output: Output) -> RunSettings | None:
+    """The settings of the run that the output holds, finished or not; None where there is no readable record."""
     if RECORD not in output.names():
-        return {}
+        return None
     try:
         return RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")).settings
     except (ValueError, KeyError, TypeError):
-        return {}
+        return None
 
 
 def _run_of(output: Output) -> str | None:

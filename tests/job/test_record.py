@@ -1,0 +1,78 @@
+"""The run record: what identifies a run, however messages word it."""
+
+from dataclasses import replace
+
+import pytest
+
+from pairscore.runtime.engines.tuned import Choice
+from pairscore.runtime.job.record import InputRecord, RunRecord, RunSettings, differences
+
+SETTINGS = RunSettings(
+    bundle="b" * 64,
+    precision="fp32",
+    engine="onnxruntime",
+    device="cpu",
+    max_length=64,
+    claim_column="claim",
+    evidence_column="evidence",
+    score_column="score",
+    on_null="error",
+    on_error="fail",
+    part_rows=50,
+)
+RECORD = RunRecord(SETTINGS, (InputRecord("0.parquet", 100, "f" * 64), InputRecord("1.parquet", None, None)))
+EVERYTHING = replace(
+    SETTINGS, keep=("id",), filter="id > 3", limit=9, tuning=Choice("openvino", 2, 512, gain=1.25), on_null="null"
+)
+
+
+def test_a_run_keeps_its_digest_whatever_this_release_calls_its_settings():
+    """The digest stands in the parts that a run to continue has written: no other name or order may change it."""
+    assert RECORD.digest == "df38e55b58a34cd3a2206c883df6ee7312e25eaa510a97537f9f9ea8d849e61f"
+    assert replace(RECORD, settings=EVERYTHING).digest == (
+        "bf9ccfea1ecd307fda20a66abec3d56961d0d935f5d240885a118ff4cac0b150"
+    )
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, EVERYTHING])
+def test_a_record_is_read_back_as_it_was(settings):
+    record = replace(RECORD, settings=settings)
+    assert RunRecord.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"format": 2', '"format": 1'),
+        ('"limit"', '"most"'),
+        ('"part_rows"', '"rows"'),
+        ('"keep": [', '"keep": 1, "more": ['),
+        ('"gain"', '"profit"'),
+        ('"footer"', '"foot"'),
+    ],
+)
+def test_what_is_no_record_is_refused(old, new):
+    text = replace(RECORD, settings=EVERYTHING).to_json()
+    assert old in text
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        RunRecord.from_json(text.replace(old, new))
+
+
+def test_differences_are_told_in_the_words_of_users():
+    assert differences(RECORD, RECORD) == []
+    told = differences(RECORD, replace(RECORD, settings=EVERYTHING))
+    assert told[:4] == [
+        "--on-null was 'error' and is now 'null'",
+        "columns to keep was None and is now ('id',)",
+        "--filter was None and is now 'id > 3'",
+        "--limit was None and is now 9",
+    ]
+    assert told[4].startswith("tuning was None and is now Choice(engine='openvino'")
+    changed = replace(SETTINGS, bundle="c", precision="int8", engine="x", device="cuda", max_length=1)
+    assert [each.partition(" was ")[0] for each in differences(RECORD, replace(RECORD, settings=changed))] == [
+        "bundle",
+        "precision",
+        "engine",
+        "device",
+        "max length",
+    ]
