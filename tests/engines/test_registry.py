@@ -132,7 +132,7 @@ def test_a_package_that_does_not_import_is_an_error(exported: Callable[..., Expo
 def test_available_cores_is_what_the_process_may_use() -> None:
     program = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-        "from pairscore.runtime.engines import available_cores; print(available_cores())"
+        "from pairscore.runtime.machine import available_cores; print(available_cores())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
