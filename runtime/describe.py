@@ -1,4 +1,4 @@
-"""A bundle in words: what it is, what was promised, what runs here."""
+"""A bundle in words: its contents, its promises, and what of it runs here."""
 
 from dataclasses import asdict
 from typing import Any

@@ -8,7 +8,7 @@ CACHE_VARIABLE = "PAIRSCORE_CACHE"
 
 
 def available_cores() -> int:
-    """Cores that this process may use: its affinity mask, less where a control group's quota is lower."""
+    """Cores that this process may use: those of its affinity mask, or fewer if a control group's quota is lower."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -30,7 +30,7 @@ def processor_name() -> str:
 
 
 def gpu_names() -> list[str]:
-    """The GPUs that NVIDIA's driver tells of, by its own order; empty without it, or on another system than Linux."""
+    """The GPUs that NVIDIA's driver lists, in its order. Empty without the driver and on systems other than Linux."""
     names = []
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

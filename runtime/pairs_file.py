@@ -13,7 +13,7 @@ from pairscore.runtime.types import Pair
 def read_pairs(
     path: Path, claim_column: str, evidence_column: str, limit: int | None = None, *, option: str = "--pairs"
 ) -> list[Pair]:
-    """The first `limit` pairs of a Parquet file, or all of them. `option`: what the user named the file with.
+    """The first `limit` pairs of a Parquet file, or all of them. option: the command-line option that named the file.
 
     Raises PairscoreError for a file that is missing, not Parquet, or empty, for a column that is missing or not
     text, and for a null.

@@ -18,7 +18,8 @@ CLAIM, EVIDENCE, LABEL = "claim", "evidence", "relevant"
 class Claim:
     """A claim and the sentences annotated for it, each sentence once, in file order.
 
-    `relevant`: at least one. `irrelevant`: annotated, and found not to bear on the claim.
+    `relevant`: sentences that bear on the claim, at least one. `irrelevant`: sentences that an annotator read and
+    rejected.
     """
 
     text: str
@@ -32,7 +33,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What some files say: their claims, and their unique evidence sentences in file order."""
+    """The claims of some files, and their unique evidence sentences in file order."""
 
     claims: tuple[Claim, ...]
     evidence: tuple[str, ...]

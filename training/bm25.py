@@ -28,7 +28,10 @@ class Bm25:
         return np.asarray(self._index.get_scores(words), dtype=np.float32)
 
     def top(self, claim: str, count: int) -> npt.NDArray[np.int64]:
-        """The places of the best `count` sentences, best first; of equals the earlier sentence first."""
+        """Row numbers of the best `count` sentences, best first.
+
+        Of two equal sentences, the earlier one comes first.
+        """
         return np.argsort(-self.scores(claim), kind="stable")[:count]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pairscore.training.evaluate import TRAINING_NAME
 from pairscore.training.report import EVALUATION_NAME
 
-# Hub id of a start -> licence, and what its authors call it.
+# Hub id of the starting weights -> their licence, and the name that their authors give them.
 _STARTS = {
     "sentence-transformers/all-MiniLM-L6-v2": ("Apache-2.0", "a sentence embedding model, MiniLM-L6-H384"),
     "cross-encoder/ms-marco-MiniLM-L6-v2": ("Apache-2.0", "a reranker trained on MS MARCO, MiniLM-L6-H384"),

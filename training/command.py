@@ -157,7 +157,10 @@ def print_evaluation(evaluation: "Evaluation") -> None:
 
 
 def _start(model: str, start: str | None, seed: int | None) -> "Start | None":
-    """What MODEL is compared with: what the options say, else what the checkpoint's own account says."""
+    """The start that MODEL is compared with:
+
+    the one that the options name, else the one in the checkpoint's `training.json`.
+    """
     from pairscore.training.evaluate import Start, recorded_start
     from pairscore.training.start import find_start
 

@@ -1,4 +1,4 @@
-"""What training and evaluating need to be installed."""
+"""The packages that training and evaluating need."""
 
 from importlib.util import find_spec
 

@@ -77,14 +77,14 @@ def evaluate(
     name: str | None = None,
     show_progress: bool = False,
 ) -> Evaluation:
-    """Figures of BM25, of `model` and, where `start` is given, of the untrained start.
+    """Compute the figures of BM25, of `model` and, if `start` is given, of the untrained start.
 
-    model: a checkpoint (folder or hub id) or a bundle; `precision` is the bundle's variant, fp32 unless told.
+    model: a checkpoint (folder or hub id) or a bundle. precision: the bundle's variant; fp32 by default.
     pairs: files of the claims that are evaluated. pool: more files whose sentences are candidates too. A start that
     embeds sentences is also shown as it ranks by cosine similarity, without any cross-encoder. name: what `model` is
     called in the result.
 
-    Raises PairscoreError for bad files and for a model that cannot be had or has several labels.
+    Raises PairscoreError for bad files, for a model that cannot be loaded, and for one with several labels.
     """
     annotations = read_annotations(pairs)
     sentences = tuple(dict.fromkeys(annotations.evidence + read_evidence(pool)))
@@ -125,7 +125,10 @@ def recorded_start(model: str) -> Start | None:
 def reranking_evaluator(
     annotations: Annotations, pool: Sequence[str], name: str = ""
 ) -> CrossEncoderRerankingEvaluator:
-    """The evaluator of these claims, with candidates from `pool`, best first: its `base_` figures are BM25's."""
+    """The evaluator of these claims.
+
+    BM25 sorts the candidates from `pool`, so the evaluator's `base_` figures are BM25's.
+    """
     ranking = Bm25(pool)
     samples: list[dict[str, Any]] = [
         {
@@ -145,7 +148,7 @@ Scores = npt.NDArray[np.floating[Any]]
 
 @dataclass
 class _Predictor:
-    """What the evaluator asks of a model: scores for pairs, and a place for its notes."""
+    """What the evaluator needs of a model: it scores pairs, and holds the evaluator's notes."""
 
     score: Callable[[list[list[str]]], Scores]
     model_card_data: CrossEncoderModelCardData = field(default_factory=CrossEncoderModelCardData)

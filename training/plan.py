@@ -1,4 +1,4 @@
-"""In which order the samples of a run are seen: planned in full before the first step.
+"""The order in which a run sees its samples, planned in full before the first step.
 
 The plan depends on the seed alone, so a resumed run continues where the interrupted one was.
 """
@@ -33,7 +33,7 @@ def plan_epoch(
 
 
 class PlannedBatches(DefaultBatchSampler):
-    """A batch sampler that follows a plan; what the trainer's own samplers would draw is ignored."""
+    """A batch sampler that follows a plan, whatever the trainer's own samplers would draw."""
 
     def __init__(self, dataset: Dataset, plan: Sequence[npt.NDArray[np.int64]], batch_size: int) -> None:
         super().__init__(dataset, batch_size=batch_size, drop_last=False)

@@ -82,7 +82,7 @@ CLIMATE_CLAIMS = Preset(
 
 PRESETS = {preset.name: preset for preset in (MODEL_CARD, CLIMATE_CLAIMS)}
 
-# What was decided by looking at figures of the dev split, for the model card.
+# Decisions that were made by looking at figures of the dev split. The model card tells them.
 CHOICES_ON_DEV = {
     "climate-claims": (
         "to learn from the start's cosine similarities as well: alone they already reach MAP 0.548 on dev, with the "

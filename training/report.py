@@ -1,4 +1,4 @@
-"""A training run's own account: what decided its outcome, and what happened."""
+"""The report of a training run: what decided its outcome, and what happened."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a training run is asked to do."""
+"""The request for a training run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from pairscore.training.presets import Preset
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be trained, from what, into which folder. `max_steps`: stop early; None for the whole preset."""
+    """What to train, from which start, into which folder. `max_steps`: stop early; None for the whole preset."""
 
     preset: Preset
     start: str

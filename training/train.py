@@ -39,7 +39,7 @@ RUN_NAME = "run.json"
 
 
 def train(run: Run) -> list[Evaluation]:
-    """Train, evaluate on the dev files, and leave the checkpoint with its account in `run.out`.
+    """Train, evaluate on the dev files, and leave the checkpoint and its report in `run.out`.
 
     Returns the evaluations: none without dev files, else one with the dev files as the pool of candidates and one
     with the training files' sentences in it as well.

@@ -1,4 +1,4 @@
-"""What an engine is given: token ids of pairs of one length."""
+"""The input of an engine: token ids of pairs of one length."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Batch:
     def input(self, name: str) -> Int32Array:
         """The model input of this name, Shape (n, length). Raises PairscoreError for one that it cannot make.
 
-        Graphs may want wider integers: that is for the engine to convert.
+        The engine converts them where its graph takes wider integers.
         """
         match name:
             case "input_ids":
@@ -37,7 +37,7 @@ class Batch:
         raise PairscoreError(f"the graph wants an input {name!r}, which no pair has: export the bundle again")
 
     def feeds(self, kinds: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-        """What a graph takes: each input of `kinds` in its type of number."""
+        """The inputs of a graph: each name of `kinds` with an array of its type of number."""
         return {name: self.input(name).astype(kind, copy=False) for name, kind in kinds.items()}
 
     def part(self, rows: slice) -> "Batch":

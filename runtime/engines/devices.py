@@ -4,7 +4,8 @@ from pairscore.runtime.errors import PairscoreError
 
 
 def split_devices(text: str) -> tuple[str, ...]:
-    """The devices that `text` names, each of them once; all of one kind, since kinds compute different last bits.
+    """The devices that `text` names. Each may be named once, and all are of one kind: two kinds differ in the last
+    bits.
 
     Raises PairscoreError for anything else.
     """

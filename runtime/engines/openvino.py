@@ -13,14 +13,17 @@ from pairscore.runtime.types import FloatArray
 
 TOKEN_BUDGET = 1024
 
-# OpenVINO picks a precision of its own where the processor has a faster one, so it is always pinned. Activations
-# are quantized only where the variant's own settings give a group size.
+# OpenVINO chooses a faster precision by itself where the processor has one, so the precision is always pinned here.
+# Activations are quantized only if the variant's settings give a group size.
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 _NO_DYNAMIC_QUANTIZATION = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 
 
 class OpenVinoEngine:
-    """One compiled model with as many streams as batches are computed at once, one request a calling thread."""
+    """One compiled model.
+
+    It has one stream for each batch that is computed at once, and one request for each calling thread.
+    """
 
     name = "openvino"
 

@@ -1,4 +1,4 @@
-"""Batches that do not fit into memory are halved, and the smaller size is kept for those that follow."""
+"""A batch that does not fit into memory is halved. Later batches keep to the smaller size."""
 
 import threading
 
@@ -8,7 +8,7 @@ from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import Engine
 from pairscore.runtime.types import FloatArray
 
-# How ONNX Runtime's arena, CUDA, cuBLAS and C++ allocators word it; their exceptions have no type of their own.
+# The words in which ONNX Runtime, CUDA, cuBLAS and C++ allocators say it. Their exceptions have no type of their own.
 _WORDS = (
     "out of memory",
     "failed to allocate memory",
@@ -21,7 +21,7 @@ _WORDS = (
 
 
 class HalvingEngine:
-    """Another engine, whose batches never hold more tokens than have proved to fit."""
+    """Wraps an engine, and never gives it more tokens than have fitted before."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -34,7 +34,7 @@ class HalvingEngine:
 
     @property
     def most_tokens(self) -> int | None:
-        """Tokens of the largest batch to try; None while everything has fitted."""
+        """Tokens of the largest batch to try; None if every batch has fitted so far."""
         return self._most_tokens
 
     def run(self, batch: Batch) -> FloatArray:

@@ -1,4 +1,4 @@
-"""What every engine offers, and what it may be told about the machine."""
+"""The interface of every engine, and the options that say how an engine uses the machine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,13 +28,14 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine uses the machine; None where it decides itself. No option changes a score beyond its promise.
+    """How an engine uses the machine. None: the engine decides. No option changes a score by more than its promise
+    allows.
 
-    `threads`: cores that a CPU engine computes on, all that this process may use by default. `threads_per_batch`:
-    how many of them share one batch, so that `threads // threads_per_batch` batches are computed at once.
-    `token_budget`: tokens in a batch. `streams`: batches that a GPU has in hand at once, so that the copies and the
-    launches of one hide behind another's computing. `pinned`: a GPU's inputs and outputs go through page-locked memory
-    of our own. `settings`: properties by the engine's own names, fixed by the variant.
+    `threads`: cores that a CPU engine computes on; by default all that this process may use. `threads_per_batch`: cores
+    that share one batch, so that `threads // threads_per_batch` batches are computed at once. `token_budget`: tokens
+    in a batch. `streams`: batches that a GPU works on at once, so that it copies one while it computes another.
+    `pinned`: whether a GPU's inputs and outputs go through page-locked memory. `settings`: properties of the engine,
+    by its own names; the variant fixes them.
     """
 
     threads: int | None = None

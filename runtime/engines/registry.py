@@ -17,9 +17,9 @@ EngineOpener = Callable[[Path, str, str, EngineOptions], Engine]
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """Where an engine is found. `module`: has `open_engine`, an EngineOpener. `package`: the Python module that it
-    needs. `devices`: kinds that it serves. `graph_of`: the precision whose graph it reads, whatever it computes in;
-    None for the variant's own.
+    """Where to find an engine. `module`: the module whose `open_engine` opens it. `package`: the Python module that it
+    needs. `devices`: the kinds of device that it serves. `graph_of`: the precision whose graph it reads, if that is not
+    the variant's own.
     """
 
     module: str
@@ -62,7 +62,7 @@ def open_engine(
     *,
     options: EngineOptions | None = None,
 ) -> Engine:
-    """Open `graph` with the engine that `choose_engine` chooses, once on each of the devices that `device` names.
+    """Open `graph` on each of the devices that `device` names, with the engine that `choose_engine` chooses.
 
     A batch that runs out of memory is halved, and the smaller size kept. Raises PairscoreError when the engine
     is unknown, not installed, not among `supported`, or cannot serve the device or the precision.

@@ -1,4 +1,4 @@
-"""Several devices as one engine: each batch goes to whichever is free."""
+"""Several devices as one engine: each batch goes to a device that is free."""
 
 from collections.abc import Sequence
 from queue import SimpleQueue
@@ -26,7 +26,7 @@ class SpreadEngine:
                     self._free.put(each)
 
     def run(self, batch: Batch) -> FloatArray:
-        """Logits of the batch, Shape (n, labels), from a device that is free; waits while none is."""
+        """Logits of the batch, Shape (n, labels), from the first device that is free."""
         engine = self._free.get()
         try:
             return engine.run(batch)

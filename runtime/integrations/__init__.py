@@ -1,1 +1,1 @@
-"""Scoring as a step of somebody else's engine: DuckDB, Ray Data, Spark."""
+"""Scoring as a step of DuckDB, Ray Data or Spark."""

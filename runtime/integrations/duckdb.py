@@ -3,8 +3,8 @@
     register(connection, "bundle")
     connection.sql("SELECT claim, score(claim, evidence) FROM 'pairs.parquet'")
 
-DuckDB hands over 2,048 rows at a time, and only these are sorted by length together. For a whole table,
-`Scorer.score_batches(relation)` sorts 65,536 at a time and reads and computes at once.
+DuckDB hands over 2,048 rows at a time, and only these are sorted by length together. For a whole table, use
+`Scorer.score_batches(relation)`: it sorts 65,536 rows at a time, and reads while it computes.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The options of scoring as a step of somebody else's engine: which columns, and how the bundle is opened."""
+"""The options that Ray Data, Spark and DuckDB share: which columns to read, and how to open the bundle."""
 
 from typing import Literal, TypedDict, cast
 

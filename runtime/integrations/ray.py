@@ -3,8 +3,8 @@
     scored = score(ray.data.read_parquet("s3://bucket/pairs"), "/mnt/bundle", num_cpus=4)
     scored.write_parquet("s3://bucket/scored")
 
-Every actor opens the bundle once, at a path that must lead to it on every node: shared storage, an image, or a folder
-of the `working_dir` of Ray's runtime environment. Ray restarts an actor that dies and repeats its batch.
+Every actor opens the bundle once. Its path must exist on every node: on shared storage, in an image, or in the
+`working_dir` of Ray's runtime environment. Ray restarts an actor that dies and repeats its batch.
 """
 
 from typing import TYPE_CHECKING, Any, Unpack
@@ -33,10 +33,10 @@ def score(
     batch_size: int = BATCH_SIZE,
     **options: Unpack[StepOptions],
 ) -> "Dataset":
-    """`dataset` with its scores appended, computed when Ray asks for them; it need not keep the order of blocks.
+    """`dataset` with its scores appended. Ray computes them when it needs them, and may change the order of blocks.
 
-    actors: how many, as many as fit by default; leave cores for reading. `num_cpus`, `num_gpus`: an actor's.
-    `batch_size`: blocks are cut or put together to it. options: as for `ScorePairs`.
+    actors: their number; by default as many as fit. Leave cores for reading. num_cpus, num_gpus: of one actor.
+    batch_size: rows of a batch; Ray cuts or joins blocks to this size. options: as for `ScorePairs`.
     """
     from ray.data import ActorPoolStrategy
 
@@ -56,8 +56,8 @@ def score(
 class ScorePairs:
     """A callable class for `Dataset.map_batches`: Arrow batches in, the same with scores appended out.
 
-    options: those of `Scorer.from_pretrained` and of `Scorer.score_batches`. Unless they say otherwise, an actor
-    computes on as many cores as its `num_cpus`, and on its GPU when it was given `num_gpus`.
+    options: those of `Scorer.from_pretrained` and of `Scorer.score_batches`. By default an actor
+    computes on as many cores as its `num_cpus`, or on a GPU if it has `num_gpus`.
     """
 
     def __init__(self, bundle: str, **options: Unpack[StepOptions]) -> None:

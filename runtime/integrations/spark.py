@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def score(frame: "DataFrame", bundle: str | Path, *, ship: bool = True, **options: Unpack[StepOptions]) -> "DataFrame":
-    """`frame` with its scores appended; computed when Spark asks for them, as everything in Spark is.
+    """`frame` with its scores appended. Like everything in Spark, they are computed when an action needs them.
 
-    bundle: a folder on the driver. `ship`: send it to the executors as a Spark archive; without, they open the same
-    path themselves (shared storage, an image). options: those of `Scorer.from_pretrained` and of
+    bundle: a folder on the driver. ship: send it to the executors as a Spark archive. With `ship=False` the executors
+    open the same path themselves, on shared storage or in an image. options: those of `Scorer.from_pretrained` and of
     `Scorer.score_batches`. Raises PairscoreError for a bundle or a column that does not fit, before any task starts.
     """
     from pyspark.sql.types import FloatType, StructField, StructType
@@ -69,7 +69,7 @@ def _new_fields(frame: "DataFrame", bundle: Bundle, columns: ColumnOptions) -> l
 
 
 def _shipped(context: "SparkContext", bundle: Bundle, precision: str) -> str:
-    """Add what the variant needs as an archive, once a context; its name among the executors' files."""
+    """Add the variant's files as an archive, once for a context, and return the archive's name on the executors."""
     name = f"pairscore-{bundle.digest(precision)[:32]}"
     if not any(url.endswith(f"#{name}") for url in context.listArchives):
         folder = tempfile.mkdtemp(prefix="pairscore-")  # Spark serves the archive from here
@@ -84,7 +84,7 @@ def _shipped(context: "SparkContext", bundle: Bundle, precision: str) -> str:
 
 
 def _needed(bundle: Bundle, precision: str) -> list[str]:
-    """The bundle's files without those that only other variants use."""
+    """The bundle's files, except those that only other variants use."""
     mine = bundle.variant(precision).files
     others = {name for variant in bundle.manifest.variants.values() for name in variant.files}
     return [name for name in bundle.manifest.files if name in mine or name not in others]

@@ -19,13 +19,13 @@ import pyarrow as pa
 
 from pairscore.runtime.errors import PairscoreError
 
-# What other tools skip: Spark, Hive and Arrow datasets leave out names that start with one of these.
+# Spark, Hive and Arrow datasets skip files whose names start with one of these.
 HIDDEN = (".", "_")
 _TEMPORARY_SUFFIX = ".partial"
 
 
 class Storage(Protocol):
-    """The few operations that a job needs. Any may raise OSError."""
+    """The operations that a job needs. Any of them may raise OSError."""
 
     @property
     def scheme(self) -> str:
@@ -172,7 +172,7 @@ def is_hidden(relative: str) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A rename is on disk only once its folder is. Some systems do not open folders; they must do without."""
+    """Write a folder to disk: until then, a rename in it can be lost. Systems that cannot open folders go without."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

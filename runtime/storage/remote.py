@@ -27,7 +27,7 @@ _REMOVALS_AT_ONCE = 8
 _READ_BYTES = 8 * 1024 * 1024
 _EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 
-# What another attempt cannot change. Everything else is worth one: drivers raise many kinds for a lost connection.
+# Faults that another attempt cannot change. All others are tried again: drivers raise many kinds for a lost connection.
 _LASTING = (
     FileNotFoundError,
     PermissionError,
@@ -44,7 +44,7 @@ _LASTING = (
 
 
 class RemoteStorage:
-    """An fsspec file system. Further attempts are told to this module's logger, as warnings."""
+    """An fsspec file system. Each further attempt is a warning of this module's logger."""
 
     def __init__(self, scheme: str, filesystem: Any) -> None:
         self._filesystem = filesystem
@@ -122,7 +122,7 @@ class RemoteStorage:
         return f"{self._scheme}://{path}"
 
     def _fresh(self) -> Any:
-        """The file system without what it remembers of listings: others write here too."""
+        """The file system without its cached listings, since other processes write here too."""
         self._filesystem.invalidate_cache()
         return self._filesystem
 
@@ -147,7 +147,10 @@ class RemoteStorage:
 
 
 class _Ranges(io.RawIOBase):
-    """A remote file to read at any place; every read is a request of its own, so a broken one is simply repeated."""
+    """A remote file that can be read at any position.
+
+    Every read is a request of its own, so a broken one can be repeated.
+    """
 
     def __init__(self, storage: RemoteStorage, path: str, size: int) -> None:
         super().__init__()
@@ -197,7 +200,7 @@ def open_remote(scheme: str, url: str, **options: Any) -> tuple[RemoteStorage, s
 
 
 def _as_os_error(error: Exception, operation: str, name: str) -> OSError:
-    """Lasting faults as OSError, which is what storages raise; those that are one already keep their kind."""
+    """A lasting fault as an OSError, the error that storages raise. One that is an OSError already keeps its kind."""
     if isinstance(error, OSError):
         return error
     return OSError(f"could not {operation} {name}: {' '.join(str(error).split())[:200] or type(error).__name__}")

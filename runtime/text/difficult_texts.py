@@ -1,4 +1,4 @@
-"""Texts on which two tokenizers are most likely to differ, the same ones every time."""
+"""Texts on which two tokenizers are likely to differ. They are the same every time."""
 
 from collections.abc import Iterator
 from itertools import chain

@@ -51,7 +51,7 @@ class Ragged:
 
 
 def offsets_of(lengths: Int64Array) -> Int64Array:
-    """Where each row starts, and the total last. lengths: Shape (rows,); the result: Shape (rows + 1,)."""
+    """The start of each row, and the total at the end. lengths: Shape (rows,); the result: Shape (rows + 1,)."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets

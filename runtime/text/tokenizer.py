@@ -1,8 +1,8 @@
-"""Texts to token ids, once each; and what a tokenizer puts around the two texts of a pair.
+"""Texts to token ids, each text once; and the special tokens that a tokenizer puts around the two texts of a pair.
 
 A fast tokenizer encodes the two texts of a pair independently, truncates them together and then joins
-them with special tokens. So a text that occurs in a thousand pairs needs encoding once, and the rest is
-arithmetic on lengths (`truncated_lengths`) and array copies (`pairs.py`).
+them with special tokens. So a text that occurs in a thousand pairs is encoded once, and the rest is
+arithmetic on lengths (`truncated_lengths`) and array copies (`stream/batching.py`).
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +74,7 @@ class PairTokenizer:
         return self.max_length - self.template.specials
 
     def prepare(self, texts: int) -> None:
-        """Do now what the first call of `encode` with as many texts would begin with."""
+        """Open and check nanotoken now, if `encode` would use it for this many texts."""
         self._fast.prepare(texts)
 
     def encode(self, texts: list[str]) -> Ragged:

@@ -1,9 +1,9 @@
-"""nanotoken as a faster way to the token ids of `tokenizers`, used only while it gives the same ones.
+"""nanotoken, a faster way to the token ids of `tokenizers`, used only while both give the same ids.
 
-It is some thirty times as fast and it is young, so it is trusted as far as it was compared: for the kind of tokenizer
-that it was written for alone, on a fixed set of texts before its first use, and on some texts of every call. At the
-first difference this process goes back to `tokenizers` for good and says so. No id that differs leaves this module
-unless it escapes both comparisons.
+nanotoken is about thirty times as fast, and it is young, so its ids are compared with those of `tokenizers`: on a
+fixed set of texts before its first use, and on some texts of every call. It is used only for WordPiece, the kind of
+tokenizer that it was written for. At the first difference this process goes back to `tokenizers` for good and says so.
+A wrong id leaves this module only if both comparisons miss it.
 """
 
 import json
@@ -23,12 +23,12 @@ from pairscore.runtime.types import Int64Array
 
 Encoder = Callable[[list[str]], Ragged]
 
-# With fewer texts, comparing is most of the work.
+# With fewer texts, the comparison is most of the work.
 LEAST_TEXTS = 1024
-# Of a call's texts, so many are compared, and half as many more of those that are not plain ASCII.
+# Each call compares this many texts, and half as many more that are not plain ASCII.
 _SAMPLE = 256
 _SAMPLE_SHARE = 128
-# nanotoken remembers so many words a thread; its own default, 16 times as many, takes over 100 MiB.
+# Words that nanotoken keeps in memory for each thread. Its own default, 16 times as many, takes over 100 MiB.
 _WORDS_REMEMBERED = 1 << 16
 _PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
@@ -38,7 +38,7 @@ _telling = threading.Lock()
 
 
 class FastEncoder:
-    """nanotoken beside the tokenizer whose ids it has to give. Safe to call from several threads."""
+    """nanotoken, and the tokenizer whose ids it has to give. Safe to call from several threads."""
 
     def __init__(self, tokenizer: Tokenizer, reference: Encoder) -> None:
         """`reference`: encodes with `tokenizer` itself. Nothing is imported before the first large call."""
@@ -51,7 +51,8 @@ class FastEncoder:
     def encode(self, texts: list[str]) -> Ragged | None:
         """The ids of each text, some of them compared; None where `tokenizers` has to encode.
 
-        That is for few texts, without nanotoken, for a tokenizer that it does not implement and after a difference.
+        `tokenizers` has to encode few texts, any text if nanotoken is not installed or does not implement the
+        tokenizer, and every text after a difference.
         """
         encode = self.prepare(len(texts))
         return None if encode is None else _compared(encode, self._reference, texts, sampled)
@@ -87,13 +88,14 @@ def load(description: dict[str, Any]) -> Encoder | None:
         return None
     import nanotoken
 
-    # How ids are framed and decoded is no concern of single texts; nanotoken implements only some of it.
+    # Special tokens around texts and decoding do not matter for single texts, and nanotoken implements only some of
+    # them.
     bare = {**description, "truncation": None, "padding": None, "post_processor": None, "decoder": None}
     nanotoken.set_cache_entries(_WORDS_REMEMBERED)
     tokenizer = nanotoken.Tokenizer.from_json(json.dumps(bare))
 
     def encode(texts: list[str]) -> Ragged:
-        # One thread keeps ahead of any engine, and a pool of threads does not survive a fork.
+        # One thread is faster than any engine, and a pool of threads does not survive a fork.
         found = tokenizer.encode_batch(texts, add_special_tokens=False, parallel=False)
         return Ragged(found.ids.astype(np.int32, copy=False), found.offsets.astype(np.int64, copy=False))
 
@@ -101,7 +103,10 @@ def load(description: dict[str, Any]) -> Encoder | None:
 
 
 def is_supported(description: dict[str, Any]) -> bool:
-    """Whether a `tokenizer.json` is what nanotoken was compared for: BERT's WordPiece with plain special tokens."""
+    """Whether a `tokenizer.json` is of the kind that nanotoken is used for:
+
+    BERT's WordPiece with plain special tokens.
+    """
     model, normalizer = description.get("model") or {}, description.get("normalizer") or {}
     return (
         set(model) == {"type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab"}
@@ -115,7 +120,7 @@ def is_supported(description: dict[str, Any]) -> bool:
 
 
 def sampled(texts: list[str], encoded: Ragged) -> Int64Array:
-    """Rows to compare, Shape (n,): the same for the same texts, and spread differently for others.
+    """Row numbers of the texts to compare, Shape (n,). The same texts give the same rows.
 
     Text beyond ASCII is where tokenizers differ, so it gets a share of its own.
     """
@@ -135,7 +140,10 @@ def sampled(texts: list[str], encoded: Ragged) -> Int64Array:
 def _compared(
     encode: Encoder, reference: Encoder, texts: list[str], choose: Callable[[list[str], Ragged], Int64Array]
 ) -> Ragged | None:
-    """What `encode` gives, if it is what `reference` gives for the rows that `choose` names; else None, for good."""
+    """The ids from `encode`, if `reference` gives the same ids for the rows that `choose` names;
+
+    else None, now and later.
+    """
     try:
         encoded = encode(texts)
         if not _is_whole(encoded, len(texts)):
@@ -162,7 +170,7 @@ def _is_whole(encoded: Ragged, texts: int) -> bool:
 
 
 def _distrust(reason: BaseException | str) -> None:
-    """No more nanotoken in this process; the first time, say why."""
+    """Use nanotoken no more in this process, and say why the first time."""
     # A panic in its Rust code arrives as a BaseException of its own kind; signals are others, and must pass.
     if not isinstance(reason, str | Exception) and type(reason).__name__ != "PanicException":
         raise reason

@@ -47,7 +47,7 @@ class CudaEngine:
         session_options.enable_mem_pattern = False
         provider_options = {
             "device_id": str(device_index(device)),
-            # TF32 rounds to 10 bits: not what fp32 promises.
+            # TF32 rounds to 10 bits, so it would break the promise of fp32.
             "use_tf32": "0",
         }
         self.device = device
@@ -103,7 +103,7 @@ def check_cuda(ort: Any, device: str) -> None:
             "`pip uninstall -y onnxruntime && pip install pairscore[gpu]`, or use --device cpu"
         )
     if hasattr(ort, "preload_dlls"):
-        # Loads the libraries of NVIDIA's Python packages; what it prints is said better below.
+        # Loads the libraries of NVIDIA's Python packages. The error below says better what it would print.
         with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls()
     missing = missing_library(Path(ort.__file__).parent / "capi" / _PROVIDER_LIBRARY)
@@ -114,12 +114,12 @@ def check_cuda(ort: Any, device: str) -> None:
 def missing_library(provider: Path) -> str | None:
     """Why the library of ONNX Runtime's CUDA provider cannot be loaded; None where that is not the system's fault."""
     if sys.platform != "linux":
-        return None  # the session's own error has to do
+        return None  # the session's own error says what is missing
     try:
         ctypes.CDLL(str(provider))
     except OSError as error:
         reason = str(error).partition("\n")[0]
-        # The provider's own symbols come from ONNX Runtime, which loads it: only what it needs beside that counts.
+        # The provider takes symbols from ONNX Runtime, which is not loaded here, so a missing symbol is no error.
         if "undefined symbol" in reason:
             return None
         name = reason.partition(":")[0]
