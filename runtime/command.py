@@ -41,6 +41,13 @@ from pairscore.runtime.stream.columns import WINDOW_PAIRS
     help="A null claim or evidence is an error, or gets a null score.",
 )
 @click.option(
+    "--on-invalid-utf8",
+    type=click.Choice(["error", "null"]),
+    default="error",
+    show_default=True,
+    help="A claim or evidence whose bytes are not UTF-8 is an error, or gets a null score.",
+)
+@click.option(
     "--on-error",
     type=click.Choice(["fail", "skip-file"]),
     default="fail",

@@ -16,7 +16,7 @@ def read_pairs(
     """The first `limit` pairs of a Parquet file, or all of them. option: the command-line option that named the file.
 
     Raises PairscoreError for a file that is missing, not Parquet, or empty, for a column that is missing or not
-    text, and for a null.
+    text, for a null and for bytes that are not UTF-8.
     """
     if not path.is_file():
         raise PairscoreError(f"no file {str(path)!r}: give a Parquet file of pairs with {option}")
@@ -25,15 +25,17 @@ def read_pairs(
             check_text_column(file.schema_arrow, claim_column, "--claim-column")
             check_text_column(file.schema_arrow, evidence_column, "--evidence-column")
             table = _first_rows(file, [claim_column, evidence_column], limit)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PairscoreError(f"{str(path)!r} cannot be read as Parquet ({reason}): give a Parquet file") from error
     if not table.num_rows:
         raise PairscoreError(f"{str(path)!r} holds no rows: give a file with pairs")
-    claims, evidence, valid = text_pair(table, (claim_column, evidence_column), on_null="null")
+    claims, evidence, valid = text_pair(table, (claim_column, evidence_column), "null", "null")
     if len(claims) != len(valid):
         row = valid.index(False).as_py()
-        raise PairscoreError(f"row {row} of {str(path)!r} has a null claim or evidence: drop such rows")
+        raise PairscoreError(
+            f"row {row} of {str(path)!r} has a null claim or evidence, or one that is not UTF-8: drop such rows"
+        )
     return list(zip(claims.to_pylist(), evidence.to_pylist(), strict=True))
 
 

@@ -9,6 +9,7 @@ Every method goes through `Scorer.stream`: windows of pairs in, logits out, in o
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -181,10 +182,12 @@ class Scorer:
         evidence_column: str = "evidence",
         score_column: str = "score",
         on_null: Literal["error", "null"] = "error",
+        on_invalid_utf8: Literal["error", "null"] = "error",
     ) -> pa.Table:
         """`table` with its scores appended: float32 `score`, or `score_<label>` for each of several labels.
 
-        `on_null`: what a null claim or evidence is: an error that names the row, or a null score.
+        `on_null`, `on_invalid_utf8`: what a null claim or evidence is, and one whose bytes are not UTF-8: an error that
+        names the row, or a null score.
         """
         reader = self.score_batches(
             table,
@@ -192,6 +195,7 @@ class Scorer:
             evidence_column=evidence_column,
             score_column=score_column,
             on_null=on_null,
+            on_invalid_utf8=on_invalid_utf8,
         )
         return reader.read_all()
 
@@ -203,6 +207,7 @@ class Scorer:
         evidence_column: str = "evidence",
         score_column: str = "score",
         on_null: Literal["error", "null"] = "error",
+        on_invalid_utf8: Literal["error", "null"] = "error",
     ) -> ScoredReader:
         """A lazy reader over `stream` with its scores appended; rows and order are kept.
 
@@ -218,7 +223,8 @@ class Scorer:
             def prepared() -> Iterator[Window[tuple[pa.Table, pa.BooleanArray]]]:
                 first_row = 0
                 for table in windows(reader, columns):
-                    claims, evidence, valid = text_pair(table, columns, on_null, first_row)
+                    row_name = partial(_row_name, first_row)
+                    claims, evidence, valid = text_pair(table, columns, on_null, on_invalid_utf8, row_name)
                     yield Window(claims, evidence, (table, valid))
                     first_row += table.num_rows
 
@@ -253,3 +259,7 @@ class Scorer:
     ) -> Generator[Scored[T], None, None]:
         """Score windows, in order, overlapping: see `pairscore.runtime.stream.pipeline.stream`."""
         return stream(windows_in, self.tokenizer, self.engine, len(self.labels), on_progress)
+
+
+def _row_name(first_row: int, row: int) -> str:
+    return f"row {first_row + row}"

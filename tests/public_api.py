@@ -21,7 +21,7 @@ def calls(table: pa.Table, stream: object) -> None:
     single: np.float32 = scorer.predict(("claim", "evidence"))
     hits: list[dict[str, object]] = scorer.rank("claim", ["evidence"], top_k=1, return_documents=True)
     scored: pa.Table = scorer.score_table(
-        table, claim_column="c", evidence_column="e", score_column="s", on_null="null"
+        table, claim_column="c", evidence_column="e", score_column="s", on_null="null", on_invalid_utf8="null"
     )
     with scorer.score_batches(stream) as reader:
         batches: list[pa.RecordBatch] = list(reader)
@@ -35,7 +35,9 @@ def calls(table: pa.Table, stream: object) -> None:
 
 def pipelines(frame: DataFrame, dataset: Dataset, connection: DuckDBPyConnection) -> None:
     """Scoring as a step of Spark, Ray Data and DuckDB."""
-    frame = spark.score(frame, "bundle", claim_column="c", on_null="null", precision="fp32", ship=False)
+    frame = spark.score(
+        frame, "bundle", claim_column="c", on_null="null", on_invalid_utf8="null", precision="fp32", ship=False
+    )
     dataset = ray_data.score(dataset, "bundle", actors=2, num_cpus=4, num_gpus=1, batch_size=4096, device="cuda")
     dataset = dataset.map_batches(ray_data.ScorePairs, fn_constructor_args=["bundle"], batch_format="pyarrow")
     duckdb_function.register(connection, "bundle", name="score", threads=2)

@@ -15,6 +15,7 @@ from sentence_transformers import CrossEncoder
 from pairscore import PairscoreError, Scorer
 from pairscore.runtime.stream.pipeline import Window
 from tests.conftest import Exported
+from tests.pairs_files import claimed_text
 
 PAIRS = [
     ("Sea level rises.", "Tide gauges show a rise of 20 cm."),
@@ -178,6 +179,20 @@ def test_nulls(scorer: Scorer) -> None:
     assert scored[0] == scorer.predict(PAIRS[0])
     all_null = scorer.score_table(table([(None, None)] * 3), on_null="null")
     assert all_null["score"].null_count == 3
+
+
+def test_text_that_is_not_utf8(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_PAIRS", 2)
+    given = table([PAIRS[0], PAIRS[1], PAIRS[2], (None, "a")])
+    broken = claimed_text([*(each.encode() for each in given["evidence"].to_pylist()[:2]), b"na\xefve", b"a"])
+    given = given.set_column(given.schema.get_field_index("evidence"), "evidence", broken)
+    with pytest.raises(PairscoreError, match="row 2 has bytes in column 'evidence' that are not UTF-8"):
+        scorer.score_table(given, on_null="null")
+    with pytest.raises(PairscoreError, match="row 3 has a null in column 'claim'"):
+        scorer.score_table(given, on_invalid_utf8="null")
+    scored = scorer.score_table(given, on_null="null", on_invalid_utf8="null")
+    assert scored["score"].to_pylist() == [*scorer.predict(PAIRS[:2]).tolist(), None, None]
+    assert scored["evidence"].cast(pa.binary())[2].as_py() == b"na\xefve"  # what came in goes out
 
 
 def test_null_rows_are_counted_from_the_start_of_the_stream(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:

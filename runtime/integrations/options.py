@@ -20,6 +20,7 @@ class ColumnOptions(TypedDict, total=False):
     evidence_column: str
     score_column: str
     on_null: Literal["error", "null"]
+    on_invalid_utf8: Literal["error", "null"]
 
 
 class StepOptions(ScorerOptions, ColumnOptions, total=False):

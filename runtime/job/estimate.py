@@ -71,7 +71,7 @@ def estimate_job(options: JobOptions) -> Estimate:
     for block in plan.mine[::step][:_SAMPLED_BLOCKS]:
         rows = Block(block.file, block.start, min(block.stop, block.start + _SAMPLED_ROWS))
         for piece in read_pieces(plan.file(block.file), [rows], plan.reading):
-            some_claims, some_evidence, _ = text_pair(piece.table, plan.reading.text_columns, "null")
+            some_claims, some_evidence, _ = text_pair(piece.table, plan.reading.text_columns, "null", "null")
             claims.append(some_claims)
             evidence.append(some_evidence)
         sampled_rows += rows.stop - rows.start

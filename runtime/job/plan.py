@@ -23,7 +23,7 @@ from pairscore.runtime.job.input.read import Reading
 from pairscore.runtime.job.parts import COMPRESSIONS, Block, plan_blocks, shard_of
 from pairscore.runtime.job.record import InputRecord, RunSettings
 from pairscore.runtime.scorer import Scorer
-from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, score_fields
+from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, null_error, score_fields
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class JobOptions:
     device: str = "cpu"
     max_length: int | None = None
     on_null: str = "error"
+    on_invalid_utf8: str = "error"
     on_error: str = "fail"
     filter: str | None = None
     limit: int | None = None
@@ -149,6 +150,7 @@ def settings(options: JobOptions, scorer: Scorer) -> RunSettings:
         evidence_column=options.evidence_column,
         score_column=options.score_column,
         on_null=options.on_null,
+        on_invalid_utf8=options.on_invalid_utf8,
         on_error=options.on_error,
         part_rows=options.part_rows,
         keep=options.keep,
@@ -180,16 +182,8 @@ def check_no_nulls(file: InputFile, columns: Sequence[str], limit: int | None = 
                     continue
                 place = _first_null(parquet, group, name)
                 if place is not None and (limit is None or row + place < limit):
-                    raise null_error(file, row + place, name)
+                    raise null_error(file.row_name(row + place), name)
             row += rows
-
-
-def null_error(file: InputFile, row: int, column: str) -> PairscoreError:
-    """The error for a null; `row` counts from 0 in its file."""
-    return PairscoreError(
-        f"row {row} of {file.found.display!r} has a null in column {column!r}: fill it, or give such rows a null "
-        "score with --on-null null"
-    )
 
 
 def _first_null(parquet: pq.ParquetFile, group: int, column: str) -> int | None:

@@ -14,6 +14,7 @@ RECORD_FORMAT = 2
 _LABELS = {
     "keep": "columns to keep",
     "on_null": "--on-null",
+    "on_invalid_utf8": "--on-invalid-utf8",
     "on_error": "--on-error",
     "filter": "--filter",
     "limit": "--limit",
@@ -38,6 +39,7 @@ class RunSettings:
     evidence_column: str
     score_column: str
     on_null: str
+    on_invalid_utf8: str
     on_error: str
     part_rows: int
     keep: tuple[str, ...] | None = None

@@ -18,7 +18,7 @@ from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.output import merge
 from pairscore.runtime.job.output.locks import Held, hold
 from pairscore.runtime.job.parts import Block, Part, missing, part_bytes
-from pairscore.runtime.job.plan import JobOptions, Plan, every_file_left_out, make_plan, null_error, settings
+from pairscore.runtime.job.plan import JobOptions, Plan, every_file_left_out, make_plan, settings
 from pairscore.runtime.job.progress import Display, EventLog, Meter, Silent, shown
 from pairscore.runtime.job.record import RunRecord, RunSettings
 from pairscore.runtime.job.signals import Stopped
@@ -234,12 +234,14 @@ class _Run:
                 out.mark_skipped(self._output, place, str(error))
 
     def _window(self, piece: Piece) -> Window[_Payload]:
-        columns = self._plan.reading.text_columns
-        claims, evidence, valid = text_pair(piece.table, columns, on_null="null")
-        if self._options.on_null == "error" and len(claims) < piece.table.num_rows:
-            place = int(valid.index(False).as_py())
-            column = columns[0] if not piece.table.column(columns[0])[place].is_valid else columns[1]
-            raise null_error(self._plan.file(piece.part.file), int(piece.rows[place]), column)
+        options, file = self._options, self._plan.file(piece.part.file)
+        claims, evidence, valid = text_pair(
+            piece.table,
+            self._plan.reading.text_columns,
+            options.on_null,
+            options.on_invalid_utf8,
+            lambda row: file.row_name(int(piece.rows[row])),
+        )
         return Window(claims, evidence, _Payload(piece.part, piece.table.select(list(self._plan.keep)), valid))
 
     def _write(self, scored: Scored[_Payload]) -> None:

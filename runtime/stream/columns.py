@@ -1,6 +1,6 @@
 """Arrow columns in and out: find the text columns, cut a stream into windows, append the scores."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,13 @@ from pairscore.runtime.types import FloatArray
 # A window is the unit of sorting, of memory and of work that a crash can lose.
 WINDOW_PAIRS = 65_536
 WINDOW_BYTES = 64 * 1024 * 1024
+
+# Well-formed UTF-8 as a pattern over bytes (The Unicode Standard, table 3-7), for finding the rows that are not.
+_UTF8 = (
+    r"\A(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}"
+    r"|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}"
+    r"|\xf4[\x80-\x8f][\x80-\xbf]{2})*\z"
+)
 
 
 def open_stream(stream: Any) -> pa.RecordBatchReader:
@@ -43,43 +50,78 @@ def check_text_column(schema: pa.Schema, name: str, option: str) -> None:
         raise PairscoreError(f"column {name!r} is of type {kind}, not text: cast it to string, or use {option} NAME")
 
 
-def text_array(column: pa.Array | pa.ChunkedArray, name: str) -> pa.StringArray:
-    """A text column of any Arrow encoding as one string array, nulls kept.
-
-    Raises PairscoreError for bytes that are not UTF-8.
-    """
+def text_bytes(column: pa.Array | pa.ChunkedArray) -> pa.BinaryArray:
+    """A text column of any Arrow encoding as one array of bytes, nulls kept."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     if isinstance(column, pa.ChunkedArray):  # what combine_chunks gives for no chunks at all
         column = pa.array([], type=column.type)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    return column.cast(pa.binary())
+
+
+def decode(encoded: pa.BinaryArray) -> tuple[pa.StringArray, pa.BooleanArray | None]:
+    """Bytes as text, null where they are not UTF-8, and which rows those are; None for none.
+
+    Arrow checks the encoding when it casts bytes to text, and never when it reads a column that a file calls text.
+    """
     try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid as error:
-        raise PairscoreError(f"column {name!r} holds bytes that are not UTF-8 text ({error}): decode it") from error
+        return encoded.cast(pa.string()), None
+    except pa.ArrowInvalid:
+        well_formed = pc.call_function("match_substring_regex", [encoded], pc.MatchSubstringOptions(_UTF8))
+        malformed = pc.fill_null(pc.call_function("invert", [well_formed]), False)
+        return pc.call_function("if_else", [malformed, None, encoded]).cast(pa.string()), malformed
 
 
 def text_pair(
-    table: pa.Table | pa.RecordBatch, columns: Sequence[str], on_null: str = "error", first_row: int = 0
+    table: pa.Table | pa.RecordBatch,
+    columns: Sequence[str],
+    on_null: str = "error",
+    on_invalid_utf8: str = "error",
+    row_name: Callable[[int], str] = "row {}".format,
 ) -> tuple[pa.StringArray, pa.StringArray, pa.BooleanArray]:
     """Claims and evidence of the rows that have both, and which rows those are.
 
-    columns: the claim's and the evidence's. `first_row`: the table's place in its input, for the message.
-    Raises PairscoreError for a null unless `on_null` is "null".
+    columns: the claim's and the evidence's. `on_null`, `on_invalid_utf8`: "null" leaves such rows out, anything else
+    raises PairscoreError, which names the first of them. `row_name`: what it calls a row of the table.
     """
-    claims, evidence = (text_array(table.column(name), name) for name in columns)
+    texts: list[pa.StringArray] = []
+    for name in columns:
+        encoded = text_bytes(table.column(name))
+        text, malformed = decode(encoded)
+        if malformed is not None and on_invalid_utf8 != "null":
+            row = malformed.index(True).as_py()
+            raise _invalid_utf8_error(row_name(row), name, encoded[row].as_py())
+        if text.null_count and on_null != "null":
+            nulls = text.is_null() if malformed is None else pc.call_function("and_not", [text.is_null(), malformed])
+            row = nulls.index(True).as_py()
+            if row >= 0:
+                raise null_error(row_name(row), name)
+        texts.append(text)
+    claims, evidence = texts
     valid = pc.call_function("and", [claims.is_valid(), evidence.is_valid()])
     if claims.null_count == 0 and evidence.null_count == 0:
         return claims, evidence, valid
-    if on_null != "null":
-        row = valid.index(False).as_py()
-        name = columns[0] if not claims[row].is_valid else columns[1]
-        raise PairscoreError(
-            f"row {first_row + row} has a null in column {name!r}: fill it, or give such rows a null score "
-            "with --on-null null"
-        )
     return claims.filter(valid), evidence.filter(valid), valid
+
+
+def null_error(row: str, column: str) -> PairscoreError:
+    """The error for a null. row: in words."""
+    return PairscoreError(
+        f"{row} has a null in column {column!r}: fill it, or give such rows a null score with --on-null null"
+    )
+
+
+def _invalid_utf8_error(row: str, column: str, value: bytes) -> PairscoreError:
+    try:
+        reason = repr(value.decode())
+    except UnicodeDecodeError as error:
+        reason = f"byte 0x{value[error.start]:02x} at position {error.start}"
+    return PairscoreError(
+        f"{row} has bytes in column {column!r} that are not UTF-8 ({reason}): decode the column, or give such rows a "
+        "null score with --on-invalid-utf8 null"
+    )
 
 
 def windows(

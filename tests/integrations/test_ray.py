@@ -19,6 +19,7 @@ import ray.data
 
 from pairscore.integrations.ray import ScorePairs, score
 from tests.conftest import Exported
+from tests.pairs_files import claimed_text
 from tests.pipelines import ROOT, assert_same, by_the_command, example, rich_table
 
 ACTORS = 2
@@ -110,6 +111,12 @@ def test_scores_are_the_command_s(bundle: Path, pairs: Path, expected: pa.Table)
     scored = table_of(score(ray.data.read_parquet(str(pairs)), str(bundle), batch_size=50, on_null="null"))
     assert scored.schema.equals(expected.schema)
     assert_same(scored, expected)
+
+
+def test_text_that_is_not_utf8(bundle: Path) -> None:
+    table = pa.table({"claim": ["a claim"] * 2, "evidence": claimed_text([b"some evidence", b"f\xff"])})
+    scored = table_of(score(ray.data.from_arrow(table), str(bundle), on_invalid_utf8="null"))
+    assert scored["score"].is_valid().to_pylist() == [True, False]
 
 
 def test_a_killed_actor_changes_nothing(bundle: Path, pairs: Path, expected: pa.Table, tmp_path: Path) -> None:

@@ -175,6 +175,13 @@ def test_spark_s_error_carries_our_line(frame: DataFrame, bundle: Path) -> None:
         score(frame, bundle).collect()
 
 
+def test_text_that_is_not_utf8(session: SparkSession, bundle: Path) -> None:
+    frame = session.sql("SELECT 'a claim' AS claim, CAST(X'66FF' AS STRING) AS evidence")
+    with pytest.raises(PythonException, match="row 0 has bytes in column 'evidence' that are not UTF-8"):
+        score(frame, bundle).collect()
+    assert score(frame, bundle, on_invalid_utf8="null").toArrow()["score"].to_pylist() == [None]
+
+
 def test_the_example(session: SparkSession, bundle: Path, tmp_path: Path) -> None:
     claims = ROOT / "examples" / "claims.parquet"
     example("with_spark.py")(str(bundle), str(claims), str(tmp_path / "out"))

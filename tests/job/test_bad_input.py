@@ -8,7 +8,7 @@ import pytest
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.run import run_job
-from tests.pairs_files import AtPart, files_below, job, pairs_table, read_output, same, write_pairs
+from tests.pairs_files import AtPart, claimed_text, files_below, job, pairs_table, read_output, same, write_pairs
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,10 @@ BAD = {
     ),
     "null-typed": (lambda path: replace_column(path, "evidence", pa.nulls(130)), "column 'evidence' is null in"),
     "corrupt page": (corrupt_page, "is damaged"),
+    "not UTF-8": (
+        lambda path: replace_column(path, "evidence", claimed_text([b"a"] * 60 + [b"\xff"] + [b"a"] * 69)),
+        "row 60 of '.*' has bytes in column 'evidence' that are not UTF-8",
+    ),
     "not text": (
         lambda path: replace_column(path, "evidence", pa.array([b"\xff"] * 130)),
         "column 'evidence' is binary in",
@@ -67,8 +71,8 @@ def test_a_bad_file_ends_the_run_in_one_line(bundle, data, tmp_path, name):
         run_job(job(bundle, data, tmp_path / "out"))
     assert "1.parquet" in str(refused.value)
     assert "\n" not in str(refused.value)
-    # A corrupt page shows only when it is read; everything else before anything is written.
-    assert (tmp_path / "out").exists() is (name == "corrupt page")
+    # These two show only when they are read; everything else before anything is written.
+    assert (tmp_path / "out").exists() is (name in ("corrupt page", "not UTF-8"))
     assert not (tmp_path / "out" / "_SUCCESS").exists()
 
 
@@ -140,6 +144,17 @@ def test_a_column_of_nothing_but_nulls(bundle, tmp_path):
         run_job(job(bundle, tmp_path / "in.parquet", tmp_path / "out"))
     run_job(job(bundle, tmp_path / "in.parquet", tmp_path / "out", on_null="null"))
     assert read_output(tmp_path / "out")["score"].null_count == 60
+
+
+def test_text_that_is_not_utf8_gets_a_null_score_when_asked(bundle, tmp_path):
+    texts = [*(each.encode() for each in pairs_table(60)["evidence"].to_pylist()[:-1]), b"\xff"]
+    table = pairs_table(60).set_column(2, "evidence", claimed_text(texts))
+    pq.write_table(table, tmp_path / "in.parquet")
+    summary = run_job(job(bundle, tmp_path / "in.parquet", tmp_path / "out", on_invalid_utf8="null"))
+    assert summary.figures.nulls == 1
+    result = read_output(tmp_path / "out")
+    assert result["score"].is_valid().to_pylist() == [True] * 59 + [False]
+    assert result["evidence"].cast(pa.binary()).to_pylist() == texts
 
 
 def test_zero_rows_give_an_output_with_columns_and_none(bundle, tmp_path):

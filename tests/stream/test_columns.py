@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pairscore.runtime.errors import PairscoreError
@@ -12,12 +12,14 @@ from pairscore.runtime.stream.columns import (
     append_scores,
     check_new_columns,
     check_text_column,
+    decode,
     row_bytes,
     score_fields,
-    text_array,
+    text_bytes,
     text_pair,
     windows,
 )
+from tests.pairs_files import claimed_text
 
 TEXTS = ["a", "", None, "é😀", "b" * 300]
 PLAIN = pa.array(TEXTS, pa.string())
@@ -40,19 +42,58 @@ ENCODINGS = {
 def test_text_of_any_encoding_is_one_string_array(encoding):
     column = ENCODINGS[encoding]
     check_text_column(pa.schema([("t", column.type)]), "t", "--claim-column")
-    result = text_array(column, "t")
-    assert result.type == pa.string()
-    assert result.to_pylist() == TEXTS
+    texts, malformed = decode(text_bytes(column))
+    assert texts.type == pa.string()
+    assert texts.to_pylist() == TEXTS
+    assert malformed is None
 
 
 def test_nothing_but_nulls_and_nothing_at_all():
-    assert text_array(pa.nulls(3), "t").to_pylist() == [None] * 3
-    assert text_array(pa.chunked_array([], pa.string()), "t").to_pylist() == []
+    assert text_bytes(pa.nulls(3)).to_pylist() == [None] * 3
+    assert text_bytes(pa.chunked_array([], pa.string())).to_pylist() == []
 
 
-def test_bytes_that_are_not_text_are_an_error():
-    with pytest.raises(PairscoreError, match="column 't' holds bytes that are not UTF-8"):
-        text_array(pa.array([b"\xff\xfe"]), "t")
+def _decoded(value):
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+@given(st.lists(st.none() | st.binary(max_size=6) | st.text(max_size=4).map(str.encode), max_size=20))
+@example(
+    [b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xe0\x80\x80", b"\xf5\x80\x80\x80", b"a\xffb", b"a\n\xff"]
+)
+def test_bytes_are_text_where_python_decodes_them(values):
+    texts, malformed = decode(pa.array(values, pa.binary()))
+    expected = [None if value is None else _decoded(value) for value in values]
+    assert texts.to_pylist() == expected
+    broken = [value is not None and text is None for value, text in zip(values, expected, strict=True)]
+    assert (malformed.to_pylist() if malformed is not None else [False] * len(values)) == broken
+
+
+CONVERSIONS = {
+    "string": lambda array: array,
+    "binary": lambda array: array.cast(pa.binary()),
+    "large_string": lambda array: array.cast(pa.large_string()),
+    "string_view": lambda array: array.cast(pa.string_view()),
+    "dictionary": lambda array: array.dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("kind", CONVERSIONS)
+def test_text_that_is_not_utf8_is_an_error_or_left_out(kind):
+    values = [b"fine", None, b"d\xe9j\xe0 vu", b"well", b"\xff"]
+    table = pa.table({"c": CONVERSIONS[kind](claimed_text(values)), "e": ["a", "b", "c", None, "e"]})
+    message = r"row 2 has bytes in column 'c' that are not UTF-8 \(byte 0xe9 at position 1\).*--on-invalid-utf8 null"
+    for on_null in ("null", "error"):
+        with pytest.raises(PairscoreError, match=message):
+            text_pair(table, ("c", "e"), on_null)
+    with pytest.raises(PairscoreError, match="row 1 has a null in column 'c'"):
+        text_pair(table, ("c", "e"), on_invalid_utf8="null")
+    claims, evidence, valid = text_pair(table, ("c", "e"), "null", "null")
+    assert (claims.to_pylist(), evidence.to_pylist()) == (["fine"], ["a"])
+    assert valid.to_pylist() == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.list_(pa.string()), pa.bool_(), pa.dictionary(pa.int32(), pa.int64())])
@@ -75,7 +116,7 @@ def test_a_pair_needs_both_texts():
     assert (claims.to_pylist(), evidence.to_pylist()) == (["a"], ["x"])
     assert valid.to_pylist() == [True, False, False, False]
     with pytest.raises(PairscoreError, match=r"row 11 has a null in column 'c'.*--on-null null"):
-        text_pair(table, ("c", "e"), first_row=10)
+        text_pair(table, ("c", "e"), row_name=lambda row: f"row {row + 10}")
 
 
 ROWS = st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8), st.integers(0, 9)), max_size=40)
@@ -171,4 +212,4 @@ def test_a_parquet_file_gives_each_encoding_back(tmp_path, encoding):
     table = pa.table({"t": ENCODINGS[encoding]})
     pq.write_table(table, tmp_path / "t.parquet")
     batches = list(pq.ParquetFile(tmp_path / "t.parquet").iter_batches(2))
-    assert [text for batch in batches for text in text_array(batch.column(0), "t").to_pylist()] == TEXTS
+    assert [text for batch in batches for text in decode(text_bytes(batch.column(0)))[0].to_pylist()] == TEXTS

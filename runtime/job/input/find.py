@@ -68,6 +68,10 @@ class InputFile:
         """Rows in all row groups."""
         return sum(self.group_rows)
 
+    def row_name(self, row: int) -> str:
+        """What messages call a row, which counts from 0."""
+        return f"row {row} of {self.found.display!r}"
+
 
 def find_files(inputs: Sequence[str], output: str | None = None) -> list[Found]:
     """The files that `inputs` name, in order: sorted within a folder or a pattern.
