@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.stream.columns import check_text_column, text_pair
 from pairscore.runtime.types import Pair
 
@@ -26,8 +26,9 @@ def read_pairs(
             check_text_column(file.schema_arrow, evidence_column, "--evidence-column")
             table = _first_rows(file, [claim_column, evidence_column], limit)
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PairscoreError(f"{str(path)!r} cannot be read as Parquet ({reason}): give a Parquet file") from error
+        raise PairscoreError(
+            f"{str(path)!r} cannot be read as Parquet ({one_line(error)}): give a Parquet file"
+        ) from error
     if not table.num_rows:
         raise PairscoreError(f"{str(path)!r} holds no rows: give a file with pairs")
     claims, evidence, valid = text_pair(table, (claim_column, evidence_column), "null", "null")

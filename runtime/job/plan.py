@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError
@@ -19,11 +18,11 @@ from pairscore.runtime.job.input.find import (
     open_files,
 )
 from pairscore.runtime.job.input.partitions import partition_fields
-from pairscore.runtime.job.input.read import Reading
+from pairscore.runtime.job.input.read import Reading, check_no_nulls
 from pairscore.runtime.job.parts import COMPRESSIONS, Block, plan_blocks, shard_of
 from pairscore.runtime.job.record import InputRecord, RunSettings
 from pairscore.runtime.scorer import Scorer
-from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, null_error, score_fields
+from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, score_fields
 
 
 @dataclass(frozen=True)
@@ -99,34 +98,34 @@ def make_plan(options: JobOptions, manifest: Manifest) -> Plan:
     text_columns = (options.claim_column, options.evidence_column)
     fields = score_fields(manifest.labels, options.score_column)
     found = find_files(options.inputs, options.output)
-    first: list[InputFile] = []
+    accepted: list[InputFile] = []
+    left = options.limit
 
-    def check(place: Found, file: InputFile) -> None:
-        del place
+    def check(file: InputFile) -> None:
+        nonlocal left
         _check_duplicate_names(file)
         check_text_columns(file, *text_columns)
         needed_columns(file.schema, options.keep)
-        if first:
-            check_same_schema(first[0], file, options.keep)
+        if accepted:
+            check_same_schema(accepted[0], file, options.keep)
         else:
             kept = [file.schema.field(name) for name in needed_columns(file.schema, options.keep)]
             check_new_columns(pa.schema(kept), fields)
         if options.on_null == "error" and condition is None:
-            check_no_nulls(file, text_columns, options.limit)
-        if not first:
-            first.append(file)
+            check_no_nulls(file, text_columns, left)
+        accepted.append(file)
+        left = None if left is None else max(0, left - file.rows)
 
     skipped: dict[int, str] = {}
-    places = {id(file): place for place, file in enumerate(found)}
 
-    def skip(file: Found, error: Exception) -> None:
-        skipped[places[id(file)]] = str(error)
+    def skip(place: int, error: PairscoreError) -> None:
+        skipped[place] = str(error)
 
-    files = open_files(found, check, skip if options.on_error == "skip-file" else None)
-    if not first:
+    files = open_files(found, text_columns, check, skip if options.on_error == "skip-file" else None)
+    if not accepted:
         raise every_file_left_out(skipped)
-    partitions = tuple(partition_fields(file for file in files if file))
-    schema = first[0].schema
+    partitions = tuple(partition_fields(accepted))
+    schema = accepted[0].schema
     keep = needed_columns(schema, options.keep)
     in_files = filter_columns - {field.name for field in partitions if field.name not in schema.names}
     columns = needed_columns(schema, keep, text_columns, in_files)
@@ -163,36 +162,6 @@ def settings(options: JobOptions, scorer: Scorer) -> RunSettings:
 def every_file_left_out(skipped: Mapping[int, str]) -> PairscoreError:
     """The error for an input of which nothing is left. skipped: place of a file -> the reason."""
     return PairscoreError(f"every input file was left out, the first because: {next(iter(skipped.values()))}")
-
-
-def check_no_nulls(file: InputFile, columns: Sequence[str], limit: int | None = None) -> None:
-    """Raise PairscoreError for a null that the file's statistics tell of, long before scoring would reach it.
-
-    Files without statistics pass; their nulls are found when they are read.
-    """
-    with file.found.storage.open(file.found.path) as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
-        leaves = {parquet.metadata.schema.column(place).path: place for place in range(parquet.metadata.num_columns)}
-        row = 0
-        for group, rows in enumerate(file.group_rows):
-            if limit is not None and row >= limit:
-                return
-            for name in columns:
-                statistics = parquet.metadata.row_group(group).column(leaves[name]).statistics
-                if statistics is None or not statistics.has_null_count or not statistics.null_count:
-                    continue
-                place = _first_null(parquet, group, name)
-                if place is not None and (limit is None or row + place < limit):
-                    raise null_error(file.row_name(row + place), name)
-            row += rows
-
-
-def _first_null(parquet: pq.ParquetFile, group: int, column: str) -> int | None:
-    row = 0
-    for batch in parquet.iter_batches(8192, row_groups=[group], columns=[column], use_threads=False):
-        if batch.column(0).null_count:
-            return row + int(batch.column(0).is_null().index(True).as_py())
-        row += batch.num_rows
-    return None
 
 
 def _check_options(options: JobOptions) -> None:

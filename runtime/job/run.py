@@ -13,7 +13,7 @@ from pairscore.runtime.engines.registry import ENGINES
 from pairscore.runtime.engines.tuned import Choice
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.partitions import partition_array
-from pairscore.runtime.job.input.read import Piece, read_pieces
+from pairscore.runtime.job.input.read import Piece, piece_texts, read_pieces
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.output import merge
 from pairscore.runtime.job.output.locks import Held, hold
@@ -25,7 +25,7 @@ from pairscore.runtime.job.signals import Stopped
 from pairscore.runtime.job.summary import Figures, Summary, counted, padding_share
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.background import ahead, behind
-from pairscore.runtime.stream.columns import append_scores, text_pair
+from pairscore.runtime.stream.columns import append_scores
 from pairscore.runtime.stream.pipeline import Scored, Window
 
 
@@ -234,13 +234,9 @@ class _Run:
                 out.mark_skipped(self._output, place, str(error))
 
     def _window(self, piece: Piece) -> Window[_Payload]:
-        options, file = self._options, self._plan.file(piece.part.file)
-        claims, evidence, valid = text_pair(
-            piece.table,
-            self._plan.reading.text_columns,
-            options.on_null,
-            options.on_invalid_utf8,
-            lambda row: file.row_name(int(piece.rows[row])),
+        options = self._options
+        claims, evidence, valid = piece_texts(
+            piece, self._plan.reading.text_columns, options.on_null, options.on_invalid_utf8
         )
         return Window(claims, evidence, _Payload(piece.part, piece.table.select(list(self._plan.keep)), valid))
 

@@ -97,7 +97,7 @@ def text_pair(
             nulls = text.is_null() if malformed is None else pc.call_function("and_not", [text.is_null(), malformed])
             row = nulls.index(True).as_py()
             if row >= 0:
-                raise null_error(row_name(row), name)
+                raise _null_error(row_name(row), name)
         texts.append(text)
     claims, evidence = texts
     valid = pc.call_function("and", [claims.is_valid(), evidence.is_valid()])
@@ -106,7 +106,7 @@ def text_pair(
     return claims.filter(valid), evidence.filter(valid), valid
 
 
-def null_error(row: str, column: str) -> PairscoreError:
+def _null_error(row: str, column: str) -> PairscoreError:
     """The error for a null. row: in words."""
     return PairscoreError(
         f"{row} has a null in column {column!r}: fill it, or give such rows a null score with --on-null null"

@@ -106,7 +106,7 @@ def test_partition_folders_become_typed_columns(tmp_path):
     found = find_files([str(tmp_path)])
     assert found[0].folder == "year=2019/topic=a%20b"
     assert find_files([str(tmp_path / "year=2*" / "*" / "*.parquet")])[0].partitions == found[0].partitions
-    files = open_files(found, lambda place, file: None, None)
+    files = open_files(found, (), lambda file: None, None)
     fields = partition_fields(files)
     assert [(field.name, field.type) for field in fields] == [("year", pa.int64()), ("topic", pa.string())]
     values = [[partition_array(file, field, 1)[0].as_py() for field in fields] for file in found]
@@ -116,7 +116,7 @@ def test_partition_folders_become_typed_columns(tmp_path):
 def test_leading_zeros_stay_text(tmp_path):
     for month in ("01", "02"):
         write_pairs(tmp_path / f"month={month}" / "f.parquet", 2)
-    files = open_files(find_files([str(tmp_path)]), lambda place, file: None, None)
+    files = open_files(find_files([str(tmp_path)]), (), lambda file: None, None)
     assert partition_fields(files)[0].type == pa.string()
 
 
@@ -169,11 +169,13 @@ def test_files_that_fail_are_raised_or_skipped(tmp_path):
     (tmp_path / "b.parquet").write_bytes(b"broken")
     found = find_files([str(tmp_path)])
     with pytest.raises(PairscoreError, match=r"b\.parquet"):
-        open_files(found, lambda place, file: None, None)
+        open_files(found, (), lambda file: None, None)
     skipped = []
-    files = open_files(found, lambda place, file: None, lambda file, error: skipped.append(file.name))
+    files = open_files(found, (), lambda file: None, lambda place, error: skipped.append((place, str(error))))
     assert [file is None for file in files] == [False, True, False]
-    assert skipped == ["b.parquet"]
+    ((place, reason),) = skipped
+    assert place == 1
+    assert "b.parquet" in reason
 
 
 def test_schemas_that_differ_name_column_types_and_files(tmp_path):

@@ -14,11 +14,13 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.storage.local import Storage, is_hidden, open_storage
 from pairscore.runtime.stream.columns import check_text_column
 
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
+# What is no damage of the file itself.
+PASSING_ERRORS = (PermissionError, FileNotFoundError, ConnectionError, TimeoutError)
 _MAGIC = b"PAR1"
 # One request for most footers of an object store.
 _TAIL_BYTES = 64 * 1024
@@ -53,8 +55,10 @@ class Found:
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file whose footer was read. `digest`: SHA-256 of the footer, which lists every column chunk's size and
-    statistics, so it changes with the content in all but contrived cases.
+    """What is kept of a file's footer: parsed in full, the footers of many files would not fit into memory.
+
+    `digest`: SHA-256 of the footer, which lists every column chunk's size and statistics, so it changes with the
+    content in all but contrived cases. `groups_with_null`: row groups whose statistics tell of a null text.
     """
 
     found: Found
@@ -62,6 +66,7 @@ class InputFile:
     digest: str
     schema: pa.Schema
     group_rows: tuple[int, ...]
+    groups_with_null: tuple[int, ...]
 
     @property
     def rows(self) -> int:
@@ -91,7 +96,7 @@ def find_files(inputs: Sequence[str], output: str | None = None) -> list[Found]:
             files = _expand(storage, path, url)
         except OSError as error:
             raise PairscoreError(
-                f"cannot read input {url!r} ({_reason(error)}): check the path and its permissions"
+                f"cannot read input {url!r} ({one_line(error)}): check the path and its permissions"
             ) from error
         if inside or any(target is not None and _same(file, target) for file in files):
             raise PairscoreError(
@@ -110,60 +115,76 @@ def find_files(inputs: Sequence[str], output: str | None = None) -> list[Found]:
 
 
 def open_files(
-    found: Sequence[Found], check: Callable[[Found, InputFile], None], skip: Callable[[Found, Exception], None] | None
+    found: Sequence[Found],
+    text_columns: Sequence[str],
+    check: Callable[[InputFile], None],
+    skip: Callable[[int, PairscoreError], None] | None,
 ) -> list[InputFile | None]:
-    """Read the footers of all files, several at a time, and `check` each in order.
+    """Read the footer of each file once, several at a time, and `check` them in order.
 
-    `skip`: told of a file that fails, whose place is then None; without it the failure is raised.
+    `skip`: told of a file that fails, by its place in `found`, which is then None; without it the failure is raised.
     """
 
     def opened(file: Found) -> InputFile | PairscoreError:
         try:
-            return open_file(file)
+            return open_file(file, text_columns)
         except PairscoreError as error:
             return error
 
     files: list[InputFile | None] = []
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="pairscore-footer") as pool:
-        for file, result in zip(found, pool.map(opened, found), strict=True):
+        for place, result in enumerate(pool.map(opened, found)):
             try:
                 if isinstance(result, PairscoreError):
                     raise result
-                check(file, result)
+                check(result)
                 files.append(result)
             except PairscoreError as error:
                 if skip is None:
                     raise
-                skip(file, error)
+                skip(place, error)
                 files.append(None)
     return files
 
 
-def open_file(found: Found) -> InputFile:
+def open_file(found: Found, text_columns: Sequence[str] = ()) -> InputFile:
     """Read a file's footer. Raises PairscoreError for what is not a whole Parquet file."""
     try:
-        size = found.storage.size(found.path)
         with found.storage.open(found.path) as source:
-            tail = _read_tail(source, size)
-            if len(tail) >= 8 and tail[-4:] == _MAGIC:
-                (length,) = struct.unpack("<I", tail[-8:-4])
-                if length + 8 > len(tail):
-                    source.seek(max(0, size - length - 8))
-                    tail = source.read()
-                footer = tail[-length - 8 :]
-                metadata = pq.read_metadata(pa.BufferReader(footer))
-                schema = metadata.schema.to_arrow_schema()
-            else:
-                raise pa.ArrowInvalid("no Parquet footer at its end")
+            size = source.size()
+            footer = read_footer(source)
+        metadata = pq.read_metadata(pa.BufferReader(footer))
+        schema = metadata.schema.to_arrow_schema()
     except (OSError, pa.ArrowException) as error:
-        if isinstance(error, PermissionError | FileNotFoundError | ConnectionError | TimeoutError):
-            raise PairscoreError(f"cannot read {found.display!r}: {_reason(error)}") from error
+        if isinstance(error, PASSING_ERRORS):
+            raise PairscoreError(f"cannot read {found.display!r}: {one_line(error)}") from error
         raise PairscoreError(
-            f"{found.display!r} is not a whole Parquet file ({_reason(error)}): write it again, "
+            f"{found.display!r} is not a whole Parquet file ({one_line(error)}): write it again, "
             "or leave it out (--on-error skip-file does so)"
         ) from error
-    groups = tuple(metadata.row_group(place).num_rows for place in range(metadata.num_row_groups))
-    return InputFile(found, size, hashlib.sha256(footer).hexdigest(), schema, groups)
+    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+    return InputFile(
+        found,
+        size,
+        hashlib.sha256(footer).hexdigest(),
+        schema,
+        tuple(group.num_rows for group in groups),
+        tuple(place for place, group in enumerate(groups) if _tells_of_null(group, text_columns)),
+    )
+
+
+def read_footer(source: pa.NativeFile) -> bytes:
+    """The bytes of a Parquet file's footer. Raises ArrowInvalid where there is none."""
+    size = source.size()
+    source.seek(max(0, size - _TAIL_BYTES))
+    tail: bytes = source.read()
+    if len(tail) < 8 or tail[-4:] != _MAGIC:
+        raise pa.ArrowInvalid("no Parquet footer at its end")
+    (length,) = struct.unpack("<I", tail[-8:-4])
+    if length + 8 > len(tail):
+        source.seek(max(0, size - length - 8))
+        tail = source.read()
+    return tail[-length - 8 :]
 
 
 def needed_columns(schema: pa.Schema, keep: Sequence[str] | None, *others: Iterable[str]) -> list[str]:
@@ -288,12 +309,7 @@ def _check_partitions(found: Sequence[Found]) -> None:
             )
 
 
-def _read_tail(source: pa.NativeFile, size: int) -> bytes:
-    source.seek(max(0, size - _TAIL_BYTES))
-    tail: bytes = source.read()
-    return tail
-
-
-def _reason(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:200] or type(error).__name__
+def _tells_of_null(group: pq.RowGroupMetaData, columns: Sequence[str]) -> bool:
+    chunks = (group.column(place) for place in range(group.num_columns))
+    statistics = [chunk.statistics for chunk in chunks if chunk.path_in_schema in columns]
+    return any(each is not None and each.has_null_count and each.null_count > 0 for each in statistics)

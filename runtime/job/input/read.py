@@ -1,5 +1,6 @@
 """Rows of an input file as windows to score, in memory bounded whatever the file's row groups are."""
 
+import hashlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.find import InputFile, open_file
+from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.job.input.find import PASSING_ERRORS, InputFile, read_footer
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.parts import Block, Part
-from pairscore.runtime.stream.columns import WINDOW_PAIRS, windows
+from pairscore.runtime.stream.columns import WINDOW_PAIRS, text_pair, windows
+from pairscore.runtime.text.ragged import offsets_of
 
 # Column chunks are read through a buffer and decoded in small batches; with Arrow's defaults, one row group of
 # 5 million rows costs 300 MiB more.
@@ -35,11 +37,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class Piece:
-    """One part's rows, read but not scored. `rows`: Shape (pairs,), each row's place in its file."""
+    """One part's rows, read but not scored. `rows`: Shape (pairs,), each row's place in `file`."""
 
+    file: InputFile
     part: Part
     table: pa.Table
     rows: np.ndarray
+
+    def row_name(self, row: int) -> str:
+        """What messages call a row of the table."""
+        return self.file.row_name(int(self.rows[row]))
 
 
 def read_pieces(file: InputFile, blocks: Sequence[Block], reading: Reading) -> Generator[Piece, None, None]:
@@ -55,12 +62,34 @@ def read_pieces(file: InputFile, blocks: Sequence[Block], reading: Reading) -> G
                 for block in run:
                     yield from _block_pieces(file, block, cursor.take(block.stop), reading)
     except (OSError, pa.ArrowException) as error:
-        if isinstance(error, ConnectionError | TimeoutError | PermissionError | FileNotFoundError):
-            raise PairscoreError(f"cannot read {file.found.display!r}: {_line(error)}") from error
+        if isinstance(error, PASSING_ERRORS):
+            raise PairscoreError(f"cannot read {file.found.display!r}: {one_line(error)}") from error
         raise PairscoreError(
-            f"{file.found.display!r} is damaged ({_line(error)}): write it again, or leave it out with "
+            f"{file.found.display!r} is damaged ({one_line(error)}): write it again, or leave it out with "
             "--on-error skip-file"
         ) from error
+
+
+def piece_texts(
+    piece: Piece, columns: Sequence[str], on_null: str, on_invalid_utf8: str
+) -> tuple[pa.StringArray, pa.StringArray, pa.BooleanArray]:
+    """What `text_pair` gives for a piece; its errors name the file and the row in it."""
+    return text_pair(piece.table, columns, on_null, on_invalid_utf8, piece.row_name)
+
+
+def check_no_nulls(file: InputFile, columns: tuple[str, str], limit: int | None = None) -> None:
+    """Raise PairscoreError for a null among the first `limit` rows that the file's statistics tell of.
+
+    So it shows long before scoring would reach it. Files without statistics pass; their nulls show when they are read.
+    """
+    starts = offsets_of(np.array(file.group_rows))
+    for group in file.groups_with_null:
+        start, stop = (int(starts[each]) for each in (group, group + 1))
+        block = Block(0, start, stop if limit is None else min(stop, limit))
+        if block.start < block.stop:
+            with closing(read_pieces(file, [block], Reading(columns, columns))) as pieces:
+                for piece in pieces:
+                    piece_texts(piece, columns, "error", "null")
 
 
 def _block_pieces(
@@ -75,15 +104,15 @@ def _block_pieces(
         if held is not None:
             rows = _row_numbers(held)
             stop = int(rows[-1]) + 1
-            yield Piece(Part(block.file, start, stop, file.found.folder), held.select(reading.columns), rows)
+            yield Piece(file, Part(block.file, start, stop, file.found.folder), held.select(reading.columns), rows)
             start = stop
         held = table
     part = Part(block.file, start, block.stop, file.found.folder)
     if held is not None:
-        yield Piece(part, held.select(reading.columns), _row_numbers(held))
+        yield Piece(file, part, held.select(reading.columns), _row_numbers(held))
     else:
         schema = pa.schema([file.schema.field(name) for name in reading.columns])
-        yield Piece(part, pa.Table.from_batches([], schema), np.empty(0, dtype=np.int64))
+        yield Piece(file, part, pa.Table.from_batches([], schema), np.empty(0, dtype=np.int64))
 
 
 def _numbered(file: InputFile, batch: pa.RecordBatch, first_row: int, reading: Reading) -> pa.RecordBatch:
@@ -116,15 +145,18 @@ def _batches(file: InputFile, columns: Sequence[str], start: int, stop: int) -> 
         return
     row = int(ends[groups[0]]) - file.group_rows[groups[0]]
     storage = file.found.storage
-    with (
-        storage.open(file.found.path) as source,
-        pq.ParquetFile(
-            source, buffer_size=storage.buffer_size, pre_buffer=False, page_checksum_verification=True
-        ) as parquet,
-    ):
+    with storage.open(file.found.path) as source:
         # A file may change between the first look at its footer and now.
-        if open_file(file.found).digest != file.digest:
+        footer = read_footer(source)
+        if hashlib.sha256(footer).hexdigest() != file.digest:
             raise PairscoreError(f"{file.found.display!r} changed while it was being read: start again")
+        parquet = pq.ParquetFile(
+            source,
+            metadata=pq.read_metadata(pa.BufferReader(footer)),
+            buffer_size=storage.buffer_size,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
         for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
             first, last = max(start - row, 0), min(stop - row, batch.num_rows)
             row += batch.num_rows
@@ -165,7 +197,3 @@ def _runs(blocks: Sequence[Block]) -> list[list[Block]]:
         else:
             runs.append([block])
     return runs
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
