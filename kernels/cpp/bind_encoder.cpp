@@ -1,0 +1,144 @@
+// From a plan and its tensors to an Encoder.
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "arrays.h"
+#include "cpu.h"
+#include "encoder.h"
+
+namespace pairscore {
+namespace {
+
+Buffer<float> floats(const nb::dict& tensors, const std::string& name, std::size_t size) {
+  const float* data = tensor<float>(tensors, name, size);
+  Buffer<float> copy(size);
+  std::copy(data, data + size, copy.data());
+  return copy;
+}
+
+Norm norm(const nb::dict& tensors, const std::string& name, std::size_t size) {
+  return {floats(tensors, name + ".weight", size), floats(tensors, name + ".bias", size)};
+}
+
+PackedDense dense(const nb::dict& tensors, const std::string& name, std::size_t outputs, std::size_t inputs) {
+  return PackedDense(tensor<float>(tensors, name + ".weight", outputs * inputs),
+                     tensor<float>(tensors, name + ".bias", outputs), outputs, inputs);
+}
+
+class LayerReader {
+ public:
+  LayerReader(const Kernels& kernels, const nb::dict& tensors, const Shape& shape, std::size_t index)
+      : kernels_(kernels), tensors_(tensors), shape_(shape), prefix_("layers." + std::to_string(index) + ".") {}
+
+  Layer read(bool last) const {
+    const std::size_t hidden = shape_.hidden, intermediate = shape_.intermediate;
+    LinearSource query = source("query", hidden, hidden);
+    LinearSource key = source("key", hidden, hidden), value = source("value", hidden, hidden);
+    query.factor = 1.0f / std::sqrt(static_cast<float>(hidden / shape_.heads));
+    Layer layer;
+    if (last) {
+      layer.query = packed("query", hidden, {query});
+      layer.key_value = packed("query", hidden, {key, value});
+    } else {
+      layer.query_key_value = packed("query", hidden, {query, key, value});
+    }
+    layer.output = packed("output", hidden, {source("output", hidden, hidden)});
+    layer.up = packed("up", hidden, {source("up", intermediate, hidden)});
+    layer.down = packed("down", intermediate, {source("down", hidden, intermediate)});
+    layer.attention_norm = norm(tensors_, prefix_ + "attention_norm", hidden);
+    layer.output_norm = norm(tensors_, prefix_ + "output_norm", hidden);
+    return layer;
+  }
+
+ private:
+  std::size_t group_size(std::size_t inputs) const { return shape_.group_size ? shape_.group_size : inputs; }
+
+  LinearSource source(const std::string& name, std::size_t outputs, std::size_t inputs) const {
+    return {tensor<std::int8_t>(tensors_, prefix_ + name + ".weight", outputs * inputs),
+            tensor<float>(tensors_, prefix_ + name + ".scale", outputs * (inputs / group_size(inputs))),
+            tensor<float>(tensors_, prefix_ + name + ".bias", outputs), outputs};
+  }
+
+  // `name` is the layer whose smoothing vector the input has.
+  PackedLinear packed(const std::string& name, std::size_t inputs, const std::vector<LinearSource>& sources) const {
+    const std::string smooth = prefix_ + name + ".smooth";
+    const bool smoothed = tensors_.contains(smooth.c_str());
+    return PackedLinear(kernels_, inputs, group_size(inputs),
+                        smoothed ? tensor<float>(tensors_, smooth, inputs) : nullptr, sources);
+  }
+
+  const Kernels& kernels_;
+  const nb::dict& tensors_;
+  const Shape& shape_;
+  const std::string prefix_;
+};
+
+using HeadPlan = std::vector<std::pair<std::string, std::string>>;  // name and activation
+
+Weights read_weights(const Kernels& kernels, const nb::dict& tensors, const Shape& shape, std::size_t layers,
+                     const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
+  Weights weights;
+  weights.shape = shape;
+  const std::size_t size = shape.embedding_size;
+  Embeddings& embeddings = weights.embeddings;
+  embeddings.words = floats(tensors, "embeddings.words", shape.vocabulary * size);
+  embeddings.positions = floats(tensors, "embeddings.positions", (shape.positions + shape.position_offset) * size);
+  if (shape.token_types) embeddings.types = floats(tensors, "embeddings.types", shape.token_types * size);
+  embeddings.norm = norm(tensors, "embeddings.norm", size);
+  if (size != shape.hidden) embeddings.projection = dense(tensors, "embeddings.projection", shape.hidden, size);
+  for (std::size_t index = 0; index < layers; index++)
+    weights.layers.push_back(LayerReader(kernels, tensors, shape, index).read(index + 1 == layers));
+  std::size_t inputs = shape.hidden;
+  for (std::size_t i = 0; i < head.size(); i++) {
+    weights.head.push_back({dense(tensors, head[i].first, head_outputs[i], inputs), parse_activation(head[i].second)});
+    inputs = head_outputs[i];
+  }
+  require(inputs == shape.labels, "the head ends in another number of labels");
+  return weights;
+}
+
+std::unique_ptr<Encoder> new_encoder(const std::string& isa, const nb::dict& tensors, std::size_t hidden,
+                                     std::size_t heads, std::size_t intermediate, std::size_t layers,
+                                     std::size_t labels, std::size_t embedding_size, std::size_t vocabulary,
+                                     std::size_t positions, std::size_t position_offset, std::size_t token_types,
+                                     float epsilon, const std::string& activation, std::size_t group_size,
+                                     const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
+  require(layers > 0 && heads > 0 && hidden % (heads * kLanes) == 0 && intermediate % kLanes == 0 &&
+              embedding_size % kLanes == 0 && head.size() == head_outputs.size(),
+          "sizes that the kernels do not run");
+  require(group_size % kLanes == 0 && (group_size == 0 || (hidden % group_size == 0 && intermediate % group_size == 0)),
+          "a group size that the kernels do not run");
+  const Kernels& kernels = find_kernels(isa);
+  const Shape shape{hidden,    heads,           intermediate, labels,     embedding_size, vocabulary,
+                    positions, position_offset, token_types,  group_size, epsilon,        parse_activation(activation)};
+  return std::make_unique<Encoder>(kernels, read_weights(kernels, tensors, shape, layers, head, head_outputs));
+}
+
+void run(Encoder& encoder, const Ids& input_ids, const Ids& type_ids, const OutMatrix& logits) {
+  const std::size_t pairs = input_ids.shape(0), length = input_ids.shape(1);
+  require(type_ids.shape(0) == pairs && type_ids.shape(1) == length, "token_type_ids has another shape");
+  require(logits.shape(0) == pairs && logits.shape(1) == encoder.shape().labels, "logits has another shape");
+  require(length > 0 && length <= encoder.shape().positions, "pairs that are empty or too long");
+  nb::gil_scoped_release release;
+  encoder.run(input_ids.data(), type_ids.data(), pairs, length, logits.data());
+}
+
+}  // namespace
+
+void bind_encoder(nb::module_& module) {
+  nb::class_<Encoder>(module, "Encoder")
+      .def_prop_ro("isa", [](const Encoder& encoder) { return std::string(encoder.kernels().name); })
+      .def("run", &run, nb::arg("input_ids").noconvert(), nb::arg("token_type_ids").noconvert(),
+           nb::arg("logits").noconvert());
+  module.def("new_encoder", &new_encoder, nb::arg("isa"), nb::arg("tensors"), nb::kw_only(), nb::arg("hidden"),
+             nb::arg("heads"), nb::arg("intermediate"), nb::arg("layers"), nb::arg("labels"),
+             nb::arg("embedding_size"), nb::arg("vocabulary"), nb::arg("positions"), nb::arg("position_offset"),
+             nb::arg("token_types"), nb::arg("epsilon"), nb::arg("activation"), nb::arg("group_size"),
+             nb::arg("head"), nb::arg("head_outputs"));
+}
+
+}  // namespace pairscore

@@ -1,0 +1,109 @@
+// Each operation alone, for the tests. Results go to arrays that the caller allocated (operations.py).
+#include <algorithm>
+
+#include "arrays.h"
+#include "buffer.h"
+#include "cpu.h"
+#include "layers.h"
+
+namespace pairscore {
+namespace {
+
+void quantize(const std::string& isa, const Matrix& x, const std::optional<Vector>& smooth, std::size_t group_size,
+              const Array<std::uint8_t, 2>& values, const OutMatrix& scales,
+              const Array<std::int32_t, 2>& zero_points) {
+  const Kernels& kernels = find_kernels(isa);
+  const std::size_t count = x.shape(0), inputs = x.shape(1);
+  RowsBuffer rows;
+  rows.reserve(kernels, count, inputs, group_size);
+  kernels.quantize(x.data(), inputs, count, inputs, group_size, smooth ? smooth->data() : nullptr, rows.view());
+  // The low byte of each value comes first, or alone.
+  for (std::size_t i = 0; i < count; i++)
+    for (std::size_t j = 0; j < inputs; j++)
+      values.data()[i * inputs + j] = rows.view().values[i * rows.view().row_bytes + j * kernels.activation_bytes];
+  const std::size_t groups = count * (inputs / group_size);
+  std::copy(rows.view().scales, rows.view().scales + groups, scales.data());
+  std::copy(rows.view().zero_points, rows.view().zero_points + groups, zero_points.data());
+}
+
+void linear(const std::string& isa, const Matrix& x, const Array<const std::int8_t, 2>& weight, const Matrix& scale,
+            const Vector& bias, const std::optional<Vector>& smooth, std::size_t group_size,
+            const std::string& activation, const std::optional<Matrix>& residual, const OutMatrix& out) {
+  const Kernels& kernels = find_kernels(isa);
+  const std::size_t count = x.shape(0), inputs = x.shape(1), outputs = weight.shape(0);
+  PackedLinear layer(kernels, inputs, group_size, smooth ? smooth->data() : nullptr,
+                     {{weight.data(), scale.data(), bias.data(), outputs}});
+  RowsBuffer rows;
+  rows.reserve(kernels, count, inputs, group_size);
+  Buffer<unsigned char> panel(panel_scratch(kernels, inputs));
+  kernels.quantize(x.data(), inputs, count, inputs, group_size, layer.smooth(), rows.view());
+  kernels.linear(rows.view(), count, layer.view(), parse_activation(activation),
+                 residual ? residual->data() : nullptr, outputs, out.data(), outputs, panel.data());
+}
+
+void dense(const std::string& isa, const Matrix& x, const Matrix& weight, const Vector& bias,
+           const std::string& activation, const OutMatrix& out) {
+  PackedDense layer(weight.data(), bias.data(), weight.shape(0), weight.shape(1));
+  Buffer<float> padded(x.shape(0) * layer.padded_outputs());
+  layer.run(find_kernels(isa), x.data(), x.shape(1), x.shape(0), parse_activation(activation), padded.data());
+  for (std::size_t i = 0; i < x.shape(0); i++)
+    std::copy_n(padded.data() + i * layer.padded_outputs(), layer.outputs(), out.data() + i * layer.outputs());
+}
+
+void layer_norm(const std::string& isa, const Matrix& x, const Vector& weight, const Vector& bias, float epsilon,
+                const OutMatrix& out) {
+  const std::size_t size = x.shape(1);
+  find_kernels(isa).layer_norm(x.data(), size, x.shape(0), size, weight.data(), bias.data(), epsilon, out.data(),
+                               size);
+}
+
+void attention(const std::string& isa, const Matrix& queries, const Matrix& keys, const Matrix& values,
+               const OutMatrix& out) {
+  const AttentionShape shape{queries.shape(0), keys.shape(0), keys.shape(1)};
+  Buffer<float> scratch(attention_scratch(shape.length, shape.head_size));
+  find_kernels(isa).attention(shape, queries.data(), shape.head_size, keys.data(), values.data(), shape.head_size,
+                              out.data(), shape.head_size, scratch.data());
+}
+
+void embed(const std::string& isa, const Array<const std::int32_t, 1>& ids,
+           const Array<const std::int32_t, 1>& type_ids, const Matrix& words, const std::optional<Matrix>& types,
+           const Matrix& positions, const OutMatrix& out) {
+  find_kernels(isa).embed(ids.data(), type_ids.data(), ids.shape(0), words.shape(1), words.data(),
+                          types ? types->data() : nullptr, positions.data(), out.data());
+}
+
+template <class Function>
+void apply(const Vector& values, const Array<float, 1>& out, Function function) {
+  const std::size_t count = values.shape(0);
+  Buffer<float> padded(round_up(count, kLanes));
+  std::copy_n(values.data(), count, padded.data());
+  function(padded.data(), padded.size());
+  std::copy_n(padded.data(), count, out.data());
+}
+
+}  // namespace
+
+void bind_operations(nb::module_& module) {
+  module.def("quantize", &quantize, nb::arg("isa"), nb::arg("x"), nb::arg("smooth").none(), nb::arg("group_size"),
+             nb::arg("values"), nb::arg("scales"), nb::arg("zero_points"));
+  module.def("linear", &linear, nb::arg("isa"), nb::arg("x"), nb::arg("weight"), nb::arg("scale"), nb::arg("bias"),
+             nb::arg("smooth").none(), nb::arg("group_size"), nb::arg("activation"), nb::arg("residual").none(),
+             nb::arg("out"));
+  module.def("dense", &dense);
+  module.def("layer_norm", &layer_norm);
+  module.def("attention", &attention);
+  module.def("embed", &embed, nb::arg("isa"), nb::arg("ids"), nb::arg("type_ids"), nb::arg("words"),
+             nb::arg("types").none(), nb::arg("positions"), nb::arg("out"));
+  module.def("activate", [](const std::string& isa, const std::string& name, const Vector& values,
+                            const Array<float, 1>& out) {
+    const Kernels& kernels = find_kernels(isa);
+    const Activation activation = parse_activation(name);
+    apply(values, out, [&](float* x, std::size_t count) { kernels.activate(activation, x, count, x); });
+  });
+  module.def("exponential", [](const std::string& isa, const Vector& values, const Array<float, 1>& out) {
+    const Kernels& kernels = find_kernels(isa);
+    apply(values, out, [&](float* x, std::size_t count) { kernels.exponential(x, count, x); });
+  });
+}
+
+}  // namespace pairscore

@@ -1,0 +1,104 @@
+#include "cpu.h"
+
+#include <cstdint>
+#include <stdexcept>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#if defined(_MSC_VER)
+#include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
+#define PAIRSCORE_X86 1
+#endif
+
+namespace pairscore {
+namespace {
+
+struct Features {
+  bool avx2 = false, avxvnni = false, avx512vnni = false;
+};
+
+#ifdef PAIRSCORE_X86
+struct Registers {
+  std::uint32_t a, b, c, d;
+};
+
+// All zero where the processor does not know the leaf.
+Registers cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
+  Registers r{};
+#if defined(_MSC_VER)
+  int found[4];
+  __cpuid(found, 0);
+  if (static_cast<std::uint32_t>(found[0]) < leaf) return r;
+  __cpuidex(found, static_cast<int>(leaf), static_cast<int>(subleaf));
+  r = {static_cast<std::uint32_t>(found[0]), static_cast<std::uint32_t>(found[1]),
+       static_cast<std::uint32_t>(found[2]), static_cast<std::uint32_t>(found[3])};
+#else
+  __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);
+#endif
+  return r;
+}
+
+// The registers that the operating system saves when it switches threads, as bits.
+std::uint64_t saved_registers() {
+#if defined(_MSC_VER)
+  return _xgetbv(0);
+#else
+  std::uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low | static_cast<std::uint64_t>(high) << 32;
+#endif
+}
+
+bool has(std::uint32_t bits, int place) { return (bits >> place & 1) != 0; }
+
+// Bits: Intel 64 and IA-32 Software Developer's Manual, volume 2A, CPUID. A processor may know instructions whose
+// registers the operating system does not save; then they must not be used.
+Features detect() {
+  Features features;
+  Registers basic = cpuid(1, 0), extended = cpuid(7, 0), more = cpuid(7, 1);
+  if (!has(basic.c, 27)) return features;  // OSXSAVE: xgetbv may be asked
+  std::uint64_t saved = saved_registers();
+  bool ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xE6) == 0xE6;
+  features.avx2 = ymm && has(basic.c, 12) && has(basic.c, 28) && has(extended.b, 5);  // FMA, AVX, AVX2
+  features.avxvnni = features.avx2 && has(more.a, 4);
+  features.avx512vnni = features.avx2 && zmm && has(extended.b, 16) && has(extended.c, 11);  // AVX512F, VNNI
+  return features;
+}
+#else
+Features detect() { return {}; }
+#endif
+
+}  // namespace
+
+std::vector<const Kernels*> available_kernels() {
+#ifdef PAIRSCORE_EMULATED
+  Features features{true, true, true};  // The tests' build replaces the intrinsics by plain code.
+#else
+  Features features = detect();
+#endif
+  std::vector<const Kernels*> found;  // CMake defines PAIRSCORE_HAS_* for what it built.
+#ifdef PAIRSCORE_HAS_avx512vnni
+  if (features.avx512vnni) found.push_back(avx512vnni_kernels());
+#endif
+#ifdef PAIRSCORE_HAS_avxvnni
+  if (features.avxvnni) found.push_back(avxvnni_kernels());
+#endif
+#ifdef PAIRSCORE_HAS_avx2
+  if (features.avx2) found.push_back(avx2_kernels());
+#endif
+  found.push_back(portable_kernels());
+  return found;
+}
+
+const Kernels& find_kernels(const std::string& name) {
+  std::string names;
+  for (const Kernels* kernels : available_kernels()) {
+    if (name.empty() || name == kernels->name) return *kernels;
+    names += (names.empty() ? "" : ", ") + std::string(kernels->name);
+  }
+  throw std::invalid_argument("isa " + name + " does not run here: this build on this processor has " + names);
+}
+
+}  // namespace pairscore

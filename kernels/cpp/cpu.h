@@ -1,0 +1,17 @@
+// Which instruction sets this build has and this processor runs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace pairscore {
+
+// Best first.
+std::vector<const Kernels*> available_kernels();
+
+// The table of that name, or the best one where the name is empty. std::invalid_argument where it cannot run here.
+const Kernels& find_kernels(const std::string& name);
+
+}  // namespace pairscore

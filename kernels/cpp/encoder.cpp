@@ -1,0 +1,225 @@
+// Sequence of the operations, in an order that keeps intermediate results in the caches:
+//   attention runs pair by pair; all that lies between two attentions runs for one block of rows after another.
+#include "encoder.h"
+
+#include <algorithm>
+#include <cfenv>
+#include <stdexcept>
+#include <string>
+
+namespace pairscore {
+namespace {
+
+// Rows between two attentions at once. The inner columns of the feed-forward, the largest intermediate result, then
+// stay in the second-level cache. A multiple of every instruction set's tile.
+constexpr std::size_t kBlockRows = 48;
+
+// A call with more tokens works in several passes (of at least a pair), so that its memory is bounded.
+constexpr std::size_t kPassTokens = 1024;
+
+// Round to nearest and denormals as IEEE 754 has them, whatever the calling thread has set: some libraries switch
+// denormals off for a whole process.
+class DefaultFloatingPoint {
+ public:
+  DefaultFloatingPoint() {
+    std::fegetenv(&before_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~DefaultFloatingPoint() { std::fesetenv(&before_); }
+  DefaultFloatingPoint(const DefaultFloatingPoint&) = delete;
+  DefaultFloatingPoint& operator=(const DefaultFloatingPoint&) = delete;
+
+ private:
+  std::fenv_t before_;
+};
+
+void check_ids(const std::int32_t* ids, std::size_t count, std::size_t rows, const char* name) {
+  for (std::size_t i = 0; i < count; i++)
+    if (ids[i] < 0 || static_cast<std::size_t>(ids[i]) >= rows)
+      throw std::invalid_argument(std::string(name) + " holds " + std::to_string(ids[i]) + ", outside of 0 to " +
+                                  std::to_string(rows - 1));
+}
+
+}  // namespace
+
+// Memory of one running call.
+struct Encoder::Workspace {
+  Buffer<float> states;           // [tokens][hidden]: what a layer leaves to the next
+  Buffer<float> projected;        // [tokens][3 * hidden]: queries (then their context), keys, values
+  Buffer<float> embedded;         // [tokens][embedding_size], where that differs from hidden
+  Buffer<float> inner;            // [kBlockRows][intermediate]
+  Buffer<float> attention;
+  Buffer<unsigned char> panel;
+  RowsBuffer narrow, wide;        // quantized rows of hidden and of intermediate columns
+  Buffer<float> first_states;     // [pairs][hidden]: rows of the first tokens
+  Buffer<float> first_queries;    // [pairs][hidden]
+  Buffer<float> head[2];
+};
+
+// One pass over some pairs of a call.
+class Encoder::Pass {
+ public:
+  Pass(const Encoder& encoder, Workspace& workspace, std::size_t pairs, std::size_t length)
+      : kernels_(encoder.kernels_),
+        weights_(encoder.weights_),
+        shape_(encoder.weights_.shape),
+        work_(workspace),
+        pairs_(pairs),
+        length_(length),
+        tokens_(pairs * length) {
+    const std::size_t hidden = shape_.hidden, widest = std::max(hidden, shape_.intermediate);
+    work_.states.reserve(tokens_ * hidden);
+    work_.projected.reserve(tokens_ * 3 * hidden);
+    if (shape_.embedding_size != hidden) work_.embedded.reserve(tokens_ * shape_.embedding_size);
+    work_.inner.reserve(kBlockRows * shape_.intermediate);
+    work_.attention.reserve(attention_scratch(length, hidden / shape_.heads));
+    work_.panel.reserve(panel_scratch(kernels_, widest));
+    work_.narrow.reserve(kernels_, kBlockRows, hidden, group_size(hidden));
+    work_.wide.reserve(kernels_, kBlockRows, shape_.intermediate, group_size(shape_.intermediate));
+    work_.first_states.reserve(pairs * hidden);
+    work_.first_queries.reserve(pairs * hidden);
+  }
+
+  void run(const std::int32_t* ids, const std::int32_t* type_ids, float* logits) {
+    const std::size_t hidden = shape_.hidden, last = weights_.layers.size() - 1;
+    embed(ids, type_ids);
+    for (std::size_t row = 0; row < tokens_; row += kBlockRows) project(0, row);
+    for (std::size_t index = 0; index < last; index++) {
+      attend(work_.projected.data(), length_, 3 * hidden);
+      for (std::size_t row = 0; row < tokens_; row += kBlockRows) {
+        std::size_t count = std::min(kBlockRows, tokens_ - row);
+        finish_layer(weights_.layers[index], work_.projected.data() + row * 3 * hidden, 3 * hidden, count,
+                     work_.states.data() + row * hidden);
+        project(index + 1, row);
+      }
+    }
+    // Nothing but the first token's row of each pair leaves the last layer.
+    const Layer& layer = weights_.layers[last];
+    for (std::size_t pair = 0; pair < pairs_; pair++) {
+      const float* state = work_.states.data() + pair * length_ * hidden;
+      std::copy(state, state + hidden, work_.first_states.data() + pair * hidden);
+    }
+    for (std::size_t pair = 0; pair < pairs_; pair += kBlockRows)
+      linear(layer.query, work_.narrow, work_.first_states.data() + pair * hidden, hidden,
+             std::min(kBlockRows, pairs_ - pair), Activation::none, nullptr,
+             work_.first_queries.data() + pair * hidden, hidden);
+    attend(work_.first_queries.data(), 1, hidden);
+    for (std::size_t pair = 0; pair < pairs_; pair += kBlockRows)
+      finish_layer(layer, work_.first_queries.data() + pair * hidden, hidden, std::min(kBlockRows, pairs_ - pair),
+                   work_.first_states.data() + pair * hidden);
+    classify(logits);
+  }
+
+ private:
+  std::size_t group_size(std::size_t inputs) const { return shape_.group_size ? shape_.group_size : inputs; }
+
+  void embed(const std::int32_t* ids, const std::int32_t* type_ids) {
+    const Embeddings& embeddings = weights_.embeddings;
+    const std::size_t size = shape_.embedding_size;
+    float* rows = size == shape_.hidden ? work_.states.data() : work_.embedded.data();
+    for (std::size_t pair = 0; pair < pairs_; pair++)
+      kernels_.embed(ids + pair * length_, type_ids + pair * length_, length_, size, embeddings.words.data(),
+                     shape_.token_types ? embeddings.types.data() : nullptr,
+                     embeddings.positions.data() + shape_.position_offset * size, rows + pair * length_ * size);
+    norm(embeddings.norm, rows, size, tokens_);
+    if (size != shape_.hidden)
+      embeddings.projection.run(kernels_, rows, size, tokens_, Activation::none, work_.states.data());
+  }
+
+  void norm(const Norm& norm, float* rows, std::size_t size, std::size_t count) const {
+    kernels_.layer_norm(rows, size, count, size, norm.weight.data(), norm.bias.data(), shape_.epsilon, rows, size);
+  }
+
+  void linear(const PackedLinear& layer, RowsBuffer& quantized, const float* rows, std::size_t stride,
+              std::size_t count, Activation activation, const float* residual, float* out, std::size_t out_stride) {
+    kernels_.quantize(rows, stride, count, layer.inputs(), layer.group_size(), layer.smooth(), quantized.view());
+    kernels_.linear(quantized.view(), count, layer.view(), activation, residual, layer.outputs(), out, out_stride,
+                    work_.panel.data());
+  }
+
+  // Queries, keys and values of a block of rows; in the last layer keys and values.
+  void project(std::size_t index, std::size_t row) {
+    const Layer& layer = weights_.layers[index];
+    const bool last = index + 1 == weights_.layers.size();
+    const std::size_t hidden = shape_.hidden;
+    linear(last ? layer.key_value : layer.query_key_value, work_.narrow, work_.states.data() + row * hidden, hidden,
+           std::min(kBlockRows, tokens_ - row), Activation::none, nullptr,
+           work_.projected.data() + row * 3 * hidden + (last ? hidden : 0), 3 * hidden);
+  }
+
+  // Replaces the first `queries` queries of each pair by their context.
+  void attend(float* queries, std::size_t count, std::size_t stride) {
+    const std::size_t hidden = shape_.hidden, size = hidden / shape_.heads;
+    for (std::size_t pair = 0; pair < pairs_; pair++)
+      for (std::size_t head = 0; head < shape_.heads; head++) {
+        float* asking = queries + pair * count * stride + head * size;
+        const float* keys = work_.projected.data() + pair * length_ * 3 * hidden + hidden + head * size;
+        kernels_.attention({count, length_, size}, asking, stride, keys, keys + hidden, 3 * hidden, asking, stride,
+                           work_.attention.data());
+      }
+  }
+
+  // All that follows attention in a layer, for at most kBlockRows rows of context; updates their states.
+  void finish_layer(const Layer& layer, const float* context, std::size_t stride, std::size_t count, float* states) {
+    const std::size_t hidden = shape_.hidden;
+    linear(layer.output, work_.narrow, context, stride, count, Activation::none, states, states, hidden);
+    norm(layer.attention_norm, states, hidden, count);
+    linear(layer.up, work_.narrow, states, hidden, count, shape_.activation, nullptr, work_.inner.data(),
+           shape_.intermediate);
+    linear(layer.down, work_.wide, work_.inner.data(), shape_.intermediate, count, Activation::none, states, states,
+           hidden);
+    norm(layer.output_norm, states, hidden, count);
+  }
+
+  void classify(float* logits) {
+    const float* rows = work_.first_states.data();
+    std::size_t stride = shape_.hidden, buffer = 0;
+    for (const HeadLayer& layer : weights_.head) {
+      Buffer<float>& out = work_.head[buffer];
+      out.reserve(pairs_ * layer.dense.padded_outputs());
+      layer.dense.run(kernels_, rows, stride, pairs_, layer.activation, out.data());
+      rows = out.data();
+      stride = layer.dense.padded_outputs();
+      buffer = 1 - buffer;
+    }
+    for (std::size_t pair = 0; pair < pairs_; pair++)
+      std::copy(rows + pair * stride, rows + pair * stride + shape_.labels, logits + pair * shape_.labels);
+  }
+
+  const Kernels& kernels_;
+  const Weights& weights_;
+  const Shape& shape_;
+  Workspace& work_;
+  const std::size_t pairs_, length_, tokens_;
+};
+
+Encoder::Encoder(const Kernels& kernels, Weights weights) : kernels_(kernels), weights_(std::move(weights)) {}
+Encoder::~Encoder() = default;
+
+void Encoder::run(const std::int32_t* ids, const std::int32_t* type_ids, std::size_t pairs, std::size_t length,
+                  float* logits) {
+  const Shape& shape = weights_.shape;
+  check_ids(ids, pairs * length, shape.vocabulary, "input_ids");
+  if (shape.token_types) check_ids(type_ids, pairs * length, shape.token_types, "token_type_ids");
+
+  std::unique_ptr<Workspace> workspace;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!idle_.empty()) {
+      workspace = std::move(idle_.back());
+      idle_.pop_back();
+    }
+  }
+  if (!workspace) workspace = std::make_unique<Workspace>();
+  {
+    DefaultFloatingPoint guard;
+    const std::size_t most = std::max<std::size_t>(1, kPassTokens / length);
+    for (std::size_t pair = 0; pair < pairs; pair += most)
+      Pass(*this, *workspace, std::min(most, pairs - pair), length)
+          .run(ids + pair * length, type_ids + pair * length, logits + pair * shape.labels);
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  idle_.push_back(std::move(workspace));
+}
+
+}  // namespace pairscore

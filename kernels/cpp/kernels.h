@@ -1,0 +1,102 @@
+// What every instruction set offers to the encoder: one table of functions on plain arrays.
+//
+// Each isa_*.cpp compiles the same operations (operations.h) with its own flags and exports such a table; the
+// encoder calls through it and is itself compiled without any special flag. All matrices are row-major floats
+// whose columns are a multiple of 16 (kLanes); `stride` always counts elements from one row to the next.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pairscore {
+
+constexpr std::size_t kLanes = 16;      // floats in one vector of vector_*.h
+constexpr std::size_t kAlignment = 64;  // bytes; one cache line, one AVX-512 register
+
+enum class Activation { none, relu, gelu, gelu_tanh, tanh };
+
+// The weights of one int8 linear layer, packed for one instruction set by pack.h.
+struct LinearWeights {
+  std::size_t inputs;             // columns of the activations, a multiple of group_size
+  std::size_t outputs;            // columns of the result, a multiple of kLanes
+  std::size_t padded_outputs;     // outputs, rounded up to whole panels
+  std::size_t group_size;         // inputs that share a scale; `inputs` itself where rows are whole
+  const std::int8_t* weights;     // [padded_outputs / panel][inputs / word][panel][word]
+  const std::int32_t* sums;       // [inputs / group_size][padded_outputs], of the weights in a group and column
+  const float* scales;            // [inputs / group_size][padded_outputs]
+  const float* bias;              // [padded_outputs]
+};
+
+// Rows of 8-bit activations: x is close to scale * (value - zero point), with one scale and zero point a group.
+// The table says how many bytes a value takes, and of how many rows (a multiple of tile_rows) there must be memory.
+struct QuantizedRows {
+  unsigned char* values;
+  std::size_t row_bytes;          // from one row to the next
+  float* scales;                  // [rows][groups]
+  std::int32_t* zero_points;      // [rows][groups]
+};
+
+struct AttentionShape {
+  std::size_t queries;            // rows that ask
+  std::size_t length;             // rows that answer: tokens of the pair
+  std::size_t head_size;          // columns of one head, a multiple of kLanes
+};
+
+struct Kernels {
+  const char* name;
+  std::size_t tile_rows;          // rows that the int8 product computes at once
+  std::size_t panel_columns;      // columns that it computes at once
+  std::size_t word;               // activations in the four bytes that it broadcasts at once
+  std::size_t activation_bytes;   // bytes of one quantized activation in memory
+
+  // Quantizes rows * smooth (null: rows), each group of each row by its own range.
+  void (*quantize)(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
+                   std::size_t group_size, const float* smooth, const QuantizedRows& quantized);
+  // out = activation(rows * weights + bias) + residual (null: nothing). `scratch` holds panel_scratch() bytes.
+  void (*linear)(const QuantizedRows& rows, std::size_t count, const LinearWeights& weights, Activation activation,
+                 const float* residual, std::size_t residual_stride, float* out, std::size_t out_stride,
+                 unsigned char* scratch);
+  // out = activation(rows * weights + bias) in float; weights are [inputs][outputs], outputs a multiple of kLanes.
+  void (*dense)(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, const float* weights,
+                const float* bias, std::size_t outputs, Activation activation, float* out, std::size_t out_stride);
+  // out may be rows itself.
+  void (*layer_norm)(const float* rows, std::size_t stride, std::size_t count, std::size_t size, const float* weight,
+                     const float* bias, float epsilon, float* out, std::size_t out_stride);
+  // out = softmax(queries * keys') * values for one pair and head; out may be the queries themselves.
+  // `scratch` holds attention_scratch() floats.
+  void (*attention)(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
+                    const float* values, std::size_t stride, float* out, std::size_t out_stride, float* scratch);
+  // out = (word + type) + position for one pair; the type row is left out where `types` is null.
+  void (*embed)(const std::int32_t* ids, const std::int32_t* type_ids, std::size_t length, std::size_t size,
+                const float* words, const float* types, const float* positions, float* out);
+  void (*activate)(Activation activation, const float* values, std::size_t count, float* out);
+  void (*exponential)(const float* values, std::size_t count, float* out);
+};
+
+static constexpr std::size_t round_up(std::size_t value, std::size_t step) { return (value + step - 1) / step * step; }
+
+// Bytes from one row of quantized activations to the next. Rows whose distance is a multiple of 4 KiB would all
+// compete for the same few lines of the first-level cache, so each row is followed by one unused line.
+static inline std::size_t quantized_row_bytes(const Kernels& kernels, std::size_t inputs) {
+  return round_up(inputs * kernels.activation_bytes, kAlignment) + kAlignment;
+}
+
+// Memory that `linear` needs for one panel of weights, widened to 16 bits where the instruction set asks for it.
+static inline std::size_t panel_scratch(const Kernels& kernels, std::size_t inputs) {
+  return inputs * kernels.panel_columns * 2;
+}
+
+// Floats that `attention` needs: keys transposed, values, and at most kMostQueryRows rows of queries and scores.
+constexpr std::size_t kMostQueryRows = 16;
+static inline std::size_t attention_scratch(std::size_t length, std::size_t head_size) {
+  std::size_t keys = round_up(length, kLanes);
+  return keys * head_size * 2 + kMostQueryRows * (keys + 2 * head_size);
+}
+
+// One table for each instruction set; those that the compiler cannot build are not defined (cpu.cpp).
+const Kernels* avx512vnni_kernels();
+const Kernels* avxvnni_kernels();
+const Kernels* avx2_kernels();
+const Kernels* portable_kernels();
+
+}  // namespace pairscore

@@ -1,0 +1,67 @@
+#include "layers.h"
+
+#include <algorithm>
+
+namespace pairscore {
+
+PackedLinear::PackedLinear(const Kernels& kernels, std::size_t inputs, std::size_t group_size, const float* smooth,
+                           const std::vector<LinearSource>& sources)
+    : inputs_(inputs), group_size_(group_size) {
+  for (const LinearSource& source : sources) outputs_ += source.outputs;
+  const std::size_t panel = kernels.panel_columns, word = kernels.word, groups = inputs / group_size;
+  padded_outputs_ = round_up(outputs_, panel);
+  weights_ = Buffer<std::int8_t>(padded_outputs_ * inputs);
+  sums_ = Buffer<std::int32_t>(groups * padded_outputs_);
+  scales_ = Buffer<float>(groups * padded_outputs_);
+  bias_ = Buffer<float>(padded_outputs_);
+  if (smooth) {
+    smooth_ = Buffer<float>(inputs);
+    std::copy(smooth, smooth + inputs, smooth_.data());
+  }
+  std::size_t column = 0;
+  for (const LinearSource& source : sources) {
+    for (std::size_t j = 0; j < source.outputs; j++, column++) {
+      const std::int8_t* row = source.weights + j * inputs;
+      std::int8_t* packed = weights_.data() + column / panel * panel * inputs + column % panel * word;
+      for (std::size_t k = 0; k < inputs; k++) {
+        packed[k / word * panel * word + k % word] = row[k];
+        sums_[k / group_size * padded_outputs_ + column] += row[k];
+      }
+      for (std::size_t group = 0; group < groups; group++)
+        scales_[group * padded_outputs_ + column] = source.scales[j * groups + group] * source.factor;
+      bias_[column] = source.bias[j] * source.factor;
+    }
+  }
+}
+
+LinearWeights PackedLinear::view() const {
+  return {inputs_,      outputs_,     padded_outputs_, group_size_, weights_.data(),
+          sums_.data(), scales_.data(), bias_.data()};
+}
+
+PackedDense::PackedDense(const float* weights, const float* bias, std::size_t outputs, std::size_t inputs)
+    : inputs_(inputs), outputs_(outputs), weights_(inputs * padded_outputs()), bias_(padded_outputs()) {
+  for (std::size_t j = 0; j < outputs; j++) {
+    for (std::size_t k = 0; k < inputs; k++) weights_[k * padded_outputs() + j] = weights[j * inputs + k];
+    bias_[j] = bias[j];
+  }
+}
+
+void PackedDense::run(const Kernels& kernels, const float* rows, std::size_t stride, std::size_t count,
+                      Activation activation, float* out) const {
+  kernels.dense(rows, stride, count, inputs_, weights_.data(), bias_.data(), padded_outputs(), activation, out,
+                padded_outputs());
+}
+
+void RowsBuffer::reserve(const Kernels& kernels, std::size_t count, std::size_t inputs, std::size_t group_size) {
+  std::size_t groups = inputs / group_size;
+  view_.row_bytes = quantized_row_bytes(kernels, inputs);
+  values_.reserve(round_up(count, kernels.tile_rows) * view_.row_bytes);
+  scales_.reserve(count * groups);
+  zero_points_.reserve(count * groups);
+  view_.values = values_.data();
+  view_.scales = scales_.data();
+  view_.zero_points = zero_points_.data();
+}
+
+}  // namespace pairscore

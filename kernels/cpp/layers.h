@@ -1,0 +1,68 @@
+// The weights of a linear layer in the layout that the kernels read, and rows of quantized activations.
+#pragma once
+
+#include <vector>
+
+#include "buffer.h"
+#include "kernels.h"
+
+namespace pairscore {
+
+// An int8 linear layer as the plan's tensors give it: weights [outputs][inputs], scales [outputs][inputs / group_size].
+struct LinearSource {
+  const std::int8_t* weights;
+  const float* scales;
+  const float* bias;
+  std::size_t outputs;
+  float factor = 1.0f;            // multiplies every result: the query's 1 / sqrt(head_size)
+};
+
+// Several sources side by side, packed for one instruction set: query, key and value are one product.
+class PackedLinear {
+ public:
+  PackedLinear() = default;
+  PackedLinear(const Kernels& kernels, std::size_t inputs, std::size_t group_size, const float* smooth,
+               const std::vector<LinearSource>& sources);
+  LinearWeights view() const;
+  const float* smooth() const { return smooth_.size() ? smooth_.data() : nullptr; }
+  std::size_t inputs() const { return inputs_; }
+  std::size_t outputs() const { return outputs_; }
+  std::size_t group_size() const { return group_size_; }
+
+ private:
+  std::size_t inputs_ = 0, outputs_ = 0, padded_outputs_ = 0, group_size_ = 1;
+  Buffer<std::int8_t> weights_;
+  Buffer<std::int32_t> sums_;
+  Buffer<float> scales_, bias_, smooth_;
+};
+
+// A float linear layer: weights transposed to [inputs][outputs], outputs padded to whole vectors.
+class PackedDense {
+ public:
+  PackedDense() = default;
+  PackedDense(const float* weights, const float* bias, std::size_t outputs, std::size_t inputs);
+  void run(const Kernels& kernels, const float* rows, std::size_t stride, std::size_t count, Activation activation,
+           float* out) const;  // out: [count][padded_outputs()]
+  std::size_t inputs() const { return inputs_; }
+  std::size_t outputs() const { return outputs_; }
+  std::size_t padded_outputs() const { return round_up(outputs_, kLanes); }
+
+ private:
+  std::size_t inputs_ = 0, outputs_ = 0;
+  Buffer<float> weights_, bias_;
+};
+
+// Room for quantized rows of one width.
+class RowsBuffer {
+ public:
+  void reserve(const Kernels& kernels, std::size_t count, std::size_t inputs, std::size_t group_size);
+  const QuantizedRows& view() const { return view_; }
+
+ private:
+  QuantizedRows view_{};
+  Buffer<unsigned char> values_;
+  Buffer<float> scales_;
+  Buffer<std::int32_t> zero_points_;
+};
+
+}  // namespace pairscore

@@ -1,0 +1,277 @@
+// Every operation of the encoder, written once over the sixteen lanes of vector_*.h and the product of dot_*.h.
+//
+// An isa_*.cpp includes this file last and exports kTable. Rules that keep all instruction sets byte for byte equal:
+// sums run in one written order; `fma` stands where a multiply-add is fused and nowhere else is one (compile with
+// -ffp-contract=off); integers are exact. Nothing here may call an inline function of the standard library: the linker
+// keeps one copy for the whole program, and it could be one that was compiled for a newer processor.
+#pragma once
+
+#include "functions.h"
+#include "kernels.h"
+
+namespace pairscore {
+namespace PAIRSCORE_ISA {
+namespace {
+
+constexpr std::size_t kFloatRows = PAIRSCORE_FLOAT_ROWS;        // rows of one float product
+constexpr std::size_t kFloatVectors = PAIRSCORE_FLOAT_VECTORS;  // and its columns, in vectors
+static_assert(kFloatRows <= kMostQueryRows, "attention_scratch() counts on it");
+
+// ---- int8 -----------------------------------------------------------------------------------------------------------
+
+void quantize(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, std::size_t group_size,
+              const float* smooth, const QuantizedRows& quantized) {
+  std::size_t groups = inputs / group_size;
+  for (std::size_t row = 0; row < count; row++) {
+    const float* x = rows + row * stride;
+    Value* out = reinterpret_cast<Value*>(quantized.values + row * quantized.row_bytes);
+    for (std::size_t group = 0; group < groups; group++) {
+      std::size_t first = group * group_size, end = first + group_size;
+      auto smoothed = [&](std::size_t i) { return smooth ? load(x + i) * load(smooth + i) : load(x + i); };
+      F16 low = splat(0.0f), high = splat(0.0f);
+      for (std::size_t i = first; i < end; i += kLanes) {
+        low = min(smoothed(i), low);
+        high = max(smoothed(i), high);
+      }
+      float lowest = smallest(low);
+      float scale = (largest(high) - lowest) / 255.0f;
+      if (scale == 0.0f) scale = 1.0f;
+      float inverse = 1.0f / scale;
+      std::int32_t zero = nearest(-lowest * inverse);
+      zero = zero < 0 ? 0 : zero > 255 ? 255 : zero;
+      for (std::size_t i = first; i < end; i += kLanes)
+        store_clamped(out + i, nearest(smoothed(i) * splat(inverse)) + splat(zero));
+      quantized.scales[row * groups + group] = scale;
+      quantized.zero_points[row * groups + group] = zero;
+    }
+  }
+}
+
+// What `linear` does with finished results: to the activation or the residual, and to memory.
+struct Finish {
+  const float* residual;
+  std::size_t residual_stride;
+  float* out;
+  std::size_t out_stride;
+};
+
+template <Activation kActivation>
+void linear_with(const QuantizedRows& rows, std::size_t count, const LinearWeights& weights, const Finish& finish,
+                 unsigned char* scratch) {
+  std::size_t groups = weights.inputs / weights.group_size;
+  std::size_t panel_size = weights.inputs * kPanelColumns;
+  alignas(kAlignment) std::int32_t dots[kTileRows * kPanelColumns];
+  alignas(kAlignment) float sums[kTileRows * kPanelColumns];
+  // One panel of weights stays in the first-level cache while all rows pass by it.
+  for (std::size_t column = 0; column < weights.outputs; column += kPanelColumns) {
+    const Weight* panel = prepare_panel(weights.weights + column * weights.inputs, panel_size, scratch);
+    std::size_t width = weights.outputs - column < kPanelColumns ? weights.outputs - column : kPanelColumns;
+    for (std::size_t tile = 0; tile < count; tile += kTileRows) {
+      std::size_t height = count - tile < kTileRows ? count - tile : kTileRows;
+      for (std::size_t group = 0; group < groups; group++) {
+        std::size_t first = group * weights.group_size;
+        dot_tile(rows.values + tile * rows.row_bytes + first * sizeof(Value), rows.row_bytes,
+                 panel + first * kPanelColumns, weights.group_size / kWord, dots);
+        const float* scales = weights.scales + group * weights.padded_outputs + column;
+        const std::int32_t* column_sums = weights.sums + group * weights.padded_outputs + column;
+        for (std::size_t i = 0; i < height; i++) {
+          std::size_t row = tile + i;
+          F16 row_scale = splat(rows.scales[row * groups + group]);
+          I16 zero = splat(rows.zero_points[row * groups + group]);
+          for (std::size_t j = 0; j < width; j += kLanes) {
+            std::size_t place = i * kPanelColumns + j;
+            F16 before = group == 0 ? load(weights.bias + column + j) : load(sums + place);
+            I16 dot = load(dots + place) - zero * load(column_sums + j);
+            F16 y = fma(to_float(dot), row_scale * load(scales + j), before);
+            if (group + 1 < groups) {
+              store(sums + place, y);
+              continue;
+            }
+            y = activated<kActivation>(y);
+            if (finish.residual) y = y + load(finish.residual + row * finish.residual_stride + column + j);
+            store(finish.out + row * finish.out_stride + column + j, y);
+          }
+        }
+      }
+    }
+  }
+}
+
+void linear(const QuantizedRows& rows, std::size_t count, const LinearWeights& weights, Activation activation,
+            const float* residual, std::size_t residual_stride, float* out, std::size_t out_stride,
+            unsigned char* scratch) {
+  Finish finish{residual, residual_stride, out, out_stride};
+  switch (activation) {
+    case Activation::none: return linear_with<Activation::none>(rows, count, weights, finish, scratch);
+    case Activation::relu: return linear_with<Activation::relu>(rows, count, weights, finish, scratch);
+    case Activation::gelu: return linear_with<Activation::gelu>(rows, count, weights, finish, scratch);
+    case Activation::gelu_tanh: return linear_with<Activation::gelu_tanh>(rows, count, weights, finish, scratch);
+    case Activation::tanh: return linear_with<Activation::tanh>(rows, count, weights, finish, scratch);
+  }
+}
+
+// ---- float ----------------------------------------------------------------------------------------------------------
+
+// out[i][j] = a[i][0] b[0][j] + a[i][1] b[1][j] + ..., added in that order, for kRows rows and kVectors * 16 columns.
+template <std::size_t kRows, std::size_t kVectors>
+INLINE void float_tile(const float* a, std::size_t a_stride, const float* b, std::size_t b_stride, std::size_t depth,
+                       float* out, std::size_t out_stride) {
+  F16 sums[kRows][kVectors];
+  PAIRSCORE_UNROLL
+  for (std::size_t i = 0; i < kRows; i++)
+    PAIRSCORE_UNROLL
+    for (std::size_t j = 0; j < kVectors; j++) sums[i][j] = splat(0.0f);
+  for (std::size_t k = 0; k < depth; k++) {
+    F16 right[kVectors];
+    PAIRSCORE_UNROLL
+    for (std::size_t j = 0; j < kVectors; j++) right[j] = load(b + k * b_stride + j * kLanes);
+    PAIRSCORE_UNROLL
+    for (std::size_t i = 0; i < kRows; i++) {
+      F16 left = splat(a[i * a_stride + k]);
+      PAIRSCORE_UNROLL
+      for (std::size_t j = 0; j < kVectors; j++) {
+        sums[i][j] = fma(left, right[j], sums[i][j]);
+        keep(sums[i][j]);
+      }
+    }
+  }
+  PAIRSCORE_UNROLL
+  for (std::size_t i = 0; i < kRows; i++)
+    PAIRSCORE_UNROLL
+    for (std::size_t j = 0; j < kVectors; j++) store(out + i * out_stride + j * kLanes, sums[i][j]);
+}
+
+template <std::size_t kRows>
+INLINE void float_product(const float* a, std::size_t a_stride, const float* b, std::size_t b_stride,
+                          std::size_t depth, std::size_t columns, float* out, std::size_t out_stride) {
+  constexpr std::size_t kStep = kFloatVectors * kLanes;
+  std::size_t column = 0;
+  for (; column + kStep <= columns; column += kStep)
+    float_tile<kRows, kFloatVectors>(a, a_stride, b + column, b_stride, depth, out + column, out_stride);
+  for (; column < columns; column += kLanes)
+    float_tile<kRows, 1>(a, a_stride, b + column, b_stride, depth, out + column, out_stride);
+}
+
+template <Activation kActivation>
+void activate_with(const float* values, std::size_t count, float* out) {
+  for (std::size_t i = 0; i < count; i += kLanes) store(out + i, activated<kActivation>(load(values + i)));
+}
+
+void activate(Activation activation, const float* values, std::size_t count, float* out) {
+  switch (activation) {
+    case Activation::none: return activate_with<Activation::none>(values, count, out);
+    case Activation::relu: return activate_with<Activation::relu>(values, count, out);
+    case Activation::gelu: return activate_with<Activation::gelu>(values, count, out);
+    case Activation::gelu_tanh: return activate_with<Activation::gelu_tanh>(values, count, out);
+    case Activation::tanh: return activate_with<Activation::tanh>(values, count, out);
+  }
+}
+
+void exponential_of(const float* values, std::size_t count, float* out) {
+  for (std::size_t i = 0; i < count; i += kLanes) store(out + i, exponential(load(values + i)));
+}
+
+void dense(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, const float* weights,
+           const float* bias, std::size_t outputs, Activation activation, float* out, std::size_t out_stride) {
+  std::size_t row = 0;
+  for (; row + kFloatRows <= count; row += kFloatRows)
+    float_product<kFloatRows>(rows + row * stride, stride, weights, outputs, inputs, outputs, out + row * out_stride,
+                              out_stride);
+  for (; row < count; row++)
+    float_product<1>(rows + row * stride, stride, weights, outputs, inputs, outputs, out + row * out_stride,
+                     out_stride);
+  for (row = 0; row < count; row++) {
+    float* y = out + row * out_stride;
+    for (std::size_t j = 0; j < outputs; j += kLanes) store(y + j, load(y + j) + load(bias + j));
+    activate(activation, y, outputs, y);
+  }
+}
+
+void layer_norm(const float* rows, std::size_t stride, std::size_t count, std::size_t size, const float* weight,
+                const float* bias, float epsilon, float* out, std::size_t out_stride) {
+  for (std::size_t row = 0; row < count; row++) {
+    const float* x = rows + row * stride;
+    float* y = out + row * out_stride;
+    F16 total = splat(0.0f);
+    for (std::size_t i = 0; i < size; i += kLanes) total = total + load(x + i);
+    F16 mean = splat(sum(total) / static_cast<float>(size));
+    F16 squares = splat(0.0f);
+    for (std::size_t i = 0; i < size; i += kLanes) {
+      F16 centred = load(x + i) - mean;
+      squares = fma(centred, centred, squares);
+    }
+    float variance = sum(squares) / static_cast<float>(size);
+    F16 factor = splat(1.0f / square_root(variance + epsilon));
+    for (std::size_t i = 0; i < size; i += kLanes)
+      store(y + i, fma((load(x + i) - mean) * factor, load(weight + i), load(bias + i)));
+  }
+}
+
+// Replaces `length` scores by e^(score - largest) and returns their sum. `scores` has room for whole vectors. The lanes
+// behind the end become e^-87, which is lost in a sum that is at least 1.
+INLINE float exponentials(float* scores, std::size_t length) {
+  std::size_t padded = round_up(length, kLanes);
+  for (std::size_t i = length; i < padded; i++) scores[i] = -3e38f;
+  F16 high = load(scores);
+  for (std::size_t i = kLanes; i < padded; i += kLanes) high = max(load(scores + i), high);
+  F16 shift = splat(largest(high));
+  F16 total = splat(0.0f);
+  for (std::size_t i = 0; i < padded; i += kLanes) {
+    F16 e = exponential(load(scores + i) - shift);
+    store(scores + i, e);
+    total = total + e;
+  }
+  return sum(total);
+}
+
+void attention(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
+               const float* values, std::size_t stride, float* out, std::size_t out_stride, float* scratch) {
+  std::size_t length = shape.length, size = shape.head_size, padded = round_up(length, kLanes);
+  float* transposed = scratch;                     // keys: [size][padded]
+  float* packed = transposed + size * padded;      // values: [length][size]
+  float* tile = packed + padded * size;            // queries, then their context: [kFloatRows][size]
+  float* scores = tile + kFloatRows * size;        // [kFloatRows][padded]
+  for (std::size_t token = 0; token < length; token++)
+    for (std::size_t d = 0; d < size; d++) transposed[d * padded + token] = keys[token * stride + d];
+  for (std::size_t d = 0; d < size; d++)
+    for (std::size_t token = length; token < padded; token++) transposed[d * padded + token] = 0.0f;
+  for (std::size_t token = 0; token < length; token++)
+    for (std::size_t d = 0; d < size; d += kLanes)
+      store(packed + token * size + d, load(values + token * stride + d));
+
+  for (std::size_t first = 0; first < shape.queries; first += kFloatRows) {
+    std::size_t count = shape.queries - first < kFloatRows ? shape.queries - first : kFloatRows;
+    for (std::size_t i = 0; i < kFloatRows; i++)
+      for (std::size_t d = 0; d < size; d += kLanes)
+        store(tile + i * size + d, i < count ? load(queries + (first + i) * query_stride + d) : splat(0.0f));
+    float_product<kFloatRows>(tile, size, transposed, padded, size, padded, scores, padded);
+    float sums[kFloatRows];
+    for (std::size_t i = 0; i < count; i++) sums[i] = exponentials(scores + i * padded, length);
+    float_product<kFloatRows>(scores, padded, packed, size, length, size, tile, size);
+    for (std::size_t i = 0; i < count; i++)
+      for (std::size_t d = 0; d < size; d += kLanes)
+        store(out + (first + i) * out_stride + d, load(tile + i * size + d) / splat(sums[i]));
+  }
+}
+
+void embed(const std::int32_t* ids, const std::int32_t* type_ids, std::size_t length, std::size_t size,
+           const float* words, const float* types, const float* positions, float* out) {
+  for (std::size_t token = 0; token < length; token++) {
+    const float* word = words + static_cast<std::size_t>(ids[token]) * size;
+    const float* type = types ? types + static_cast<std::size_t>(type_ids[token]) * size : nullptr;
+    for (std::size_t i = 0; i < size; i += kLanes) {
+      F16 x = load(word + i);
+      if (type) x = x + load(type + i);
+      store(out + token * size + i, x + load(positions + token * size + i));
+    }
+  }
+}
+
+constexpr Kernels kTable = {
+    PAIRSCORE_NAME, kTileRows, kPanelColumns, kWord,  sizeof(Value), quantize, linear,
+    dense,          layer_norm, attention,    embed, activate,      exponential_of,
+};
+
+}  // namespace
+}  // namespace PAIRSCORE_ISA
+}  // namespace pairscore

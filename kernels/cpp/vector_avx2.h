@@ -1,0 +1,81 @@
+// Sixteen lanes as two AVX registers, with fused multiply-add. See vector_portable.h for what each function means.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "compiler.h"
+#include "kernels.h"
+#include "vector_reduce.h"
+
+namespace pairscore {
+namespace PAIRSCORE_ISA {
+namespace {
+
+struct F16 {
+  __m256 low, high;
+};
+struct I16 {
+  __m256i low, high;
+};
+
+INLINE F16 splat(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+INLINE I16 splat(std::int32_t value) { return {_mm256_set1_epi32(value), _mm256_set1_epi32(value)}; }
+INLINE F16 load(const float* from) { return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)}; }
+INLINE I16 load(const std::int32_t* from) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)),
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 8))};
+}
+INLINE void store(float* to, F16 a) {
+  _mm256_storeu_ps(to, a.low);
+  _mm256_storeu_ps(to + 8, a.high);
+}
+INLINE void keep(F16& a) {
+  KEEP(a.low);
+  KEEP(a.high);
+}
+
+INLINE F16 operator+(F16 a, F16 b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
+INLINE F16 operator-(F16 a, F16 b) { return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)}; }
+INLINE F16 operator*(F16 a, F16 b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
+INLINE F16 operator/(F16 a, F16 b) { return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)}; }
+INLINE F16 fma(F16 a, F16 b, F16 c) {
+  return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+}
+INLINE F16 min(F16 a, F16 b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
+INLINE F16 max(F16 a, F16 b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
+
+INLINE I16 operator+(I16 a, I16 b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
+INLINE I16 operator-(I16 a, I16 b) { return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)}; }
+INLINE I16 operator*(I16 a, I16 b) { return {_mm256_mullo_epi32(a.low, b.low), _mm256_mullo_epi32(a.high, b.high)}; }
+
+INLINE std::int32_t nearest(float a) { return _mm_cvtss_si32(_mm_set_ss(a)); }
+INLINE I16 nearest(F16 a) { return {_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high)}; }
+INLINE F16 to_float(I16 a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
+INLINE __m256 times_power_of_two(__m256 a, __m256i n) {
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(n, 23)));
+}
+INLINE F16 times_power_of_two(F16 a, I16 n) {
+  return {times_power_of_two(a.low, n.low), times_power_of_two(a.high, n.high)};
+}
+
+INLINE float sum(F16 a) { return sum(a.low, a.high); }
+INLINE float smallest(F16 a) { return smallest(a.low, a.high); }
+INLINE float largest(F16 a) { return largest(a.low, a.high); }
+
+// Packing saturates to 0 ... 255 by itself; it works within halves of a register, so its lanes are put in order after.
+INLINE __m128i clamped_bytes(I16 a) {
+  __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.low, a.high), 0xD8);
+  return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+INLINE void store_clamped(std::uint8_t* to, I16 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), clamped_bytes(a));
+}
+INLINE void store_clamped(std::uint16_t* to, I16 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_cvtepu8_epi16(clamped_bytes(a)));
+}
+
+}  // namespace
+}  // namespace PAIRSCORE_ISA
+}  // namespace pairscore

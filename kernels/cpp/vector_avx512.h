@@ -1,0 +1,65 @@
+// Sixteen lanes as one AVX-512 register. See vector_portable.h for what each function means.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "compiler.h"
+#include "kernels.h"
+#include "vector_reduce.h"
+
+namespace pairscore {
+namespace PAIRSCORE_ISA {
+namespace {
+
+struct F16 {
+  __m512 all;
+};
+struct I16 {
+  __m512i all;
+};
+
+INLINE F16 splat(float value) { return {_mm512_set1_ps(value)}; }
+INLINE I16 splat(std::int32_t value) { return {_mm512_set1_epi32(value)}; }
+INLINE F16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
+INLINE I16 load(const std::int32_t* from) { return {_mm512_loadu_si512(from)}; }
+INLINE void store(float* to, F16 a) { _mm512_storeu_ps(to, a.all); }
+INLINE void keep(F16& a) { KEEP(a.all); }
+
+INLINE F16 operator+(F16 a, F16 b) { return {_mm512_add_ps(a.all, b.all)}; }
+INLINE F16 operator-(F16 a, F16 b) { return {_mm512_sub_ps(a.all, b.all)}; }
+INLINE F16 operator*(F16 a, F16 b) { return {_mm512_mul_ps(a.all, b.all)}; }
+INLINE F16 operator/(F16 a, F16 b) { return {_mm512_div_ps(a.all, b.all)}; }
+INLINE F16 fma(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.all, b.all, c.all)}; }
+INLINE F16 min(F16 a, F16 b) { return {_mm512_min_ps(a.all, b.all)}; }
+INLINE F16 max(F16 a, F16 b) { return {_mm512_max_ps(a.all, b.all)}; }
+
+INLINE I16 operator+(I16 a, I16 b) { return {_mm512_add_epi32(a.all, b.all)}; }
+INLINE I16 operator-(I16 a, I16 b) { return {_mm512_sub_epi32(a.all, b.all)}; }
+INLINE I16 operator*(I16 a, I16 b) { return {_mm512_mullo_epi32(a.all, b.all)}; }
+
+INLINE std::int32_t nearest(float a) { return _mm_cvtss_si32(_mm_set_ss(a)); }
+INLINE I16 nearest(F16 a) { return {_mm512_cvtps_epi32(a.all)}; }
+INLINE F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.all)}; }
+INLINE F16 times_power_of_two(F16 a, I16 n) {
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.all), _mm512_slli_epi32(n.all, 23)))};
+}
+
+INLINE __m256 low_half(F16 a) { return _mm512_castps512_ps256(a.all); }
+INLINE __m256 high_half(F16 a) {
+  return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a.all), 1));
+}
+INLINE float sum(F16 a) { return sum(low_half(a), high_half(a)); }
+INLINE float smallest(F16 a) { return smallest(low_half(a), high_half(a)); }
+INLINE float largest(F16 a) { return largest(low_half(a), high_half(a)); }
+
+INLINE void store_clamped(std::uint8_t* to, I16 a) {
+  __m512i positive = _mm512_max_epi32(a.all, _mm512_setzero_si512());
+  __m512i clamped = _mm512_min_epi32(positive, _mm512_set1_epi32(255));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(clamped));
+}
+
+}  // namespace
+}  // namespace PAIRSCORE_ISA
+}  // namespace pairscore

@@ -1,0 +1,91 @@
+// Sixteen lanes in plain C++: the meaning of every operation that the other vector_*.h files spell in intrinsics.
+//
+// Each function of this file has a namesake there, and both give the same bytes: that is all it takes for
+// operations.h, which is written once over these functions, to give the same bytes on every instruction set.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "compiler.h"
+#include "kernels.h"
+
+namespace pairscore {
+namespace PAIRSCORE_ISA {
+namespace {
+
+struct F16 {
+  float lane[kLanes];
+};
+struct I16 {
+  std::int32_t lane[kLanes];
+};
+
+#define PAIRSCORE_LANES(expression)                    \
+  for (std::size_t i = 0; i < kLanes; i++) result.lane[i] = (expression); \
+  return result
+
+INLINE F16 splat(float value) { F16 result; PAIRSCORE_LANES(value); }
+INLINE I16 splat(std::int32_t value) { I16 result; PAIRSCORE_LANES(value); }
+INLINE F16 load(const float* from) { F16 result; PAIRSCORE_LANES(from[i]); }
+INLINE I16 load(const std::int32_t* from) { I16 result; PAIRSCORE_LANES(from[i]); }
+INLINE void store(float* to, F16 a) { std::memcpy(to, a.lane, sizeof a.lane); }
+// Holds a in registers; see KEEP.
+INLINE void keep(F16&) {}
+
+INLINE F16 operator+(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] + b.lane[i]); }
+INLINE F16 operator-(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] - b.lane[i]); }
+INLINE F16 operator*(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] * b.lane[i]); }
+INLINE F16 operator/(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] / b.lane[i]); }
+// a * b + c, rounded once.
+INLINE F16 fma(F16 a, F16 b, F16 c) { F16 result; PAIRSCORE_LANES(std::fma(a.lane[i], b.lane[i], c.lane[i])); }
+// The second argument where either is not a number, as x86 does.
+INLINE F16 min(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
+INLINE F16 max(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
+
+INLINE I16 operator+(I16 a, I16 b) { I16 result; PAIRSCORE_LANES(a.lane[i] + b.lane[i]); }
+INLINE I16 operator-(I16 a, I16 b) { I16 result; PAIRSCORE_LANES(a.lane[i] - b.lane[i]); }
+INLINE I16 operator*(I16 a, I16 b) { I16 result; PAIRSCORE_LANES(a.lane[i] * b.lane[i]); }
+
+// To the nearest integer, halves to even; the smallest integer where none fits, as x86 does.
+INLINE std::int32_t nearest(float a) {
+  if (!(a > -2147483648.0f && a < 2147483648.0f)) return std::numeric_limits<std::int32_t>::min();
+  return static_cast<std::int32_t>(std::nearbyint(a));
+}
+INLINE I16 nearest(F16 a) { I16 result; PAIRSCORE_LANES(nearest(a.lane[i])); }
+INLINE F16 to_float(I16 a) { F16 result; PAIRSCORE_LANES(static_cast<float>(a.lane[i])); }
+
+// a * 2^n by its exponent bits; the result must be a normal number.
+INLINE float times_power_of_two(float a, std::int32_t n) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &a, sizeof bits);
+  bits += static_cast<std::uint32_t>(n) << 23;
+  std::memcpy(&a, &bits, sizeof bits);
+  return a;
+}
+INLINE F16 times_power_of_two(F16 a, I16 n) { F16 result; PAIRSCORE_LANES(times_power_of_two(a.lane[i], n.lane[i])); }
+
+#undef PAIRSCORE_LANES
+
+// Lane i with lane i + 8, then + 4, + 2, + 1: the order in which registers are halved.
+template <class Combine>
+INLINE float reduce(F16 a, Combine combine) {
+  for (std::size_t half = kLanes / 2; half > 0; half /= 2)
+    for (std::size_t i = 0; i < half; i++) a.lane[i] = combine(a.lane[i], a.lane[i + half]);
+  return a.lane[0];
+}
+INLINE float sum(F16 a) { return reduce(a, [](float x, float y) { return x + y; }); }
+INLINE float smallest(F16 a) { return reduce(a, [](float x, float y) { return x < y ? x : y; }); }
+INLINE float largest(F16 a) { return reduce(a, [](float x, float y) { return x > y ? x : y; }); }
+
+// The lanes, clamped to 0 ... 255, as bytes.
+INLINE void store_clamped(std::uint8_t* to, I16 a) {
+  for (std::size_t i = 0; i < kLanes; i++)
+    to[i] = static_cast<std::uint8_t>(a.lane[i] < 0 ? 0 : a.lane[i] > 255 ? 255 : a.lane[i]);
+}
+
+}  // namespace
+}  // namespace PAIRSCORE_ISA
+}  // namespace pairscore

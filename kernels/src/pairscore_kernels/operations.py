@@ -1,0 +1,230 @@
+"""Each operation of the encoder alone, on numpy arrays. `reference` has the same functions in plain numpy.
+
+`isa` names the instruction set; None takes the best one. Columns of activations are a multiple of 16.
+Raises ValueError where an array has another element type or shape than is documented.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairscore_kernels import _core
+from pairscore_kernels.encoder import check_isa
+from pairscore_kernels.plan import LANES, MOST_INPUTS
+
+__all__ = [
+    "Quantized",
+    "activate",
+    "attention",
+    "dense",
+    "embed",
+    "exponential",
+    "layer_norm",
+    "linear",
+    "quantize_rows",
+]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Activations as scales * (values - zero_points), with a scale and zero point a row and group."""
+
+    values: NDArray[np.uint8]
+    scales: Floats
+    zero_points: NDArray[np.int32]
+
+
+def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0, isa: str | None = None) -> Quantized:
+    """Quantize x * smooth. x: (rows, columns); smooth: (columns,)."""
+    rows, columns = _shape(x, "x")
+    group_size = _group_size(group_size, columns)
+    groups = columns // group_size
+    quantized = Quantized(
+        np.empty((rows, columns), np.uint8), np.empty((rows, groups), np.float32), np.empty((rows, groups), np.int32)
+    )
+    _core.quantize(
+        check_isa(isa),
+        _floats(x, "x", rows, columns),
+        None if smooth is None else _floats(smooth, "smooth", columns),
+        group_size,
+        quantized.values,
+        quantized.scales,
+        quantized.zero_points,
+    )
+    return quantized
+
+
+def linear(
+    x: Floats,
+    weight: NDArray[np.int8],
+    scale: Floats,
+    bias: Floats,
+    *,
+    smooth: Floats | None = None,
+    group_size: int = 0,
+    activation: str = "none",
+    residual: Floats | None = None,
+    isa: str | None = None,
+) -> Floats:
+    """activation(quantized(x * smooth) @ (weight * scale).T + bias) + residual.
+
+    x: (rows, inputs); weight: int8 (outputs, inputs); scale: (outputs,), or (outputs, inputs / group_size);
+    bias: (outputs,); smooth: (inputs,); residual and result: (rows, outputs). Outputs are a multiple of 16.
+    """
+    rows, inputs = _shape(x, "x")
+    size = _group_size(group_size, inputs)
+    if not isinstance(weight, np.ndarray) or weight.dtype != np.int8 or weight.ndim != 2 or weight.shape[1] != inputs:
+        raise ValueError(f"weight must be int8 (outputs, {inputs})")
+    outputs = weight.shape[0]
+    _multiple(outputs, "outputs")
+    if not group_size and isinstance(scale, np.ndarray) and scale.ndim == 1:
+        scale = scale[:, None]
+    out = np.empty((rows, outputs), np.float32)
+    _core.linear(
+        check_isa(isa),
+        _floats(x, "x", rows, inputs),
+        np.ascontiguousarray(weight),
+        _floats(scale, "scale", outputs, inputs // size),
+        _floats(bias, "bias", outputs),
+        None if smooth is None else _floats(smooth, "smooth", inputs),
+        size,
+        activation,
+        None if residual is None else _floats(residual, "residual", rows, outputs),
+        out,
+    )
+    return out
+
+
+def dense(x: Floats, weight: Floats, bias: Floats, activation: str = "none", isa: str | None = None) -> Floats:
+    """activation(x @ weight.T + bias) in float. x: (rows, inputs); weight: (outputs, inputs); bias: (outputs,)."""
+    rows, inputs = _shape(x, "x")
+    outputs, _ = _shape(weight, "weight")
+    out = np.empty((rows, outputs), np.float32)
+    _core.dense(
+        check_isa(isa),
+        _floats(x, "x", rows, inputs),
+        _floats(weight, "weight", outputs, inputs),
+        _floats(bias, "bias", outputs),
+        activation,
+        out,
+    )
+    return out
+
+
+def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float, isa: str | None = None) -> Floats:
+    """Layer norm of each row. x: (rows, columns); weight and bias: (columns,)."""
+    rows, columns = _shape(x, "x")
+    _multiple(columns, "columns")
+    out = np.empty((rows, columns), np.float32)
+    _core.layer_norm(
+        check_isa(isa),
+        _floats(x, "x", rows, columns),
+        _floats(weight, "weight", columns),
+        _floats(bias, "bias", columns),
+        epsilon,
+        out,
+    )
+    return out
+
+
+def attention(queries: Floats, keys: Floats, values: Floats, isa: str | None = None) -> Floats:
+    """softmax(queries @ keys.T) @ values of one pair and head.
+
+    queries: (rows, head_size), times 1 / sqrt(head_size) already; keys and values: (length, head_size).
+    """
+    rows, size = _shape(queries, "queries")
+    length, _ = _shape(keys, "keys")
+    _multiple(size, "head_size")
+    if not length:
+        raise ValueError("keys has no rows")
+    out = np.empty((rows, size), np.float32)
+    _core.attention(
+        check_isa(isa),
+        _floats(queries, "queries", rows, size),
+        _floats(keys, "keys", length, size),
+        _floats(values, "values", length, size),
+        out,
+    )
+    return out
+
+
+def embed(
+    ids: NDArray[np.int32],
+    type_ids: NDArray[np.int32],
+    words: Floats,
+    types: Floats | None,
+    positions: Floats,
+    *,
+    isa: str | None = None,
+) -> Floats:
+    """(word + type) + position of each token of one pair; result: (length, size).
+
+    ids and type_ids: int32 (length,); words: (vocabulary, size); types: (token types, size) or None;
+    positions: (at least length, size), of which row i is token i's.
+    """
+    vocabulary, size = _shape(words, "words")
+    _multiple(size, "size")
+    token_types = vocabulary if types is None else _shape(types, "types")[0]
+    for name, array, rows in (("ids", ids, vocabulary), ("type_ids", type_ids, token_types)):
+        if not isinstance(array, np.ndarray) or array.dtype != np.int32 or array.shape != (len(ids),):
+            raise ValueError(f"{name} must be int32 ({len(ids)},)")
+        if array.size and not 0 <= array.min() <= array.max() < rows:
+            raise ValueError(f"{name} holds a value outside of 0 to {rows - 1}")
+    if _shape(positions, "positions")[0] < len(ids):
+        raise ValueError(f"positions has fewer rows than {len(ids)}")
+    out = np.empty((len(ids), size), np.float32)
+    _core.embed(
+        check_isa(isa),
+        np.ascontiguousarray(ids),
+        np.ascontiguousarray(type_ids),
+        _floats(words, "words", vocabulary, size),
+        None if types is None else _floats(types, "types", token_types, size),
+        _floats(positions, "positions", len(positions), size),
+        out,
+    )
+    return out
+
+
+def activate(name: str, x: Floats, isa: str | None = None) -> Floats:
+    """The activation `name` (none, relu, gelu, gelu_tanh, tanh) of each element. x: (count,)."""
+    out = np.empty(x.shape, np.float32)
+    _core.activate(check_isa(isa), name, _floats(x, "x", x.size), out)
+    return out
+
+
+def exponential(x: Floats, isa: str | None = None) -> Floats:
+    """Exponential of each element, for -87 <= x <= 88; clamped beyond. x: (count,)."""
+    out = np.empty(x.shape, np.float32)
+    _core.exponential(check_isa(isa), _floats(x, "x", x.size), out)
+    return out
+
+
+def _shape(array: Any, name: str) -> tuple[int, int]:
+    if not isinstance(array, np.ndarray) or array.ndim != 2:
+        raise ValueError(f"{name} must be an array of two dimensions")
+    return array.shape[0], array.shape[1]
+
+
+def _floats(array: Any, name: str, *shape: int) -> Floats:
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.shape != shape:
+        raise ValueError(f"{name} must be float32 {shape}")
+    return np.ascontiguousarray(array)
+
+
+def _multiple(size: int, name: str) -> None:
+    if size % LANES or not size:
+        raise ValueError(f"{name} is {size}, not a multiple of {LANES}")
+
+
+def _group_size(group_size: int, columns: int) -> int:
+    _multiple(columns, "columns")
+    if columns > MOST_INPUTS:
+        raise ValueError(f"columns are {columns}, more than {MOST_INPUTS}")
+    size = group_size or columns
+    if size < 0 or size % LANES or columns % size:
+        raise ValueError(f"group_size is {group_size}, which must be a multiple of {LANES} that divides {columns}")
+    return size

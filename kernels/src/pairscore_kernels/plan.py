@@ -1,0 +1,228 @@
+"""The plan of an encoder: its sizes, and the tensors that they ask for.
+
+A plan is a JSON object; `parse_plan` and `check_tensors` turn whatever is wrong with it or its tensors into a
+ValueError of one line. The kernels trust what has passed here.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["PLAN_FORMAT", "HeadLayer", "Plan", "check_tensors", "parse_plan"]
+
+PLAN_FORMAT = 1
+
+ARCHITECTURES = ("bert",)
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
+HEAD_ACTIVATIONS = ("none", "tanh", "relu", "gelu")
+
+# Columns come in vectors of sixteen.
+LANES = 16
+# The sums of products of so many 8-bit values, and of their zero points, fit into 32 bits.
+MOST_INPUTS = 32_768
+# Far beyond any encoder: a damaged size is named before memory is asked for.
+MOST = 1 << 24
+
+
+@dataclass(frozen=True)
+class HeadLayer:
+    name: str
+    activation: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of a post-norm encoder; docs/kernels.md describes each."""
+
+    hidden: int
+    heads: int
+    intermediate: int
+    layers: int
+    labels: int
+    embedding_size: int
+    vocabulary: int
+    positions: int
+    position_offset: int
+    token_types: int
+    epsilon: float
+    activation: str
+    group_size: int
+    head: tuple[HeadLayer, ...]
+
+    def groups(self, inputs: int) -> int:
+        """Number of groups that a row of `inputs` activations is cut into."""
+        return inputs // self.group_size if self.group_size else 1
+
+
+def parse_plan(plan: Mapping[str, Any]) -> Plan:
+    """The plan's fields, checked one by one and against each other. Raises ValueError."""
+    if not isinstance(plan, Mapping):
+        raise ValueError(f"the plan is a {type(plan).__name__}, not an object")
+    version = _field(plan, "format")
+    if type(version) is not int or version != PLAN_FORMAT:
+        raise ValueError(f"plan format is {version!r}, and these kernels read {PLAN_FORMAT}")
+    _choice(plan, "architecture", ARCHITECTURES)
+    parsed = Plan(
+        hidden=_size(plan, "hidden", most=MOST_INPUTS),
+        heads=_size(plan, "heads"),
+        intermediate=_size(plan, "intermediate", most=MOST_INPUTS),
+        layers=_size(plan, "layers"),
+        labels=_size(plan, "labels"),
+        embedding_size=_size(plan, "embedding_size", most=MOST_INPUTS),
+        vocabulary=_size(plan, "vocabulary"),
+        positions=_size(plan, "positions"),
+        position_offset=_size(plan, "position_offset", least=0),
+        token_types=_size(plan, "token_types", least=0),
+        epsilon=_epsilon(plan),
+        activation=_choice(plan, "activation", ACTIVATIONS),
+        group_size=_size(plan, "group_size", least=0, most=MOST_INPUTS),
+        head=_head(plan),
+    )
+    for name in ("intermediate", "embedding_size"):
+        if getattr(parsed, name) % LANES:
+            raise ValueError(f"plan field {name} is {getattr(parsed, name)}, which {LANES} does not divide")
+    if parsed.hidden % (parsed.heads * LANES):
+        raise ValueError(
+            f"plan fields hidden and heads are {parsed.hidden} and {parsed.heads}: "
+            f"columns of a head must be a multiple of {LANES}"
+        )
+    if parsed.group_size and (
+        parsed.group_size % LANES or parsed.hidden % parsed.group_size or parsed.intermediate % parsed.group_size
+    ):
+        raise ValueError(
+            f"plan field group_size is {parsed.group_size}: it must be 0, or a multiple of {LANES} that divides "
+            f"hidden ({parsed.hidden}) and intermediate ({parsed.intermediate})"
+        )
+    return parsed
+
+
+def check_tensors(plan: Plan, tensors: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+    """The plan's tensors, contiguous, and the number of outputs of each head layer.
+
+    Raises ValueError where one is missing, has another element type or shape, holds a value that is not finite, or is
+    none of the plan's.
+    """
+    if not isinstance(tensors, Mapping):
+        raise ValueError(f"tensors are a {type(tensors).__name__}, not a mapping from names to arrays")
+    checked: dict[str, np.ndarray] = {}
+    for name, dtype, shape in _expected(plan):
+        checked[name] = _tensor(tensors, name, dtype, shape)
+    for name, size in _expected_smooth(plan):
+        if name in tensors:
+            checked[name] = _tensor(tensors, name, np.float32, (size,))
+    outputs: list[int] = []
+    inputs = plan.hidden
+    for i, layer in enumerate(plan.head):
+        weight = _tensor(tensors, f"{layer.name}.weight", np.float32, (None, inputs))
+        inputs = weight.shape[0]
+        if i + 1 == len(plan.head) and inputs != plan.labels:
+            raise ValueError(f"tensor {layer.name}.weight has {inputs} rows, and the plan has {plan.labels} labels")
+        checked[f"{layer.name}.weight"] = weight
+        checked[f"{layer.name}.bias"] = _tensor(tensors, f"{layer.name}.bias", np.float32, (inputs,))
+        outputs.append(inputs)
+    if unknown := sorted(map(str, set(tensors) - set(checked))):
+        raise ValueError(f"tensor {unknown[0]} is none of the plan's")
+    return checked, tuple(outputs)
+
+
+def _expected(plan: Plan) -> Iterator[tuple[str, type[np.generic], tuple[int, ...]]]:
+    size, hidden, intermediate = plan.embedding_size, plan.hidden, plan.intermediate
+    yield "embeddings.words", np.float32, (plan.vocabulary, size)
+    yield "embeddings.positions", np.float32, (plan.positions + plan.position_offset, size)
+    if plan.token_types:
+        yield "embeddings.types", np.float32, (plan.token_types, size)
+    yield "embeddings.norm.weight", np.float32, (size,)
+    yield "embeddings.norm.bias", np.float32, (size,)
+    if size != hidden:
+        yield "embeddings.projection.weight", np.float32, (hidden, size)
+        yield "embeddings.projection.bias", np.float32, (hidden,)
+    linears = [(name, hidden, hidden) for name in ("query", "key", "value", "output")]
+    linears += [("up", intermediate, hidden), ("down", hidden, intermediate)]
+    for i in range(plan.layers):
+        for name, outputs, inputs in linears:
+            scale = (outputs, plan.groups(inputs)) if plan.group_size else (outputs,)
+            yield f"layers.{i}.{name}.weight", np.int8, (outputs, inputs)
+            yield f"layers.{i}.{name}.scale", np.float32, scale
+            yield f"layers.{i}.{name}.bias", np.float32, (outputs,)
+        for name in ("attention_norm", "output_norm"):
+            yield f"layers.{i}.{name}.weight", np.float32, (hidden,)
+            yield f"layers.{i}.{name}.bias", np.float32, (hidden,)
+
+
+def _expected_smooth(plan: Plan) -> Iterator[tuple[str, int]]:
+    for i in range(plan.layers):
+        for name in ("query", "output", "up"):
+            yield f"layers.{i}.{name}.smooth", plan.hidden
+        yield f"layers.{i}.down.smooth", plan.intermediate
+
+
+def _tensor(
+    tensors: Mapping[str, Any], name: str, dtype: type[np.generic], shape: tuple[int | None, ...]
+) -> np.ndarray:
+    """The named tensor. A dimension of None may have any size but 0, up to MOST_INPUTS."""
+    if name not in tensors:
+        raise ValueError(f"tensor {name} is missing")
+    array = tensors[name]
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"tensor {name} is a {type(array).__name__}, not a numpy array")
+    if array.dtype != dtype:
+        raise ValueError(f"tensor {name} has elements of {array.dtype}, not {np.dtype(dtype)}")
+    fits = array.ndim == len(shape) and all(
+        size == wanted if wanted is not None else 0 < size <= MOST_INPUTS
+        for size, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"tensor {name} has shape {array.shape}, not ({wanted})")
+    if dtype is np.int8:
+        if array.min() < -127:
+            raise ValueError(f"tensor {name} holds -128: weights lie between -127 and 127")
+    elif not np.isfinite(array).all():
+        raise ValueError(f"tensor {name} holds a value that is not finite")
+    return np.ascontiguousarray(array)
+
+
+def _field(plan: Mapping[str, Any], name: str) -> Any:
+    if name not in plan:
+        raise ValueError(f"plan field {name} is missing")
+    return plan[name]
+
+
+def _size(plan: Mapping[str, Any], name: str, *, least: int = 1, most: int = MOST) -> int:
+    value = _field(plan, name)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"plan field {name} is {value!r}, not a whole number from {least} to {most}")
+    return value
+
+
+def _choice(plan: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str:
+    value = _field(plan, name)
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"plan field {name} is {value!r}, not one of {', '.join(choices)}")
+    return value
+
+
+def _epsilon(plan: Mapping[str, Any]) -> float:
+    value = _field(plan, "epsilon")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"plan field epsilon is {value!r}, not a number from 0 to 1")
+    return float(value)
+
+
+def _head(plan: Mapping[str, Any]) -> tuple[HeadLayer, ...]:
+    value = _field(plan, "head")
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"plan field head is {value!r}, not a list of layers")
+    layers = []
+    for entry in value:
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"plan field head holds {entry!r}, not an object")
+        name = _field(entry, "name")
+        if not isinstance(name, str) or not name.startswith("head."):
+            raise ValueError(f"a head layer of the plan is named {name!r}, not head.0, head.1, ...")
+        layers.append(HeadLayer(name, _choice(entry, "activation", HEAD_ACTIVATIONS)))
+    if len({layer.name for layer in layers}) < len(layers):
+        raise ValueError("two head layers of the plan have one name")
+    return tuple(layers)

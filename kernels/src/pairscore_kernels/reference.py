@@ -1,0 +1,155 @@
+"""The arithmetic of the kernels in plain numpy: slow, short, and what the tests compare them with.
+
+Integers, scales and zero points are equal; floats differ where numpy adds in another order or rounds a product that the
+kernels fuse.
+"""
+
+from collections.abc import Mapping
+from math import erf, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pairscore_kernels.operations import Floats, Quantized
+from pairscore_kernels.plan import Plan
+
+__all__ = ["activate", "attention", "dense", "embed", "encode", "layer_norm", "linear", "quantize_rows"]
+
+
+def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0) -> Quantized:
+    """Each group of each row by its own range, which always holds 0: scale * (value - zero point) is close to x."""
+    rows, columns = x.shape
+    size = group_size or columns
+    smoothed = x if smooth is None else x * smooth
+    grouped = smoothed.reshape(rows, columns // size, size)
+    low = np.minimum(grouped.min(axis=2), np.float32(0))
+    high = np.maximum(grouped.max(axis=2), np.float32(0))
+    scales = (high - low) / np.float32(255)
+    scales[scales == 0] = 1
+    inverse = np.float32(1) / scales
+    zero_points = np.clip(np.rint(-low * inverse), 0, 255).astype(np.int32)
+    values = np.clip(np.rint(grouped * inverse[:, :, None]) + zero_points[:, :, None], 0, 255)
+    return Quantized(values.astype(np.uint8).reshape(rows, columns), scales, zero_points)
+
+
+def linear(
+    x: Floats,
+    weight: NDArray[np.int8],
+    scale: Floats,
+    bias: Floats,
+    *,
+    smooth: Floats | None = None,
+    group_size: int = 0,
+    activation: str = "none",
+    residual: Floats | None = None,
+) -> Floats:
+    """Exact integer products; scaled and added in float, group by group."""
+    rows, inputs = x.shape
+    outputs = weight.shape[0]
+    size = group_size or inputs
+    quantized = quantize_rows(x, smooth, size)
+    scales = scale.reshape(outputs, -1)
+    y = np.tile(bias, (rows, 1))
+    for group, first in enumerate(range(0, inputs, size)):
+        values = quantized.values[:, first : first + size].astype(np.int32)
+        weights = weight[:, first : first + size].astype(np.int32)
+        dots = values @ weights.T - quantized.zero_points[:, group, None] * weights.sum(axis=1)
+        y = y + dots.astype(np.float32) * (quantized.scales[:, group, None] * scales[:, group])
+    y = activate(activation, y)
+    if residual is not None:
+        y = y + residual
+    return y
+
+
+def dense(x: Floats, weight: Floats, bias: Floats, activation: str = "none") -> Floats:
+    return activate(activation, x @ weight.T + bias)
+
+
+def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Floats:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    factor = np.float32(1) / np.sqrt(variance + np.float32(epsilon))
+    normed: Floats = centred * factor * weight + bias
+    return normed
+
+
+def attention(queries: Floats, keys: Floats, values: Floats) -> Floats:
+    scores = queries @ keys.T
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    context: Floats = (exponentials @ values) / exponentials.sum(axis=1, keepdims=True)
+    return context
+
+
+def embed(
+    ids: NDArray[np.int32], type_ids: NDArray[np.int32], words: Floats, types: Floats | None, positions: Floats
+) -> Floats:
+    x: Floats = words[ids] if types is None else words[ids] + types[type_ids]
+    x = x + positions[: len(ids)]
+    return x
+
+
+def activate(name: str, x: Floats) -> Floats:
+    """In double precision, then rounded: the truth for the kernels' polynomials."""
+    wide = x.astype(np.float64)
+    if name == "none":
+        return x
+    if name == "relu":
+        positive: Floats = np.maximum(x, np.float32(0))
+        return positive
+    if name == "tanh":
+        return np.tanh(wide).astype(np.float32)
+    if name == "gelu":
+        return (wide * 0.5 * (1 + np.vectorize(erf, otypes=[float])(wide / sqrt(2)))).astype(np.float32)
+    if name == "gelu_tanh":
+        return (wide * 0.5 * (1 + np.tanh(sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))).astype(np.float32)
+    raise ValueError(f"activation is {name}")
+
+
+def encode(
+    plan: Plan, tensors: Mapping[str, NDArray[Any]], input_ids: NDArray[np.int32], token_type_ids: NDArray[np.int32]
+) -> Floats:
+    """Logits of pairs of one length, like `Encoder.run`; here every row of the last layer is computed."""
+    return np.stack([_encode(plan, tensors, *ids) for ids in zip(input_ids, token_type_ids, strict=True)])
+
+
+def _encode(
+    plan: Plan, tensors: Mapping[str, NDArray[Any]], ids: NDArray[np.int32], type_ids: NDArray[np.int32]
+) -> Floats:
+    def norm(name: str, x: Floats) -> Floats:
+        return layer_norm(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"], plan.epsilon)
+
+    def product(name: str, x: Floats, smooth: str | None = None, **finish: Any) -> Floats:
+        return linear(
+            x,
+            *(tensors[f"{name}.{part}"] for part in ("weight", "scale", "bias")),
+            smooth=tensors.get(f"{smooth or name}.smooth"),
+            group_size=plan.group_size,
+            **finish,
+        )
+
+    positions = tensors["embeddings.positions"][plan.position_offset :]
+    x = embed(ids, type_ids, tensors["embeddings.words"], tensors.get("embeddings.types"), positions)
+    x = norm("embeddings.norm", x)
+    if plan.embedding_size != plan.hidden:
+        x = dense(x, tensors["embeddings.projection.weight"], tensors["embeddings.projection.bias"])
+    size = plan.hidden // plan.heads
+    for i in range(plan.layers):
+        layer = f"layers.{i}"
+        queries, keys, values = (
+            product(f"{layer}.{name}", x, f"{layer}.query").reshape(len(ids), plan.heads, size)
+            for name in ("query", "key", "value")
+        )
+        context = [
+            attention(queries[:, head] * np.float32(1 / sqrt(size)), keys[:, head], values[:, head])
+            for head in range(plan.heads)
+        ]
+        x = norm(f"{layer}.attention_norm", product(f"{layer}.output", np.hstack(context), residual=x))
+        inner = product(f"{layer}.up", x, activation=plan.activation)
+        x = norm(f"{layer}.output_norm", product(f"{layer}.down", inner, residual=x))
+    first = x[:1]
+    for head_layer in plan.head:
+        name = head_layer.name
+        first = dense(first, tensors[f"{name}.weight"], tensors[f"{name}.bias"], head_layer.activation)
+    logits: Floats = first[0]
+    return logits

@@ -1,0 +1,100 @@
+"""Small encoders with random weights, one for every architecture that a plan can describe."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tensors = dict[str, NDArray[Any]]
+
+
+def head(*activations: str) -> list[dict[str, str]]:
+    return [{"name": f"head.{i}", "activation": activation} for i, activation in enumerate(activations)]
+
+
+def random_plan(**changes: Any) -> dict[str, Any]:
+    plan = {
+        "format": 1,
+        "architecture": "bert",
+        "hidden": 64,
+        "heads": 2,
+        "intermediate": 96,
+        "layers": 2,
+        "labels": 1,
+        "embedding_size": 64,
+        "vocabulary": 50,
+        "positions": 40,
+        "position_offset": 0,
+        "token_types": 2,
+        "epsilon": 1e-12,
+        "activation": "gelu",
+        "group_size": 0,
+        "head": head("tanh", "none"),
+    }
+    return plan | changes
+
+
+def random_tensors(plan: dict[str, Any], *, smooth: bool = False, seed: int = 0) -> Tensors:
+    """Tensors for the plan; a head's inner layers have 24 columns, which 16 does not divide."""
+    rng = np.random.default_rng(seed)
+
+    def floats(*shape: int, scale: float = 1.0, around: float = 0.0) -> NDArray[np.float32]:
+        return (rng.normal(size=shape) * scale + around).astype(np.float32)
+
+    hidden, intermediate, size = plan["hidden"], plan["intermediate"], plan["embedding_size"]
+    tensors: Tensors = {
+        "embeddings.words": floats(plan["vocabulary"], size),
+        "embeddings.positions": floats(plan["positions"] + plan["position_offset"], size, scale=0.3),
+        "embeddings.norm.weight": floats(size, scale=0.1, around=1),
+        "embeddings.norm.bias": floats(size, scale=0.1),
+    }
+    if plan["token_types"]:
+        tensors["embeddings.types"] = floats(plan["token_types"], size, scale=0.3)
+    if size != hidden:
+        tensors["embeddings.projection.weight"] = floats(hidden, size, scale=size**-0.5)
+        tensors["embeddings.projection.bias"] = floats(hidden, scale=0.1)
+    linears = [(name, hidden, hidden) for name in ("query", "key", "value", "output")]
+    linears += [("up", intermediate, hidden), ("down", hidden, intermediate)]
+    for i in range(plan["layers"]):
+        for name, outputs, inputs in linears:
+            groups = (inputs // plan["group_size"],) if plan["group_size"] else ()
+            tensors[f"layers.{i}.{name}.weight"] = rng.integers(-127, 128, (outputs, inputs)).astype(np.int8)
+            scale = np.abs(floats(outputs, *groups, scale=0.2, around=1)) * np.float32(inputs**-0.5 / 80)
+            tensors[f"layers.{i}.{name}.scale"] = scale.astype(np.float32)
+            tensors[f"layers.{i}.{name}.bias"] = floats(outputs, scale=0.1)
+            if smooth and name in {"query", "output", "up", "down"}:
+                tensors[f"layers.{i}.{name}.smooth"] = np.exp(floats(inputs, scale=0.5))
+        for name in ("attention_norm", "output_norm"):
+            tensors[f"layers.{i}.{name}.weight"] = floats(hidden, scale=0.1, around=1)
+            tensors[f"layers.{i}.{name}.bias"] = floats(hidden, scale=0.1)
+    inputs = hidden
+    for i, layer in enumerate(plan["head"]):
+        outputs = plan["labels"] if i + 1 == len(plan["head"]) else 24
+        tensors[f"{layer['name']}.weight"] = floats(outputs, inputs, scale=inputs**-0.5)
+        tensors[f"{layer['name']}.bias"] = floats(outputs, scale=0.1)
+        inputs = outputs
+    return tensors
+
+
+def random_batch(plan: dict[str, Any], pairs: int, length: int, seed: int = 0) -> tuple[NDArray[np.int32], ...]:
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, plan["vocabulary"], (pairs, length), dtype=np.int32)
+    type_ids = rng.integers(0, max(1, plan["token_types"]), (pairs, length), dtype=np.int32)
+    return ids, type_ids
+
+
+# Each differs from the one before it in what another family of encoders needs.
+ARCHITECTURES: dict[str, tuple[dict[str, Any], bool]] = {
+    "bert": ({}, False),
+    "roberta": ({"position_offset": 2, "token_types": 1, "epsilon": 1e-5}, False),
+    "distilbert": ({"token_types": 0, "head": head("relu", "none")}, False),
+    "electra": ({"embedding_size": 32, "head": head("gelu", "none")}, False),
+    "labels": ({"labels": 3, "head": head("none")}, False),
+    "smooth": ({}, True),
+    "groups": ({"group_size": 32}, False),
+    "smooth groups": ({"group_size": 32}, True),
+    "gelu_tanh": ({"activation": "gelu_tanh"}, False),
+    "relu": ({"activation": "relu"}, False),
+    "one layer": ({"layers": 1}, True),
+    "odd sizes": ({"hidden": 48, "heads": 3, "intermediate": 80, "embedding_size": 48, "layers": 3}, False),
+}

@@ -1,0 +1,222 @@
+"""Each operation against plain numpy, and byte for byte against the portable code."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.kernels.installed import every_fast_isa, every_isa, operations, reference
+
+ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "tanh")
+
+seeds = st.integers(0, 2**32 - 1)
+counts = st.integers(1, 40)
+columns = st.integers(1, 12).map(lambda n: 16 * n)
+
+
+def floats(seed: int, *shape: int, scale: float = 1.0) -> NDArray[np.float32]:
+    """Normal values, a few of them much larger, as activations of encoders have them."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=shape) * scale
+    return np.where(rng.random(shape) < 0.02, 30 * x, x).astype(np.float32)
+
+
+def group_sizes(columns: int) -> list[int]:
+    return [0] + [size for size in range(16, columns, 16) if columns % size == 0]
+
+
+def ulps(actual: NDArray[Any], expected: NDArray[Any]) -> float:
+    return float(np.max(np.abs(actual.astype(np.float64) - expected) / np.spacing(np.abs(expected).astype(np.float32))))
+
+
+@every_isa
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, rows=counts, columns=columns, scale=st.sampled_from([1e-20, 1e-3, 1.0, 1e6]), data=st.data())
+def test_quantized_rows_equal_the_reference(isa: str, *, seed: int, rows: int, columns: int, scale: float, data: Any):
+    x = floats(seed, rows, columns, scale=scale)
+    if data.draw(st.booleans(), "positive"):
+        x = np.abs(x)
+    smooth = np.exp(floats(seed, columns, scale=0.1)) if data.draw(st.booleans(), "smooth") else None
+    size = data.draw(st.sampled_from(group_sizes(columns)), "group size")
+    actual = operations.quantize_rows(x, smooth, size, isa)
+    expected = reference.quantize_rows(x, smooth, size)
+    np.testing.assert_array_equal(actual.values, expected.values)
+    np.testing.assert_array_equal(actual.scales, expected.scales)
+    np.testing.assert_array_equal(actual.zero_points, expected.zero_points)
+
+
+@every_isa
+def test_a_row_quantized_by_hand(isa: str):
+    """-1 to 4.1 in 255 steps of 0.02: zero is step 50, and halves go to the even neighbour."""
+    x = np.zeros((1, 16), np.float32)
+    x[0, :5] = [-1.0, 4.1, 0.02, 1.0, 0.0]
+    quantized = operations.quantize_rows(x, isa=isa)
+    assert quantized.zero_points.item() == 50
+    assert quantized.scales.item() == pytest.approx(0.02)
+    assert quantized.values[0, :6].tolist() == [0, 255, 51, 100, 50, 50]
+
+
+@every_isa
+def test_rows_of_zeros_and_of_one_sign_have_a_scale(isa: str):
+    x = np.zeros((3, 32), np.float32)
+    x[1] = 5
+    x[2] = -5
+    quantized = operations.quantize_rows(x, isa=isa)
+    assert quantized.scales[0, 0] == 1
+    assert quantized.zero_points[:, 0].tolist() == [0, 0, 255]
+    assert quantized.values[:, 0].tolist() == [0, 255, 0]
+
+
+@every_isa
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=seeds, rows=counts, inputs=columns, outputs=columns, activation=st.sampled_from(ACTIVATIONS), data=st.data()
+)
+def test_linear_equals_the_reference(
+    isa: str, *, seed: int, rows: int, inputs: int, outputs: int, activation: str, data: Any
+):
+    size = data.draw(st.sampled_from(group_sizes(inputs)), "group size")
+    arguments = linear_arguments(seed, rows, inputs, outputs, size)
+    arguments |= {"group_size": size, "activation": activation}
+    if data.draw(st.booleans(), "smooth"):
+        arguments["smooth"] = np.exp(floats(seed + 1, inputs, scale=0.1))
+    if data.draw(st.booleans(), "residual"):
+        arguments["residual"] = floats(seed + 2, rows, outputs)
+    actual = operations.linear(**arguments, isa=isa)
+    np.testing.assert_allclose(actual, reference.linear(**arguments), rtol=3e-6, atol=3e-6)
+
+
+def linear_arguments(seed: int, rows: int, inputs: int, outputs: int, group_size: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    groups = (inputs // group_size,) if group_size else ()
+    return {
+        "x": floats(seed, rows, inputs),
+        "weight": rng.integers(-127, 128, (outputs, inputs)).astype(np.int8),
+        "scale": (rng.uniform(0.5, 1.5, (outputs, *groups)) / (80 * inputs)).astype(np.float32),
+        "bias": floats(seed + 3, outputs, scale=0.1),
+    }
+
+
+@every_isa
+def test_products_of_the_largest_values_do_not_saturate(isa: str):
+    """255 times 127, summed over 3,072 columns: an instruction that saturates at 16 bits would lose nearly all."""
+    x = np.full((7, 3072), 1.0, np.float32)
+    weight = np.full((16, 3072), 127, np.int8)
+    weight[1] = -127
+    y = operations.linear(x, weight, np.ones(16, np.float32), np.zeros(16, np.float32), isa=isa)
+    np.testing.assert_allclose(y[:, 0], 127 * 3072, rtol=1e-6)
+    np.testing.assert_allclose(y[:, 1], -127 * 3072, rtol=1e-6)
+
+
+@every_isa
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_are_exact_to_a_millionth(isa: str, activation: str):
+    x = np.concatenate(
+        [np.linspace(-12, 12, 100_001), np.geomspace(1e-30, 1e30, 5_000), -np.geomspace(1e-30, 1e30, 5_000)]
+    )
+    x = x.astype(np.float32)
+    with np.errstate(over="ignore"):
+        expected = reference.activate(activation, x)
+    np.testing.assert_allclose(operations.activate(activation, x, isa), expected, rtol=6e-7, atol=1e-6)
+
+
+@every_isa
+def test_exponential_is_exact_to_two_units_in_the_last_place(isa: str):
+    x = np.concatenate([np.linspace(-87, 88, 400_001), -np.geomspace(1e-30, 87, 10_000)]).astype(np.float32)
+    assert ulps(operations.exponential(x, isa), np.exp(x.astype(np.float64))) <= 2
+
+
+@every_isa
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, rows=counts, columns=columns, scale=st.sampled_from([1e-3, 1.0, 1e3]))
+def test_layer_norm_equals_the_reference(isa: str, *, seed: int, rows: int, columns: int, scale: float):
+    x, weight, bias = floats(seed, rows, columns, scale=scale), floats(seed + 1, columns), floats(seed + 2, columns)
+    actual = operations.layer_norm(x, weight, bias, 1e-12, isa)
+    np.testing.assert_allclose(actual, reference.layer_norm(x, weight, bias, 1e-12), rtol=1e-5, atol=2e-5)
+
+
+@every_isa
+@settings(max_examples=80, deadline=None)
+@given(seed=seeds, queries=counts, length=st.integers(1, 70), size=st.sampled_from([16, 32, 48, 64, 128]))
+@example(seed=0, queries=1, length=1, size=16)
+@example(seed=0, queries=512, length=512, size=32)
+def test_attention_equals_the_reference(isa: str, *, seed: int, queries: int, length: int, size: int):
+    rows = (floats(seed + i, n, size, scale=0.3) for i, n in enumerate((queries, length, length)))
+    arguments = tuple(rows)
+    actual = operations.attention(*arguments, isa=isa)
+    np.testing.assert_allclose(actual, reference.attention(*arguments), rtol=2e-5, atol=2e-5)
+
+
+@every_isa
+def test_attention_survives_scores_of_thousands(isa: str):
+    queries = np.full((3, 16), 100, np.float32)
+    keys = np.linspace(-100, 100, 20 * 16, dtype=np.float32).reshape(20, 16)
+    values = np.arange(20 * 16, dtype=np.float32).reshape(20, 16)
+    np.testing.assert_allclose(operations.attention(queries, keys, values, isa), values[[-1] * 3], rtol=1e-6)
+
+
+@every_isa
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=seeds, rows=counts, inputs=st.integers(1, 70), outputs=st.integers(1, 70), name=st.sampled_from(ACTIVATIONS)
+)
+def test_dense_equals_the_reference(isa: str, *, seed: int, rows: int, inputs: int, outputs: int, name: str):
+    x, weight, bias = floats(seed, rows, inputs), floats(seed + 1, outputs, inputs), floats(seed + 2, outputs)
+    actual = operations.dense(x, weight, bias, name, isa)
+    size = np.abs(x).max() * np.abs(weight).max() * inputs
+    np.testing.assert_allclose(actual, reference.dense(x, weight, bias, name), rtol=1e-5, atol=1e-6 * size)
+
+
+@every_isa
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, length=counts, columns=columns, typed=st.booleans())
+def test_embeddings_equal_the_reference(isa: str, *, seed: int, length: int, columns: int, typed: bool):
+    rng = np.random.default_rng(seed)
+    words, types, positions = floats(seed, 30, columns), floats(seed + 1, 2, columns), floats(seed + 2, 40, columns)
+    ids, type_ids = rng.integers(0, 30, length, dtype=np.int32), rng.integers(0, 2, length, dtype=np.int32)
+    arguments = (ids, type_ids, words, types if typed else None, positions)
+    np.testing.assert_array_equal(operations.embed(*arguments, isa=isa), reference.embed(*arguments))
+
+
+def operations_on(seed: int) -> dict[str, Callable[[str], Any]]:
+    """Every operation on arguments of odd sizes, as a function of the instruction set."""
+    x, weight, bias = floats(seed, 23, 80), floats(seed + 1, 80), floats(seed + 2, 80)
+    queries, keys, values = (floats(seed + i, n, 48, scale=0.3) for i, n in ((3, 13), (4, 37), (5, 37)))
+    whole, grouped = linear_arguments(seed, 23, 96, 80), linear_arguments(seed, 23, 96, 80, 32)
+    residual = floats(seed + 6, 23, 80)
+    wide = floats(seed + 7, 3_000, scale=8)
+    return {
+        "quantize": lambda isa: operations.quantize_rows(x, np.abs(weight), isa=isa).values,
+        "linear": lambda isa: operations.linear(**whole, activation="gelu", isa=isa),
+        "grouped": lambda isa: operations.linear(**grouped, group_size=32, residual=residual, isa=isa),
+        "layer_norm": lambda isa: operations.layer_norm(x, weight, bias, 1e-5, isa),
+        "attention": lambda isa: operations.attention(queries, keys, values, isa),
+        "dense": lambda isa: operations.dense(x, residual[:, :80], bias[:23], "tanh", isa),
+        "exponential": lambda isa: operations.exponential(wide, isa),
+        **{name: lambda isa, name=name: operations.activate(name, wide, isa) for name in ACTIVATIONS},
+    }
+
+
+@every_fast_isa
+@pytest.mark.parametrize("name", operations_on(0))
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds)
+def test_every_instruction_set_gives_the_bytes_of_the_portable_code(name: str, isa: str, seed: int):
+    operation = operations_on(seed)[name]
+    assert operation(isa).tobytes() == operation("portable").tobytes()
+
+
+@every_fast_isa
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38, 1e-44])
+def test_values_beyond_all_bounds_give_the_same_bytes_everywhere(isa: str, value: float):
+    """Damaged weights can overflow to infinity: still no crash, and no difference between processors."""
+    x = floats(0, 7, 32)
+    x[::2, 5] = value
+    quantized, expected = (operations.quantize_rows(x, isa=name) for name in (isa, "portable"))
+    assert quantized.values.tobytes() == expected.values.tobytes()
+    assert quantized.zero_points.tobytes() == expected.zero_points.tobytes()
+    np.testing.assert_array_equal(quantized.scales, expected.scales)
