@@ -69,7 +69,7 @@ def tune(
     golden = bundle.golden_rows()
     sample = list(pairs or [(claim, evidence) for claim in golden.claims for evidence in golden.evidence])
     (single,), kind = split_devices(device)[:1], device.partition(":")[0]
-    fitting = [each for each in bundle.variant(precision).engines if kind in ENGINES[each].devices]
+    fitting = [each for each in bundle.variant(precision).engines if each in ENGINES and kind in ENGINES[each].devices]
     installed = [each for each in fitting if is_installed(each) and each != "tensorrt"]
     if not installed:
         raise PairscoreError(

@@ -10,20 +10,25 @@ The manifest names every file with its SHA-256. Nothing is read from a bundle be
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from pairscore.runtime.bundle.parity import TIERS, ParityReport, Tier
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.typed_json import from_json
 from pairscore.runtime.types import FloatArray
 
 MANIFEST_NAME = "pairscore.json"
 GOLDEN_NAME = "golden.json"
 FORMAT = 1
+# Of a count of tokens or of a token's id.
+_LARGEST = 1 << 24
+_DIGEST = re.compile("[0-9a-f]{64}")
 ACTIVATIONS = ("sigmoid", "identity", "tanh", "softmax")
 
 
@@ -58,6 +63,13 @@ class Variant:
     promise: Tier | None = None
     ranking: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.promise is None and self.precision not in TIERS:
+            raise ValueError(f"precision is {self.precision!r}, and only {', '.join(TIERS)} need no promise")
+        for name in ("files", "engines"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: a variant needs at least one")
+
     @property
     def tier(self) -> Tier:
         """The promise that the variant is held to."""
@@ -86,17 +98,23 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if not self.labels:
-            raise ValueError("a bundle needs at least one label")
+            raise ValueError("labels is empty: a bundle needs at least one")
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {self.activation!r}: one of {', '.join(ACTIVATIONS)}")
-        if self.truncation_side not in ("left", "right"):
-            raise ValueError(f"truncation_side {self.truncation_side!r} is neither left nor right")
+            raise ValueError(f"activation is {self.activation!r}, not one of {', '.join(ACTIVATIONS)}")
+        for name, least in (("max_length", 1), ("pad_token_id", 0)):
+            if not least <= getattr(self, name) <= _LARGEST:
+                raise ValueError(f"{name} is {getattr(self, name)}, not {least} to {_LARGEST}")
+        for path, digest in self.files.items():
+            if not _DIGEST.fullmatch(digest):
+                raise ValueError(f"files.{path} is {digest!r:.80}, not a SHA-256")
+            if path.startswith("/") or not {"", ".", ".."}.isdisjoint(path.split("/")):
+                raise ValueError(f"files names {path!r:.80}, which is no path inside the bundle")
         for name, variant in self.variants.items():
             if name != variant.precision:
-                raise ValueError(f"variant {name!r} says that its precision is {variant.precision!r}")
+                raise ValueError(f"variants.{name}.precision is {variant.precision!r}, not {name!r}")
             for path in variant.files:
                 if path not in self.files:
-                    raise ValueError(f"variant {name!r} uses {path!r}, which has no digest")
+                    raise ValueError(f"variants.{name}.files names {path!r:.80}, which has no digest")
 
     def to_json(self) -> str:
         """The manifest as the text of `pairscore.json`."""
@@ -104,23 +122,16 @@ class Manifest:
 
     @staticmethod
     def from_json(text: str) -> "Manifest":
-        """Parse and validate. Raises ValueError, KeyError or TypeError on anything unexpected."""
-        raw: dict[str, Any] = json.loads(text)
-        if raw.get("format") != FORMAT:
-            raise ValueError(f"format {raw.get('format')!r}, and this release reads format {FORMAT}")
-        variants = {name: _variant(value) for name, value in raw.pop("variants").items()}
-        source = Source(**raw.pop("source"))
-        labels = tuple(raw.pop("labels"))
-        return Manifest(source=source, labels=labels, variants=variants, **raw)
+        """Raises ValueError that names the field and its value."""
+        return from_json(Manifest, text, FORMAT)
 
 
-def _variant(raw: dict[str, Any]) -> Variant:
-    parity = raw.pop("parity")
-    worst = tuple(parity.pop("worst_pairs"))
-    if raw.get("promise") is not None:
-        raw["promise"] = Tier(**raw["promise"])
-    raw.update({name: tuple(raw[name]) for name in ("files", "inputs", "engines", "notes")})
-    return Variant(parity=ParityReport(worst_pairs=worst, **parity), **raw)
+@dataclass(frozen=True)
+class _GoldenRow:
+    claim: str
+    evidence: str
+    input_ids: tuple[int, ...]
+    logits: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -146,13 +157,19 @@ class GoldenRows:
         return "[\n" + ",\n".join(rows) + "\n]\n"
 
     @staticmethod
-    def from_json(text: str) -> "GoldenRows":
-        rows = json.loads(text)
+    def from_json(text: str, labels: int) -> "GoldenRows":
+        """labels: how many logits each row must have. Raises ValueError that names the field and its value."""
+        rows: tuple[_GoldenRow, ...] = from_json(tuple[_GoldenRow, ...], text)
+        for place, row in enumerate(rows):
+            if len(row.logits) != labels:
+                raise ValueError(f"[{place}].logits has {len(row.logits)} values, not {labels}")
+        if not rows:
+            raise ValueError("it holds no rows")
         return GoldenRows(
-            claims=tuple(row["claim"] for row in rows),
-            evidence=tuple(row["evidence"] for row in rows),
-            input_ids=tuple(tuple(row["input_ids"]) for row in rows),
-            logits=np.asarray([row["logits"] for row in rows], dtype=np.float32),
+            claims=tuple(row.claim for row in rows),
+            evidence=tuple(row.evidence for row in rows),
+            input_ids=tuple(row.input_ids for row in rows),
+            logits=np.asarray([row.logits for row in rows], dtype=np.float32),
         )
 
 
@@ -183,7 +200,7 @@ class Bundle:
             raise PairscoreError(f"{str(folder)!r} is not a bundle (it has no {MANIFEST_NAME}): {hint}")
         try:
             manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, OSError) as error:
             raise PairscoreError(f"{str(path)!r} is not a valid manifest ({error}): export the bundle again") from error
         return Bundle(folder, manifest)
 
@@ -223,8 +240,12 @@ class Bundle:
         return paths[0]
 
     def golden_rows(self) -> GoldenRows:
-        """The golden rows, after their digest matched."""
-        return GoldenRows.from_json(self.path(GOLDEN_NAME).read_text(encoding="utf-8"))
+        """The golden rows, after their digest matched. Raises PairscoreError where they are not what they should be."""
+        path = self.path(GOLDEN_NAME)
+        try:
+            return GoldenRows.from_json(path.read_text(encoding="utf-8"), len(self.manifest.labels))
+        except (ValueError, OSError) as error:
+            raise PairscoreError(f"{str(path)!r} holds no golden rows ({error}): export the bundle again") from error
 
     def digest(self, precision: str) -> str:
         """SHA-256 over all that decides a variant's scores: its files, the tokenizer, the settings.

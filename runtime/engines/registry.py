@@ -44,7 +44,13 @@ def choose_engine(name: str, precision: str, device: str, supported: tuple[str, 
     """
     if name == "auto":
         kind = device.partition(":")[0]
-        fitting = [each for each in supported if kind in ENGINES[each].devices] or list(supported)
+        known = [each for each in supported if each in ENGINES]
+        if not known:
+            raise PairscoreError(
+                f"the {precision} variant runs on {', '.join(supported)}, and this release knows {', '.join(ENGINES)}: "
+                "upgrade pairscore, or export the bundle again"
+            )
+        fitting = [each for each in known if kind in ENGINES[each].devices] or known
         name = next((each for each in fitting if is_installed(each)), fitting[0])
     if name not in ENGINES:
         raise PairscoreError(f"unknown engine {name!r}: use auto, {', '.join(ENGINES)}")

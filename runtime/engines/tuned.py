@@ -11,11 +11,11 @@ import os
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import ENGINES
 from pairscore.runtime.machine import available_cores, cache_folder, gpu_names, processor_name
+from pairscore.runtime.typed_json import from_json
 
 # Of a count in a file that somebody wrote by hand.
 _LARGEST = 1 << 20
@@ -60,6 +60,11 @@ class Choice(Setting):
 
     gain: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("threads_per_batch", "token_budget", "streams"):
+            if not 1 <= getattr(self, name) <= _LARGEST:
+                raise ValueError(f"{name} is {getattr(self, name)}, not 1 to {_LARGEST}")
+
     @property
     def setting(self) -> Setting:
         """Without the gain."""
@@ -92,21 +97,16 @@ def recall(variant_digest: str, device: str = "cpu") -> Choice | None:
     path: Path | None = None
     try:
         path = _path(variant_digest, device)
-        return _choice(json.loads(path.read_text(encoding="utf-8")))
+        choice = from_json(Choice, path.read_text(encoding="utf-8"))
+        if choice.engine not in ENGINES:
+            raise ValueError(f"engine is {choice.engine!r}, not one of {', '.join(ENGINES)}")
+        return choice
     except FileNotFoundError:
         return None
     except Exception as error:  # whatever is wrong with the cache, scoring can do without it
         where = "the cache folder" if path is None else repr(str(path))
         _log.warning("ignoring the tuning in %s (%s): run `pairscore tune` again", where, error)
         return None
-
-
-def _choice(raw: dict[str, Any]) -> Choice:
-    choice = Choice(**raw)
-    counts = (choice.threads_per_batch, choice.token_budget, choice.streams)
-    if choice.engine not in ENGINES or not all(type(each) is int and 1 <= each <= _LARGEST for each in counts):
-        raise ValueError(f"no choice of this release: {raw}")
-    return choice
 
 
 def machine() -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pairscore.runtime.engines.tuned import Choice
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.typed_json import from_json
 
 RECORD_FORMAT = 2
 # What messages call a setting whose field name is not what users know.
@@ -51,16 +52,6 @@ class RunSettings:
         """JSON-serialisable. What is None is left out, so that a field added later changes no earlier run's digest."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    @staticmethod
-    def from_dict(raw: dict[str, Any]) -> "RunSettings":
-        """Raises TypeError for a field that is unknown or missing."""
-        raw = dict(raw)
-        if "keep" in raw:
-            raw["keep"] = tuple(raw["keep"])
-        if "tuning" in raw:
-            raw["tuning"] = Choice(**raw["tuning"])
-        return RunSettings(**raw)
-
 
 @dataclass(frozen=True)
 class InputRecord:
@@ -77,6 +68,7 @@ class RunRecord:
 
     settings: RunSettings
     inputs: tuple[InputRecord, ...]
+    format: int = RECORD_FORMAT
 
     @property
     def digest(self) -> str:
@@ -86,7 +78,7 @@ class RunRecord:
     def as_dict(self) -> dict[str, Any]:
         """JSON-serialisable."""
         inputs = [asdict(each) for each in self.inputs]
-        return {"format": RECORD_FORMAT, "settings": self.settings.as_dict(), "inputs": inputs}
+        return {"format": self.format, "settings": self.settings.as_dict(), "inputs": inputs}
 
     def to_json(self) -> str:
         """The text of the record's file."""
@@ -94,11 +86,8 @@ class RunRecord:
 
     @staticmethod
     def from_json(text: str | bytes) -> "RunRecord":
-        """Raises ValueError, KeyError or TypeError for what is no record of this format."""
-        raw = json.loads(text)
-        if raw["format"] != RECORD_FORMAT:
-            raise ValueError(f"format {raw['format']!r}")
-        return RunRecord(RunSettings.from_dict(raw["settings"]), tuple(InputRecord(**each) for each in raw["inputs"]))
+        """Raises ValueError that names the field and its value."""
+        return from_json(RunRecord, text, RECORD_FORMAT)
 
 
 def differences(old: RunRecord, new: RunRecord) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pairscore.runtime.engines.protocol import Engine
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.stream.batching import TokenizedPairs, plan_batches, tokenize_pairs
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray, Int64Array
@@ -143,7 +143,14 @@ def stream(
         batch = pairs.batch(rows)
         started = time.perf_counter()
         busy.enter(started)
-        logits = engine.run(batch)
+        try:
+            logits = engine.run(batch)
+        except Exception as error:  # libraries raise many kinds
+            rows, length = batch.input_ids.shape
+            raise PairscoreError(
+                f"{engine.name} cannot compute {rows} pairs of {length} tokens ({one_line(error)}): "
+                "use another --engine, or export the bundle again"
+            ) from error
         ended = time.perf_counter()
         more_busy = busy.leave(ended)
         if not np.isfinite(logits).all():

@@ -60,6 +60,9 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error), 2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
+    except OSError as error:  # whatever nobody below has put into better words
+        reason = error.strerror or str(error)
+        _fail(f"cannot use {error.filename!r} ({reason}): check the path, its permissions and the space left", 2)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", 130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -26,7 +26,7 @@ def test_golden_rows_survive_their_json():
     golden = GoldenRows(
         ("claim", ""), ("evidence\n\u2028", "\x00🌍"), ((1, 2, 3), (4,)), np.array([[0.1], [-7e-5]], dtype=np.float32)
     )
-    again = GoldenRows.from_json(golden.to_json())
+    again = GoldenRows.from_json(golden.to_json(), labels=1)
     assert dataclasses.replace(again, logits=None) == dataclasses.replace(golden, logits=None)
     np.testing.assert_array_equal(again.logits, golden.logits)
 
@@ -68,21 +68,40 @@ def changed_manifest(bundle, **changes):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("path", "value", "message"),
     [
-        {"format": 2},
-        {"activation": "relu"},
-        {"labels": []},
-        {"truncation_side": "middle"},
-        {"files": {}},
-        {"variants": {"fp32": {}}},
-        {"surprise": 1},
+        ("format", 2, "format is 2, and this release reads format 1"),
+        ("activation", "relu", "activation is 'relu', not one of sigmoid"),
+        ("labels", [], "labels is empty"),
+        ("labels", "LABEL_0", 'labels is "LABEL_0", not a list'),
+        ("truncation_side", "middle", 'truncation_side is "middle", not left or right'),
+        ("max_length", 0, "max_length is 0, not 1 to"),
+        ("max_length", "64", 'max_length is "64", not an integer'),
+        ("pad_token_id", -1, "pad_token_id is -1, not 0 to"),
+        ("source", None, "source is null, not an object"),
+        ("files", {}, "variants.fp32.files names 'onnx/model.onnx', which has no digest"),
+        ("files", {"../x": "0" * 64}, r"files names '\.\./x', which is no path inside the bundle"),
+        ("files", {"golden.json": "0" * 63}, "files.golden.json is '0+', not a SHA-256"),
+        ("variants", {"fp32": {}}, "variants.fp32.precision is missing"),
+        ("variants.fp32.precision", "int8", "variants.fp32.precision is 'int8', not 'fp32'"),
+        ("variants.fp32.files", [], "variants.fp32.files is empty"),
+        ("variants.fp32.engines", ["onnxruntime", 7], r"variants.fp32.engines\[1\] is 7, not text"),
+        ("variants.fp32.engines", [], "variants.fp32.engines is empty"),
+        ("variants.fp32.settings", {"x": 1}, "variants.fp32.settings.x is 1, not text"),
+        ("variants.fp32.parity.pairs", 1.5, "variants.fp32.parity.pairs is 1.5, not an integer"),
+        ("variants.fp32.ranking", {"torch": 1}, "variants.fp32.ranking.torch is 1, not an object"),
+        ("surprise", 1, "surprise is no field that this release knows"),
     ],
-    ids=lambda changes: next(iter(changes)),
 )
-def test_a_manifest_that_does_not_validate_is_refused(bundle, changes):
-    changed_manifest(bundle, **changes)
-    with pytest.raises(PairscoreError, match="not a valid manifest"):
+def test_a_manifest_that_does_not_validate_is_refused(bundle, path, value, message):
+    raw = json.loads((bundle / "pairscore.json").read_text())
+    *holders, last = path.split(".")
+    place = raw
+    for each in holders:
+        place = place[each]
+    place[last] = value
+    (bundle / "pairscore.json").write_text(json.dumps(raw))
+    with pytest.raises(PairscoreError, match=rf"not a valid manifest \({message}.*export the bundle again"):
         Bundle.open(bundle)
 
 
@@ -106,6 +125,35 @@ def test_other_golden_logits_are_refused(bundle):
     files = {**Bundle.open(bundle).manifest.files, "golden.json": sha256(bundle / "golden.json")}
     changed_manifest(bundle, files=files)
     with pytest.raises(PairscoreError, match="does not reproduce its golden rows"):
+        Scorer.from_pretrained(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[0].update(claim=1), r"\[0\].claim is 1, not text"),
+        (lambda rows: rows[2].update(logits=[0.1, 0.2]), r"\[2\].logits has 2 values, not 1"),
+        (lambda rows: rows.clear(), "it holds no rows"),
+    ],
+)
+def test_golden_rows_that_do_not_fit_are_refused(bundle, change, message):
+    rows = json.loads((bundle / "golden.json").read_text())
+    change(rows)
+    (bundle / "golden.json").write_text(json.dumps(rows))
+    files = {**Bundle.open(bundle).manifest.files, "golden.json": sha256(bundle / "golden.json")}
+    changed_manifest(bundle, files=files)
+    with pytest.raises(PairscoreError, match=rf"holds no golden rows \({message}"):
+        Scorer.from_pretrained(bundle)
+
+
+def test_engines_of_a_later_release_are_passed_over(bundle):
+    variants = json.loads((bundle / "pairscore.json").read_text())["variants"]
+    variants["fp32"]["engines"].insert(0, "warp")
+    changed_manifest(bundle, variants=variants)
+    assert Scorer.from_pretrained(bundle).engine.name == "onnxruntime"
+    variants["fp32"]["engines"] = ["warp"]
+    changed_manifest(bundle, variants=variants)
+    with pytest.raises(PairscoreError, match=r"runs on warp, and this release knows onnxruntime.*upgrade pairscore"):
         Scorer.from_pretrained(bundle)
 
 

@@ -198,8 +198,11 @@ def _changes(output: Output, record: RunRecord) -> str | None:
         check_same_run(RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")), record, output.url)
     except PairscoreError as error:
         return str(error)
-    except (ValueError, KeyError, TypeError):
-        return f"output {output.url!r} holds an unfinished run of another release: begin anew with --overwrite"
+    except ValueError as error:
+        return (
+            f"output {output.url!r} holds an unfinished run whose record {RECORD} does not fit this release ({error}): "
+            "begin anew with --overwrite"
+        )
     return None
 
 
@@ -209,7 +212,7 @@ def recorded_settings(output: Output) -> RunSettings | None:
         return None
     try:
         return RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")).settings
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         return None
 
 
