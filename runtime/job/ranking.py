@@ -1,0 +1,152 @@
+"""The best rows a claim, over any number of parts, in bounded memory.
+
+A part holds the best rows of each claim within the part, since no other row can be among the best of all. When every
+part is there, the rows of all parts are ranked together: (claim, score, place) records lie in buckets on disk, equal
+claims in one bucket, and one bucket after the other is ranked. A row that is among the best of all keeps its place in
+its part and gets its rank; the others go. Doing that a second time, or again after a stop half way, changes nothing
+more: what went was behind enough rows that are still there.
+
+Ranks count from 1, by falling score; of equal scores the row that comes first in the input is first.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.old_scores import text_digests
+from pairscore.runtime.storage.buckets import Buckets, open_temporary, write
+
+RANK_COLUMN = "rank"
+RANK_FIELD = pa.field(RANK_COLUMN, pa.int32())
+_RECORD = np.dtype([("key", "u8", (4,)), ("score", "f4"), ("place", "u8")])
+
+Int32Array = npt.NDArray[np.int32]
+
+
+def check_group_column(schema: pa.Schema, name: str) -> None:
+    """Raise PairscoreError unless rows can be grouped by the column `name`."""
+    if name not in schema.names:
+        raise PairscoreError(f"no column {name!r} to take the best rows of: the output has {', '.join(schema.names)}")
+    kind = schema.field(name).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = ("string", "large_string", "string_view", "integer", "boolean", "date", "timestamp", "decimal")
+    if not any(getattr(pa.types, f"is_{test}")(kind) for test in tests):
+        raise PairscoreError(
+            f"column {name!r} is of type {kind}: --by takes a column of text, whole numbers, booleans or dates"
+        )
+
+
+def best_within(table: pa.Table, by: str, score: str, top_k: int) -> pa.Table:
+    """The rows of a part that may be among the best `top_k` of their claim, in order, ranked within the part.
+
+    by, score: names of columns. Rows without a score are left out; rows without a claim belong together.
+    """
+    scores = table.column(score)
+    table = table.filter(scores.is_valid())
+    codes = _texts(table.column(by)).dictionary_encode(null_encoding="encode").indices.to_numpy()
+    ranks = ranked([codes], table.column(score).to_numpy(), top_k)
+    return _with_ranks(table.append_column(RANK_FIELD, pa.nulls(table.num_rows, pa.int32())), ranks)
+
+
+class Ranking:
+    """Ranks over all parts. `read`: a part's columns by names, in the parts' order."""
+
+    def __init__(
+        self,
+        parts: Sequence[Any],
+        read: Callable[[Any, list[str]], pa.Table],
+        by: str,
+        score: str,
+        top_k: int,
+        folder: Path | None = None,
+    ) -> None:
+        """Read what ranks depend on, a part at a time. folder: of temporary files; None for the system's."""
+        self._starts: dict[Any, tuple[int, int]] = {}
+        self._file = open_temporary(folder)
+        buckets = Buckets(_RECORD, folder)
+        total = 0
+        try:
+            for part in parts:
+                table = read(part, [by, score])
+                records = np.empty(table.num_rows, _RECORD)
+                records["key"] = _keys(table.column(by))
+                records["score"] = table.column(score).to_numpy()
+                records["place"] = np.arange(total, total + table.num_rows)
+                buckets.append(records["key"][:, 0], records)
+                self._starts[part] = (total, table.num_rows)
+                total += table.num_rows
+                write(self._file, folder, np.zeros(table.num_rows, np.int32))
+            self._file.flush()
+            self._total = total
+            for each in buckets.take():
+                ranks = ranked([each["key"][:, word] for word in range(4)], each["score"], top_k)
+                if len(each):
+                    self._ranks("r+")[each["place"]] = ranks
+        except BaseException:
+            self._file.close()
+            raise
+        finally:
+            buckets.close()
+
+    def apply(self, table: pa.Table, part: Any) -> pa.Table:
+        """The rows of `table`, a whole part, that are among the best, with their rank.
+
+        The table itself where that changes nothing, or where another process has done it since.
+        """
+        start, rows = self._starts[part]
+        if table.num_rows != rows or not rows:
+            return table
+        ranks = np.array(self._ranks("r")[start : start + rows])
+        if np.array_equal(ranks, table.column(RANK_COLUMN).to_numpy()):
+            return table
+        return _with_ranks(table, ranks)
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self._file.close()
+
+    def _ranks(self, mode: Any) -> Any:
+        return np.memmap(self._file, np.int32, mode, shape=(self._total,))
+
+
+def ranked(groups: Sequence[npt.NDArray[Any]], scores: npt.NDArray[np.float32], top_k: int) -> Int32Array:
+    """Each row's rank within its group, Shape (n,), or 0 behind the best `top_k`.
+
+    groups: arrays of Shape (n,); rows that agree in all of them are one group. scores: Shape (n,).
+    """
+    order = np.lexsort((-scores, *reversed(groups)))  # stable: equal scores stay in order
+    starts = np.zeros(len(order), dtype=bool)
+    starts[:1] = True
+    for group in groups:
+        starts[1:] |= group[order][1:] != group[order][:-1]
+    place = np.arange(len(order))
+    rank = place - np.maximum.accumulate(np.where(starts, place, 0)) + 1
+    ranks = np.zeros(len(order), dtype=np.int32)
+    ranks[order] = np.where(rank <= top_k, rank, 0)
+    return ranks
+
+
+def _with_ranks(table: pa.Table, ranks: Int32Array) -> pa.Table:
+    place = table.schema.names.index(RANK_COLUMN)
+    return table.set_column(place, RANK_FIELD, pa.array(ranks)).filter(pa.array(ranks > 0))
+
+
+def _texts(column: pa.ChunkedArray) -> pa.StringArray:
+    """A column's values as text, so that one digest serves all types; nulls stay."""
+    array = column.combine_chunks()
+    array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
+    return (array.dictionary_decode() if pa.types.is_dictionary(array.type) else array).cast(pa.string())
+
+
+def _keys(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """Shape (n, 4): equal for rows of one claim. All zero for a null, which no text's digest is known to be."""
+    texts = _texts(column)
+    keys = text_digests(pc.fill_null(texts, ""))
+    keys[texts.is_null().to_numpy(zero_copy_only=False)] = 0
+    return keys
