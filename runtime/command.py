@@ -55,6 +55,9 @@ from pairscore.runtime.stream.columns import WINDOW_PAIRS
     help="A file that cannot be read or scored ends the run, or is left out and reported.",
 )
 @click.option("--filter", "condition", metavar="CONDITION", help="Score only rows like 'relevant and claim_id < 10'.")
+@click.option(
+    "--reuse", multiple=True, metavar="OLD", help="Take scores of the same texts from a finished output; repeatable."
+)
 @click.option("--limit", type=click.IntRange(min=0), help="Take only the first rows of the input (before --filter).")
 @click.option("--shard", metavar="I/N", help="Score the I-th of N shares: one command a machine, one --output for all.")
 @click.option(

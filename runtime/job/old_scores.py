@@ -134,5 +134,5 @@ def text_digests(texts: pa.Array) -> UInt64Array:
     codes = texts.dictionary_encode()
     different = codes.dictionary.cast(pa.large_binary()).to_pylist()
     digests = b"".join([hashlib.blake2b(text, digest_size=32).digest() for text in different])
-    table = np.frombuffer(digests, dtype=np.uint64).reshape(-1, _WORDS // 2)
-    return table[codes.indices.to_numpy()]
+    rows: npt.NDArray[np.int64] = codes.indices.to_numpy()
+    return np.frombuffer(digests, dtype=np.uint64).reshape(-1, _WORDS // 2)[rows]

@@ -144,7 +144,8 @@ def figures(metadata: pq.FileMetaData) -> dict[str, Any]:
 
 
 def add_figures(totals: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Add one part's figures to those of others: {"nulls": ..., "statistics": {...}}."""
-    totals["nulls"] += more["nulls"]
+    """Add one part's figures to those of others: {"nulls": ..., "reused": ..., "statistics": {...}}."""
+    for name in ("nulls", "reused"):
+        totals[name] += more[name]
     for name, value in more["statistics"].items():
         totals["statistics"][name] = totals["statistics"].get(name, 0) + value

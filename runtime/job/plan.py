@@ -27,7 +27,7 @@ from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, sc
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What `pairscore score` was asked for; see its help. `keep`: None for all columns."""
+    """What `pairscore score` was asked for; see its help. `keep`: None for all columns. `reuse`: finished outputs."""
 
     bundle: str
     inputs: tuple[str, ...]
@@ -50,6 +50,7 @@ class JobOptions:
     part_rows: int = WINDOW_PAIRS
     compression: str = "zstd"
     overwrite: bool = False
+    reuse: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class Ranking:
         self,
         parts: Sequence[Any],
         read: Callable[[Any, list[str]], pa.Table],
+        *,
         by: str,
         score: str,
         top_k: int,

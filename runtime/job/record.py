@@ -20,6 +20,8 @@ _LABELS = {
     "filter": "--filter",
     "limit": "--limit",
     "part_rows": "--part-rows",
+    "top_k": "--top-k",
+    "by": "--by",
 }
 
 
@@ -28,7 +30,8 @@ class RunSettings:
     """All that decides rows, columns and scores beside the input; None where nothing was asked for.
 
     The names of the fields stand in run records and in the metadata of outputs: they stay. `bundle`: the variant's
-    digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen.
+    digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen. `top_k`, `by`: the best rows to keep of
+    each value of a column.
     """
 
     bundle: str
@@ -47,6 +50,8 @@ class RunSettings:
     filter: str | None = None
     limit: int | None = None
     tuning: Choice | None = None
+    top_k: int | None = None
+    by: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-serialisable. What is None is left out, so that a field added later changes no earlier run's digest."""

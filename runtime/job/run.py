@@ -6,6 +6,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pairscore.runtime.bundle.manifest import Bundle
@@ -14,28 +16,37 @@ from pairscore.runtime.engines.tuned import Choice
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.input.read import Piece, piece_texts, read_pieces
+from pairscore.runtime.job.old_scores import OldScores
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.output import merge
 from pairscore.runtime.job.output.locks import Held, hold
 from pairscore.runtime.job.parts import Block, Part, missing, part_bytes
 from pairscore.runtime.job.plan import JobOptions, Plan, every_file_left_out, make_plan, settings
-from pairscore.runtime.job.progress import Display, EventLog, Meter, Silent, shown
+from pairscore.runtime.job.progress import Display, EventLog, Meter, Silent, duration, shown
 from pairscore.runtime.job.record import RunRecord, RunSettings
+from pairscore.runtime.job.reuse import OldFile, find_old_files, read_old_scores
 from pairscore.runtime.job.signals import Stopped
 from pairscore.runtime.job.summary import Figures, Summary, counted, padding_share
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.background import ahead, behind
 from pairscore.runtime.stream.columns import append_scores
 from pairscore.runtime.stream.pipeline import Scored, Window
+from pairscore.runtime.types import FloatArray
 
 
 @dataclass(frozen=True)
 class _Payload:
-    """What a window carries past the engine. `kept`: the columns to keep. `valid`: the rows that have a pair."""
+    """What a window carries past the engine. `kept`: the columns to keep. `valid`: the rows that have a pair.
+
+    `known`: of the rows that have a pair, which have an old score; Shape (pairs,). `old`: Shape (pairs, labels). Both
+    are None where nothing is reused.
+    """
 
     part: Part
     kept: pa.Table
     valid: pa.BooleanArray
+    known: npt.NDArray[np.bool_] | None = None
+    old: FloatArray | None = None
 
 
 def run_job(
@@ -63,7 +74,8 @@ def run_job(
     scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
     record = RunRecord(settings(options, scorer), plan.input_records())
-    with _locked(output, options.shard) as held:
+    old_files = find_old_files(options.reuse, output, record.settings, scorer.labels)
+    with _old_scores(old_files, scorer, display, log) as old, _locked(output, options.shard) as held:
         try:
             continues = out.begin(output, record, options.overwrite)
             run = _Run(
@@ -75,6 +87,7 @@ def run_job(
                 held=held,
                 display=display,
                 log=log,
+                old=old,
             )
             run.score(out.whole_parts(output, record.digest, plan.mine) if continues else [])
             return run.finish(load_seconds)
@@ -109,6 +122,22 @@ def open_scorer(options: JobOptions, earlier: RunSettings | None = None) -> Scor
 
 
 @contextmanager
+def _old_scores(
+    files: Sequence[OldFile], scorer: Scorer, display: Display, log: EventLog
+) -> Iterator[OldScores | None]:
+    """The scores to reuse; None without a file to take them from. Nothing of this run's output is touched before."""
+    if not files:
+        yield None
+        return
+    started = time.perf_counter()
+    with closing(read_old_scores(files, len(scorer.labels))) as old:
+        seconds = time.perf_counter() - started
+        display.say(f"Reusing {old.pairs:,} scored pairs, read in {duration(seconds)}")
+        log.write("reuse", pairs=old.pairs, files=len(files), seconds=round(seconds, 3))
+        yield old
+
+
+@contextmanager
 def _locked(output: out.Output, shard: tuple[int, int] | None) -> Iterator[Held]:
     try:
         out.prepare_control(output)
@@ -132,8 +161,9 @@ class _Run:
         held: Held,
         display: Display,
         log: EventLog,
+        old: OldScores | None,
     ) -> None:
-        """`output`: begun for `record`."""
+        """`output`: begun for `record`. `old`: scores to reuse."""
         self._options = options
         self._plan = plan
         self._scorer = scorer
@@ -142,6 +172,7 @@ class _Run:
         self._held = held
         self._display = display
         self._log = log
+        self._old = old
         self._earlier_parts = 0
         # Place of an input file that is left out -> the reason.
         self._skipped = {**plan.skipped, **out.skipped_files(output)}
@@ -238,7 +269,12 @@ class _Run:
         claims, evidence, valid = piece_texts(
             piece, self._plan.reading.text_columns, options.on_null, options.on_invalid_utf8
         )
-        return Window(claims, evidence, _Payload(piece.part, piece.table.select(list(self._plan.keep)), valid))
+        kept = piece.table.select(list(self._plan.keep))
+        if self._old is None:
+            return Window(claims, evidence, _Payload(piece.part, kept, valid))
+        known, old = self._old.lookup(claims, evidence)
+        rest = pa.array(~known)
+        return Window(claims.filter(rest), evidence.filter(rest), _Payload(piece.part, kept, valid, known, old))
 
     def _write(self, scored: Scored[_Payload]) -> None:
         """Append the scores and put the part in place; nothing for a file found bad since it was read."""
@@ -248,8 +284,12 @@ class _Run:
         if part.file in self._skipped:
             return
         scores = self._scorer.scores(scored.logits)
+        if payload.known is not None and payload.old is not None:
+            payload.old[~payload.known] = scores
+            scores = payload.old
         table = append_scores(payload.kept, self._plan.fields, scores, payload.valid)
-        nulls = table.num_rows - statistics.pairs
+        nulls = table.num_rows - len(scores)
+        reused = len(scores) - statistics.pairs
         rows = part.stop - part.start
         self._held.check()
         metadata = {
@@ -257,12 +297,13 @@ class _Run:
             "input": asdict(self._record.inputs[part.file]),
             "rows": [part.start, part.stop],
             "nulls": nulls,
+            "reused": reused,
             "statistics": asdict(statistics),
         }
         self._output.write_part(part, part_bytes(table, metadata, self._options.compression))
         write_seconds = time.perf_counter() - started
-        figures.add(statistics, rows, nulls, write_seconds)
-        # Rows that the filter left out and rows with a null were never counted by a batch.
+        figures.add(statistics, rows, nulls, reused, write_seconds)
+        # Rows that the filter left out, rows with a null and those with an old score were never counted by a batch.
         self._meter.add(rows - statistics.pairs)
         self._meter.add_tokens(statistics.tokens, statistics.padded_tokens)
         self._log.write(
@@ -271,6 +312,7 @@ class _Run:
             rows=rows,
             pairs=statistics.pairs,
             nulls=nulls,
+            reused=reused,
             tokens=statistics.tokens,
             padding_share=padding_share(statistics),
             seconds_by_stage={

@@ -13,7 +13,7 @@ from pairscore.runtime.stream.pipeline import Statistics
 
 @dataclass
 class Figures:
-    """Counts and times of one run. `rows`: input rows covered, of which `nulls` have no score.
+    """Counts and times of one run. `rows`: input rows covered, of which `nulls` have no score and `reused` an old one.
 
     Seconds: `read`, `write` and `tokenize` are wall time of the one thread that does it; `engine` is summed over the
     threads that call the engine, `engine_callers` of them.
@@ -21,6 +21,7 @@ class Figures:
 
     rows: int = 0
     nulls: int = 0
+    reused: int = 0
     parts: int = 0
     statistics: Statistics = field(default_factory=Statistics)
     seconds: float = 0.0
@@ -28,11 +29,12 @@ class Figures:
     write_seconds: float = 0.0
     engine_callers: int = 1
 
-    def add(self, statistics: Statistics, rows: int, nulls: int, write_seconds: float) -> None:
+    def add(self, statistics: Statistics, rows: int, nulls: int, reused: int, write_seconds: float) -> None:
         """Count one more part."""
         self.statistics.add(statistics)
         self.rows += rows
         self.nulls += nulls
+        self.reused += reused
         self.write_seconds += write_seconds
         self.parts += 1
 
@@ -44,6 +46,7 @@ class Figures:
             "rows": self.rows,
             "pairs": measured.pairs,
             "nulls": self.nulls,
+            "reused": self.reused,
             "parts": self.parts,
             "tokens": measured.tokens,
             "seconds": round(self.seconds, 3),
@@ -104,9 +107,10 @@ class Summary:
         figures = self.figures.as_dict()
         stages = figures["seconds_by_stage"]
         nulls = f", {figures['nulls']:,} without a score (null)" if figures["nulls"] else ""
+        reused = f", {figures['reused']:,} reused" if figures["reused"] else ""
         earlier = f", {counted(self.earlier_parts, 'earlier part')} kept" if self.earlier_parts else ""
         lines = [
-            f"{figures['pairs']:,} pairs scored{nulls} in {duration(self.figures.seconds)}: "
+            f"{figures['pairs']:,} pairs scored{reused}{nulls} in {duration(self.figures.seconds)}: "
             f"{figures['pairs_per_second']:,.0f} pairs/s, {figures['tokens_per_second']:,.0f} tokens/s, "
             f"{counted(figures['parts'], 'part')}{earlier}",
             f"{self.precision} on {self.engine} ({self.device}), at most {self.max_length} tokens a pair; padding "

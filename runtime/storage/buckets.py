@@ -32,7 +32,7 @@ class Buckets:
     def append(self, hashes: npt.NDArray[np.uint64], records: npt.NDArray[Any]) -> None:
         """Add records. hashes: Shape (n,), spread evenly over 64 bits; equal keys need equal hashes."""
         for bucket, rows in split(hashes):
-            write(self._files[bucket], self._folder, np.ascontiguousarray(records[rows]))
+            write(self._files[bucket], self._folder, records[rows])
         self.records += len(records)
 
     def take(self) -> Iterator[npt.NDArray[Any]]:
@@ -69,7 +69,7 @@ def open_temporary(folder: Path | None) -> IO[bytes]:
 def write(file: IO[bytes], folder: Path | None, array: npt.NDArray[Any]) -> None:
     """Append an array's bytes. Raises PairscoreError for a full disk."""
     try:
-        file.write(memoryview(array).cast("B") if array.size else b"")
+        file.write(array.tobytes())
     except OSError as error:
         raise _full(folder, error) from error
 

@@ -120,7 +120,7 @@ def test_a_part_is_one_row_group_with_figures_and_foreign_metadata():
 
 
 def test_figures_add_up():
-    totals = {"nulls": 0, "statistics": {}}
+    totals = {"nulls": 0, "reused": 0, "statistics": {}}
     for nulls, pairs in ((1, 10), (2, 20)):
-        add_figures(totals, {"nulls": nulls, "statistics": {"pairs": pairs, "seconds": 0.5}})
-    assert totals == {"nulls": 3, "statistics": {"pairs": 30, "seconds": 1.0}}
+        add_figures(totals, {"nulls": nulls, "reused": 3, "statistics": {"pairs": pairs, "seconds": 0.5}})
+    assert totals == {"nulls": 3, "reused": 6, "statistics": {"pairs": 30, "seconds": 1.0}}

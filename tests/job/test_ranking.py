@@ -1,5 +1,7 @@
 """The best rows a claim, against sorting everything at once."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -38,10 +40,12 @@ def ranked_in_parts(rows, cuts, top_k, stop_after=None):
     """Rank `rows`, cut into parts at `cuts`. stop_after: stop the first time when so many parts are replaced."""
     bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
     parts = {}
-    for number, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
         parts[number] = best_within(table_of(rows[start:stop], start), "claim", "score", top_k)
     for limit in (stop_after, None):
-        ranking = Ranking(list(parts), lambda part, names: parts[part].select(names), "claim", "score", top_k)
+        ranking = Ranking(
+            list(parts), lambda part, names: parts[part].select(names), by="claim", score="score", top_k=top_k
+        )
         for part in list(parts)[:limit]:
             parts[part] = ranking.apply(parts[part], part)
         ranking.close()
@@ -68,7 +72,7 @@ def test_parts_that_are_right_are_left_alone():
     """Where no claim crosses parts, the last step has nothing to write."""
     rows = [("a", 1.0), ("a", 2.0), ("b", 5.0), ("b", 4.0)]
     _, parts = ranked_in_parts(rows, [2], 1)
-    ranking = Ranking(list(parts), lambda part, names: parts[part].select(names), "claim", "score", 1)
+    ranking = Ranking(list(parts), lambda part, names: parts[part].select(names), by="claim", score="score", top_k=1)
     assert all(ranking.apply(table, part) is table for part, table in parts.items())
 
 

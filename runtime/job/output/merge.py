@@ -55,7 +55,7 @@ def _merge(
     try:
         with ExitStack() as stack:
             writer: pq.ParquetWriter | None = None
-            totals: dict[str, Any] = {"nulls": 0, "statistics": {}}
+            totals: dict[str, Any] = {"nulls": 0, "reused": 0, "statistics": {}}
             for part in parts:
                 with storage.open(f"{output.folder}/{part.name}") as source, pq.ParquetFile(source) as parquet:
                     add_figures(totals, figures(parquet.metadata))

@@ -1,0 +1,162 @@
+"""`--reuse`: scores that a finished output already holds, checked to be what this run would compute."""
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.old_scores import OldScores
+from pairscore.runtime.job.output.layout import RECORD, SUCCESS_NAME, Output
+from pairscore.runtime.job.parts import figures, listed_parts
+from pairscore.runtime.job.record import RunSettings
+from pairscore.runtime.storage.local import Storage, open_storage
+from pairscore.runtime.stream.background import ahead
+from pairscore.runtime.stream.columns import score_fields, text_pair, windows
+
+# Settings that have to agree, with what a message calls them, and the option that changes them here.
+_DECISIVE = (
+    ("precision", "precision", "--precision"),
+    ("bundle", "the bundle of digest", ""),
+    ("max_length", "a maximum length of", "--max-length"),
+    ("engine", "engine", "--engine"),
+    ("device", "device", "--device"),
+)
+_BATCH_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class OldFile:
+    """One Parquet file of a finished output. `text_columns`: claim and evidence. `score_columns`: one a label."""
+
+    storage: Storage
+    path: str
+    text_columns: tuple[str, str]
+    score_columns: tuple[str, ...]
+
+
+def find_old_files(urls: Sequence[str], output: Output, settings: RunSettings, labels: Sequence[str]) -> list[OldFile]:
+    """The files of the finished outputs at `urls`, in order, after a look at every footer.
+
+    output: of this run. settings: of this run. Raises PairscoreError for an output that is not there, not finished,
+    damaged, without its texts, scored by something else than this run would, or this run's own.
+    """
+    found = []
+    for url in urls:
+        storage, path = open_storage(url)
+        if _is_own(storage, path, output):
+            raise PairscoreError(f"--reuse {url!r} is this run's own output: name an earlier one")
+        for file in _files(storage, path, url):
+            found.append(_checked(storage, file, settings, labels))
+    return found
+
+
+def read_old_scores(files: Sequence[OldFile], labels: int) -> OldScores:
+    """All their scored pairs, to be looked up; the first file counts where several hold a pair.
+
+    Memory stays bounded: the scores lie in temporary files, about 80 bytes a pair. Raises PairscoreError for a file
+    that is damaged or a disk that is full.
+    """
+    scores = OldScores(labels)
+    try:
+        with closing(ahead(_tables(files), "pairscore-reuse")) as tables:
+            for file, table in tables:
+                claims, evidence, _ = text_pair(table, file.text_columns)
+                columns = [table.column(name).to_numpy() for name in file.score_columns]
+                scores.add(claims, evidence, np.stack(columns, axis=1))
+        scores.seal()
+    except BaseException:
+        scores.close()
+        raise
+    return scores
+
+
+def _tables(files: Sequence[OldFile]) -> Generator[tuple[OldFile, pa.Table], None, None]:
+    """The rows that have a score, a window at a time."""
+    for file in files:
+        columns = [*file.text_columns, *file.score_columns]
+        try:
+            with (
+                file.storage.open(file.path) as source,
+                pq.ParquetFile(
+                    source,
+                    buffer_size=file.storage.buffer_size,
+                    pre_buffer=False,
+                    page_checksum_verification=True,
+                ) as parquet,
+            ):
+                batches = parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False)
+                for table in windows(batches, file.text_columns):
+                    yield file, table.filter(table.column(file.score_columns[0]).is_valid())
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(file.storage, file.path, error) from error
+
+
+def _files(storage: Storage, path: str, url: str) -> list[str]:
+    kind = storage.kind(path)
+    if kind is None:
+        raise PairscoreError(f"--reuse {url!r}: nothing is there; name a finished output of `pairscore score`")
+    if kind == "file":
+        return [path]
+    names = storage.files(path)
+    parts = listed_parts(names)
+    if RECORD in names or (parts and SUCCESS_NAME not in names):
+        raise PairscoreError(f"--reuse {url!r} is not finished: end its run first, or leave it out")
+    if not parts:
+        raise PairscoreError(f"--reuse {url!r} holds no part: name a finished output of `pairscore score`")
+    return [f"{path.rstrip('/')}/{part.name}" for part in parts]
+
+
+def _checked(storage: Storage, path: str, settings: RunSettings, labels: Sequence[str]) -> OldFile:
+    display = storage.display(path)
+    try:
+        with storage.open(path) as file:
+            metadata = pq.read_metadata(file)
+            schema = metadata.schema.to_arrow_schema()
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(storage, path, error) from error
+    try:
+        old = figures(metadata)["settings"]
+        text_columns = (str(old["claim_column"]), str(old["evidence_column"]))
+        score_columns = tuple(field.name for field in score_fields(labels, str(old["score_column"])))
+        differing = [each for each in _DECISIVE if old[each[0]] != getattr(settings, each[0])]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PairscoreError(
+            f"--reuse {display!r} does not say what scored it: name an output of this release of `pairscore score`"
+        ) from error
+    if differing:
+        name, label, option = differing[0]
+        theirs, ours = old[name], getattr(settings, name)
+        remedy = f"give {option} {theirs} here, or leave it out" if option else "leave it out"
+        raise PairscoreError(
+            f"--reuse {display!r} was scored with {label} {str(theirs)[:16]}, and this run takes {str(ours)[:16]}: "
+            f"{remedy}"
+        )
+    for name in (*text_columns, *score_columns):
+        if name not in schema.names:
+            raise PairscoreError(
+                f"--reuse {display!r} has no column {name!r}: without the texts beside the scores nothing can be "
+                "reused; score it with --keep for both texts"
+            )
+    return OldFile(storage, path, text_columns, score_columns)
+
+
+def _is_own(storage: Storage, path: str, output: Output) -> bool:
+    """Whether a path is the output, its folder of parts, or within that."""
+    if storage.scheme != output.storage.scheme:
+        return False
+    places = [output.folder] if output.file is None else [output.folder, output.file]
+    if storage.scheme == "file":
+        path, places = str(Path(path).resolve()), [str(Path(place).resolve()) for place in places]
+    return any(f"{path.rstrip('/')}/".startswith(f"{place}/") for place in places)
+
+
+def _damaged(storage: Storage, path: str, error: Exception) -> PairscoreError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return PairscoreError(
+        f"--reuse {storage.display(path)!r} cannot be read ({reason}): leave it out, or score it again"
+    )
