@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pairscore.runtime.bundle.manifest import Bundle, Variant
+from pairscore.runtime.engines.registry import ENGINES
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.scorer import Scorer
 
@@ -79,11 +80,12 @@ def description_lines(description: dict[str, Any]) -> list[str]:
 
 
 def _runs_here(bundle: Bundle, variant: Variant) -> dict[str, str | None]:
-    """Engine -> None where the variant reproduces its golden rows on the CPU, else why not."""
+    """Engine -> None where the variant reproduces its golden rows on the first kind of device it serves, or why not."""
     found: dict[str, str | None] = {}
     for engine in variant.engines:
         try:
-            Scorer.from_pretrained(bundle.folder, precision=variant.precision, engine=engine)
+            device = ENGINES[engine].devices[0]
+            Scorer.from_pretrained(bundle.folder, precision=variant.precision, engine=engine, device=device)
         except PairscoreError as error:
             found[engine] = str(error)
         else:

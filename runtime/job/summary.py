@@ -1,6 +1,5 @@
 """What a run did, in figures: for people, for machines and for the metadata of what it wrote."""
 
-import resource
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -105,7 +104,7 @@ class Summary:
     def lines(self) -> list[str]:
         """For people."""
         figures = self.figures.as_dict()
-        stages = figures["seconds_by_stage"]
+        stages, peak = figures["seconds_by_stage"], peak_memory_bytes()
         nulls = f", {figures['nulls']:,} without a score (null)" if figures["nulls"] else ""
         reused = f", {figures['reused']:,} reused" if figures["reused"] else ""
         earlier = f", {counted(self.earlier_parts, 'earlier part')} kept" if self.earlier_parts else ""
@@ -116,7 +115,7 @@ class Summary:
             f"{self.precision} on {self.engine} ({self.device}), at most {self.max_length} tokens a pair; padding "
             f"{figures['padding_share']:.2%}, outside the engine {figures['share_outside_engine']:.1%} "
             f"(read {stages['read']:.1f} s, tokenize {stages['tokenize']:.1f} s, write {stages['write']:.1f} s), "
-            f"loading {self.load_seconds:.1f} s, peak memory {peak_memory_bytes() / 2**20:,.0f} MiB",
+            f"loading {self.load_seconds:.1f} s{'' if peak is None else f', peak memory {peak / 2**20:,.0f} MiB'}",
             *([f"Tuned for this machine: {self.tuning} (--no-tuning does without)"] if self.tuning else []),
             *(f"Left out: {name}: {reason}" for name, reason in self.skipped),
         ]
@@ -135,13 +134,17 @@ def padding_share(statistics: Statistics) -> float:
     return round(1 - statistics.tokens / statistics.padded_tokens, 6)
 
 
-def peak_memory_bytes() -> int:
-    """The largest resident set of this process so far."""
+def peak_memory_bytes() -> int | None:
+    """The largest resident set of this process so far; None where the system does not tell."""
     # Linux's getrusage still counts the process that started this one, up to its exec.
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore.runtime.bundle.manifest import sha256
+from pairscore.runtime.engines.registry import ENGINES, EngineSpec
 from pairscore.runtime.job.progress import Bar, EventLog, Lines, Meter, duration, shown
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.scorer import Scorer
+from tests import gpu_fakes
 from tests.command_line import run
 from tests.pairs_files import files_below, job, pairs_table, read_output, same, write_pairs
 
@@ -55,6 +57,24 @@ def test_json_is_the_only_thing_on_standard_output(capsys, bundle, data):
     assert summary["peak_memory_bytes"] > 50_000_000
     assert set(summary["seconds_by_stage"]) == {"read", "tokenize", "engine", "write"}
     assert 0 <= summary["share_outside_engine"] <= 1
+
+
+WITHOUT_UNIX = """
+import sys
+sys.modules["fcntl"] = sys.modules["resource"] = None
+from pairscore.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_scoring_needs_no_module_of_unix_alone(bundle, data, working_folder):
+    command = [sys.executable, "-c", WITHOUT_UNIX, "score", str(bundle), "data", "--output"]
+    for output in (["out"], ["out.parquet"], ["shards", "--shard", "1/2"], ["shards", "--shard", "2/2"]):
+        done = subprocess.run([*command, *output], check=False, cwd=working_folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    run_job(job(bundle, data, working_folder / "expected"))
+    for output in ("out", "out.parquet", "shards"):
+        assert same(read_output(working_folder / output), read_output(working_folder / "expected"))
 
 
 def test_quiet_says_nothing(capsys, bundle, data):
@@ -185,6 +205,15 @@ def test_info_says_why_a_variant_does_not_run_here(capsys, bundle, tmp_path):
     code, out, _ = run(capsys, "info", copy)
     assert code == 0
     assert "does not run here: the fp32 variant" in out
+
+
+def test_info_opens_an_engine_on_a_device_that_it_serves(capsys, bundle, monkeypatch):
+    monkeypatch.setitem(ENGINES, "onnxruntime", EngineSpec("tests.gpu_fakes", "onnxruntime", ("cuda",)))
+    gpu_fakes.opened.clear()
+    code, out, _ = run(capsys, "info", bundle)
+    assert code == 0
+    assert "onnxruntime runs here" in out
+    assert [each.device for each in gpu_fakes.opened] == ["cuda"]
 
 
 def test_info_finds_a_changed_file(capsys, bundle, tmp_path):

@@ -1,12 +1,12 @@
 """The input: files, folders and patterns to a checked list of Parquet files, before anything is computed."""
 
-import fnmatch
 import hashlib
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote
@@ -265,21 +265,18 @@ def _takes_in(storage: Storage, path: str, target: str) -> bool:
         real = _real_path(storage, path).rstrip("/")
         return f"{_real_path(storage, target)}/".startswith(f"{real}/")
     if _WILDCARD.search(path) and storage.kind(path) is None:
-        pattern = _pattern_expression(path)
-        return any(pattern.fullmatch(each) for each in (target, f"{target}/part.parquet"))
+        pattern = path.split("/")
+        return any(_matches(each.split("/"), pattern) for each in (target, f"{target}/part.parquet"))
     return False
 
 
-def _pattern_expression(pattern: str) -> re.Pattern[str]:
-    """A pattern as a regular expression over whole paths: `**` spans folders, `*` does not."""
-    components = []
-    for component in pattern.split("/"):
-        if component == "**":
-            components.append("(?:[^/]+/)*")
-        else:
-            expression = fnmatch.translate(component).removeprefix("(?s:").removesuffix(")\\Z")
-            components.append(expression.replace(".*", "[^/]*") + "/")
-    return re.compile("".join(components).removesuffix("/"))
+def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path's components match a pattern's, of which `**` stands for any number."""
+    if not path or not pattern:
+        return not path and all(each == "**" for each in pattern)
+    if pattern[0] == "**":
+        return _matches(path, pattern[1:]) or _matches(path[1:], pattern)
+    return fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
 
 
 def _same(file: Found, target: tuple[Storage, str]) -> bool:

@@ -3,19 +3,19 @@
 Shards of one run may work side by side, but no two runs of one shard, and none beside a run of the whole.
 """
 
-import fcntl
 import json
 import os
 import secrets
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.storage.local import Storage
 
 # A lease that was not renewed for this long belongs to a run that died.
@@ -53,23 +53,33 @@ class _FileLock:
 @contextmanager
 def _file_locks(folder: Path, shard: tuple[int, int] | None, output: str) -> Iterator[_FileLock]:
     with ExitStack() as stack:
-        whole = stack.enter_context((folder / "lock").open("a+"))
-        _lock(whole, fcntl.LOCK_SH if shard else fcntl.LOCK_EX, output)
-        mine = stack.enter_context((folder / "lock-{}-of-{}".format(*shard)).open("a+")) if shard else whole
+        stack.enter_context(_file_lock(folder / "lock", shard is None, output))
         if shard:
-            _lock(mine, fcntl.LOCK_EX, output)
-        mine.truncate(0)
-        mine.write(_who())
-        mine.flush()
+            stack.enter_context(_file_lock(folder / "lock-{}-of-{}".format(*shard), True, output))
         yield _FileLock()
 
 
-def _lock(file: IO[str], kind: int, output: str) -> None:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        raise _refusal(output, file.read() or "another shard") from error
+@contextmanager
+def _file_lock(path: Path, alone: bool, output: str) -> Iterator[None]:
+    """An empty SQLite database, opened to write (`alone`) or to read beside other readers.
+
+    SQLite locks files in the same way on every system, and the system unlocks them when the process ends, however it
+    does. No module of Python's own does that everywhere.
+    """
+    owner = path.with_suffix(".owner")
+    # A run may end in another thread than it began in.
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)) as database:
+        try:
+            database.execute("BEGIN EXCLUSIVE" if alone else "BEGIN")
+            database.execute("SELECT * FROM sqlite_master").fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise OSError(one_line(error)) from error
+            who = owner.read_text(encoding="utf-8") if owner.is_file() else "another shard"
+            raise _refusal(output, who) from error
+        if alone:
+            owner.write_text(_who(), encoding="utf-8")
+        yield
 
 
 class _Lease:
