@@ -7,6 +7,7 @@ one window. So names follow from the input alone, whoever scores a block and how
 what is done is read off a listing.
 """
 
+import hashlib
 import json
 import re
 from bisect import bisect_right
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 # Key of this project's JSON in the Parquet metadata of what it writes.
 METADATA_KEY = b"pairscore"
 COMPRESSIONS = ("zstd", "snappy", "gzip", "lz4", "brotli", "none")
+_SEAL_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"part-(\d{5,})-(\d{10,})-(\d{10,})\.parquet")
 
 
@@ -114,14 +116,35 @@ def within(parts: Iterable[Part], blocks: Iterable[Block]) -> list[Part]:
     return found
 
 
-def part_bytes(table: pa.Table, metadata: Mapping[str, Any], compression: str) -> pa.Buffer:
-    """A part as the bytes of a Parquet file of one row group. metadata: JSON-serialisable figures."""
+def part_bytes(table: pa.Table, metadata: Mapping[str, Any], compression: str) -> bytes:
+    """A part as the bytes of a Parquet file of one row group, sealed. metadata: JSON-serialisable figures."""
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **as_metadata(metadata)})
     pq.write_table(
         table, sink, row_group_size=max(1, table.num_rows), compression=compression, write_page_checksum=True
     )
-    return sink.getvalue()
+    data = sink.getvalue().to_pybytes()
+    footer = len(data) - _footer_bytes(data)
+    # Parquet's page checksums leave out page headers and the footer. Readers follow the footer's offsets and pass over
+    # what lies between the last page and it.
+    return b"".join((data[:footer], hashlib.sha256(data).digest(), data[footer:]))
+
+
+def is_intact(data: bytes) -> bool:
+    """Whether every byte of a part is as `part_bytes` made it: the SHA-256 before its footer is that of the rest."""
+    footer = len(data) - _footer_bytes(data)
+    seal = footer - _SEAL_BYTES
+    if seal < 0:
+        return False
+    view = memoryview(data)
+    rest = hashlib.sha256(view[:seal])
+    rest.update(view[footer:])
+    return rest.digest() == data[seal:footer]
+
+
+def _footer_bytes(data: bytes) -> int:
+    """The length of a Parquet file's footer, its length and magic number included."""
+    return int.from_bytes(data[-8:-4], "little") + 8
 
 
 def as_metadata(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:

@@ -62,7 +62,7 @@ class Storage(Protocol):
         ...
 
     def read(self, path: str) -> bytes:
-        """A whole, small file."""
+        """A whole file."""
         ...
 
     def write(self, path: str, data: bytes | pa.Buffer, temporary_folder: str) -> None:

@@ -3,6 +3,8 @@
 import itertools
 import json
 
+import duckdb
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given
@@ -15,6 +17,7 @@ from pairscore.runtime.job.parts import (
     add_figures,
     as_metadata,
     figures,
+    is_intact,
     listed_parts,
     missing,
     part_bytes,
@@ -117,6 +120,30 @@ def test_a_part_is_one_row_group_with_figures_and_foreign_metadata():
     assert METADATA_KEY not in without_figures(schema).metadata
     assert without_figures(schema).metadata[b"theirs"] == b"kept"
     assert json.loads(as_metadata({"x": 1})[METADATA_KEY]) == {"x": 1}
+
+
+PART = part_bytes(pa.table({"a": ["x", "y"] * 50}), {"rows": [0, 100]}, "zstd")
+
+
+@given(st.integers(0, len(PART) - 1), st.integers(0, 7))
+def test_a_part_with_any_bit_changed_is_not_intact(place, bit):
+    changed = bytearray(PART)
+    changed[place] ^= 1 << bit
+    assert is_intact(PART)
+    assert not is_intact(bytes(changed))
+
+
+@given(st.integers(0, len(PART) - 1))
+def test_a_part_cut_short_is_not_intact(length):
+    assert not is_intact(PART[:length])
+
+
+def test_others_read_a_sealed_part(tmp_path):
+    (tmp_path / "part.parquet").write_bytes(PART)
+    path = str(tmp_path / "part.parquet")
+    assert pq.read_table(path)["a"].to_pylist() == ["x", "y"] * 50
+    assert duckdb.sql(f"SELECT a FROM '{path}'").to_arrow_table()["a"].to_pylist() == ["x", "y"] * 50
+    assert polars.read_parquet(path)["a"].to_list() == ["x", "y"] * 50
 
 
 def test_figures_add_up():

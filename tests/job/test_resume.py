@@ -92,6 +92,34 @@ def test_a_missing_and_a_damaged_part_are_scored_again(bundle, data, expected, t
     assert same(read_output(tmp_path / "out"), expected)
 
 
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+@pytest.mark.parametrize("place", [0.3, -60, -5])
+def test_a_part_with_a_changed_bit_is_scored_again(bundle, data, expected, tmp_path, name, place):  # noqa: PLR0917
+    """In a page, in the footer's figures and in the footer's length."""
+    options = job(bundle, data, tmp_path / name)
+    stop_after(options, 4)
+    part = max(tmp_path.rglob("part-*"))
+    content = bytearray(part.read_bytes())
+    content[int(place * len(content)) if isinstance(place, float) else place] ^= 4
+    part.write_bytes(content)
+    assert run_job(options).earlier_parts == 3
+    assert same(read_output(tmp_path / name), expected)
+
+
+def test_a_part_that_was_damaged_before_the_merge_is_named_and_scored_again(bundle, data, expected, tmp_path):
+    options = job(bundle, data, tmp_path / "out.parquet")
+
+    def damage():
+        part = min(tmp_path.rglob("part-*"))
+        part.write_bytes(part.read_bytes()[:-1] + b"x")
+
+    with pytest.raises(PairscoreError, match=r"part part-00000-0000000000-0000000050\.parquet .* was damaged"):
+        run_job(options, log=AtPart(7, damage))
+    assert not (tmp_path / "out.parquet").exists()
+    assert run_job(options).figures.parts == 1
+    assert same(read_output(tmp_path / "out.parquet"), expected)
+
+
 def test_nothing_is_left_of_a_run_that_wrote_no_part(bundle, data, tmp_path):
     class AtStart(AtPart):
         def write(self, event, **fields):

@@ -261,6 +261,20 @@ def test_of_many_that_start_together_at_most_one_holds(store):
     assert count[1] <= 1
 
 
+def test_a_lease_that_vanishes_between_listing_and_look_is_no_conflict(store, faults):
+    storage, path = open_storage(f"s3://{BUCKET}/locks")
+    gone = f"{path}/lock-whole-0123456789abcdef"
+    storage.write(gone, b"{}", path)
+
+    def choose(method, asked, number):
+        if method == "HEAD" and "0123456789abcdef" in asked:
+            store.rm_file(gone)
+
+    faults.choose = choose
+    with hold(storage, path, None, "out"):
+        assert len(storage.files(path)) == 1
+
+
 def test_the_lease_of_a_dead_run_expires(store, monkeypatch):
     storage, path = open_storage(f"s3://{BUCKET}/locks")
     storage.write(f"{path}/lock-whole-0123456789abcdef", b'{"who": "process 1 on a lost machine"}', path)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.parts import Block, Part, figures, listed_parts, within
+from pairscore.runtime.job.parts import Block, Part, figures, is_intact, listed_parts, within
 from pairscore.runtime.job.record import RunRecord, RunSettings, check_same_run
 from pairscore.runtime.storage.local import Storage, open_storage
 
@@ -25,7 +25,8 @@ SUCCESS_NAME = "_SUCCESS"
 CONTROL_NAME = "_pairscore"
 RECORD = f"{CONTROL_NAME}/run.json"
 _SKIPPED_PREFIX = "skipped-"
-_FOOTERS_AT_ONCE = 16
+# Each is held in memory for a moment.
+_PARTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,17 @@ class Output:
         """The parts that are whole."""
         return listed_parts(self.names())
 
-    def write_part(self, part: Part, data: pa.Buffer) -> None:
+    def read_part(self, part: Part) -> pq.ParquetFile:
+        """A part, every byte of it checked. Raises OSError, and PairscoreError for one that was damaged."""
+        data = self.storage.read(f"{self.folder}/{part.name}")
+        if not is_intact(data):
+            raise PairscoreError(
+                f"part {part.name} of {self.url!r} was damaged after it was written: run the same command again, which "
+                "scores it anew"
+            )
+        return pq.ParquetFile(pa.BufferReader(data))
+
+    def write_part(self, part: Part, data: bytes) -> None:
         """Put a part in place. Raises PairscoreError where the storage refuses."""
         try:
             self.storage.write(f"{self.folder}/{part.name}", data, f"{self.control}/tmp")
@@ -137,17 +148,16 @@ def clear(output: Output) -> None:
 
 
 def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Part]:
-    """The parts of `blocks` whose footer can be read and tells of this run; others are taken for missing."""
+    """The parts of `blocks` that are as this run wrote them, byte for byte; others are taken for missing."""
     parts = within(output.parts(), blocks)
 
     def belongs(part: Part) -> bool:
         try:
-            with output.storage.open(f"{output.folder}/{part.name}") as file:
-                return bool(figures(pq.read_metadata(file))["run"] == digest)
-        except (OSError, ValueError, KeyError, pa.ArrowException):
+            return bool(figures(output.read_part(part).metadata)["run"] == digest)
+        except (OSError, ValueError, KeyError):
             return False
 
-    with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="pairscore-footer") as pool:
+    with ThreadPoolExecutor(_PARTS_AT_ONCE, thread_name_prefix="pairscore-part") as pool:
         return [part for part, whole in zip(parts, pool.map(belongs, parts), strict=True) if whole]
 
 

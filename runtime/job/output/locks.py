@@ -83,7 +83,12 @@ def _file_lock(path: Path, alone: bool, output: str) -> Iterator[None]:
 
 
 class _Lease:
-    """An object of one's own that is written again and again. Sound where a listing shows every finished write."""
+    """An object of one's own that is written again and again. Sound where a listing shows every finished write.
+
+    Conditional writes (`If-None-Match: *`) would not replace the listing: a lease on the whole and those on shards are
+    objects of different names, and to take over that of a dead run needs a condition on its version as well, which
+    fsspec does not pass on. And not every store has them.
+    """
 
     def __init__(self, storage: Storage, folder: str, kind: str) -> None:
         self._storage = storage
@@ -127,19 +132,18 @@ def _lease(storage: Storage, folder: str, shard: tuple[int, int] | None, output:
     thread: threading.Thread | None = None
     try:
         # Ages are differences between the store's own times: this machine's clock plays no part.
-        times = {
-            name: storage.modified(f"{folder}/{name}") for name in storage.files(folder) if name.startswith("lock-")
-        }
-        now = times.get(lease.name, 0.0)
-        for name, modified in times.items():
+        now = storage.modified(f"{folder}/{lease.name}")
+        for name in storage.files(folder):
             theirs = name.removeprefix("lock-").rpartition("-")[0]
-            conflicts = theirs == kind or "whole" in (theirs, kind)
-            if name != lease.name and conflicts:
-                if now - modified < LEASE_SECONDS:
-                    raise _refusal(
-                        output, f"{_owner(storage, f'{folder}/{name}')}; if that run is dead, wait two minutes"
-                    )
-                storage.remove(f"{folder}/{name}")
+            if name == lease.name or not name.startswith("lock-") or not (theirs == kind or "whole" in (theirs, kind)):
+                continue
+            try:
+                age = now - storage.modified(f"{folder}/{name}")
+            except FileNotFoundError:
+                continue  # its run has ended since it was listed
+            if age < LEASE_SECONDS:
+                raise _refusal(output, f"{_owner(storage, f'{folder}/{name}')}; if that run is dead, wait two minutes")
+            storage.remove(f"{folder}/{name}")
         thread = threading.Thread(target=lease.keep, name="pairscore-lease", daemon=True)
         thread.start()
         yield lease

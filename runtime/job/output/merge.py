@@ -57,7 +57,7 @@ def _merge(
             writer: pq.ParquetWriter | None = None
             totals: dict[str, Any] = {"nulls": 0, "reused": 0, "statistics": {}}
             for part in parts:
-                with storage.open(f"{output.folder}/{part.name}") as source, pq.ParquetFile(source) as parquet:
+                with output.read_part(part) as parquet:
                     add_figures(totals, figures(parquet.metadata))
                     table = widen(parquet.read(), part)
                 if writer is None:
