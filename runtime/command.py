@@ -58,6 +58,8 @@ from pairscore.runtime.stream.columns import WINDOW_PAIRS
 @click.option(
     "--reuse", multiple=True, metavar="OLD", help="Take scores of the same texts from a finished output; repeatable."
 )
+@click.option("--top-k", type=click.IntRange(min=1), metavar="K", help="Keep the best K rows a claim, and rank them.")
+@click.option("--by", metavar="COLUMN", help="Whose best rows --top-k keeps.  [default: the claim column]")
 @click.option("--limit", type=click.IntRange(min=0), help="Take only the first rows of the input (before --filter).")
 @click.option("--shard", metavar="I/N", help="Score the I-th of N shares: one command a machine, one --output for all.")
 @click.option(

@@ -20,6 +20,7 @@ from pairscore.runtime.job.input.find import (
 from pairscore.runtime.job.input.partitions import partition_fields
 from pairscore.runtime.job.input.read import Reading, check_no_nulls
 from pairscore.runtime.job.parts import COMPRESSIONS, Block, plan_blocks, shard_of
+from pairscore.runtime.job.ranking import Best, check_best
 from pairscore.runtime.job.record import InputRecord, RunSettings
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, score_fields
@@ -27,7 +28,10 @@ from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, sc
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What `pairscore score` was asked for; see its help. `keep`: None for all columns. `reuse`: finished outputs."""
+    """What `pairscore score` was asked for; see its help. `keep`: None for all columns. `reuse`: finished outputs.
+
+    `by`: None for the claim column.
+    """
 
     bundle: str
     inputs: tuple[str, ...]
@@ -51,12 +55,15 @@ class JobOptions:
     compression: str = "zstd"
     overwrite: bool = False
     reuse: tuple[str, ...] = ()
+    top_k: int | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """`files`: in order, None for one left out (then in `skipped`, by place, with the reason). `keep`: input columns
-    of the output. `fields`: the score columns. `blocks`: of the whole run. `mine`: of this shard.
+    of the output. `fields`: the score columns. `blocks`: of the whole run. `mine`: of this shard. `best`: the rows to
+    keep; None for all.
     """
 
     found: tuple[Found, ...]
@@ -67,6 +74,7 @@ class Plan:
     fields: tuple[pa.Field, ...]
     blocks: tuple[Block, ...]
     mine: tuple[Block, ...]
+    best: Best | None
 
     @property
     def rows(self) -> int:
@@ -98,6 +106,7 @@ def make_plan(options: JobOptions, manifest: Manifest) -> Plan:
     condition, filter_columns = parse_filter(options.filter) if options.filter else (None, frozenset[str]())
     text_columns = (options.claim_column, options.evidence_column)
     fields = score_fields(manifest.labels, options.score_column)
+    best = _best(options, fields)
     found = find_files(options.inputs, options.output)
     accepted: list[InputFile] = []
     left = options.limit
@@ -132,10 +141,22 @@ def make_plan(options: JobOptions, manifest: Manifest) -> Plan:
     columns = needed_columns(schema, keep, text_columns, in_files)
     if condition is not None and options.filter:
         check_filter(options.filter, condition, _with_fields(schema, partitions))
+    if best is not None:
+        check_best(best, schema, keep)
     reading = Reading(tuple(columns), text_columns, condition, partitions)
     blocks = plan_blocks(_limited([file.rows if file else None for file in files], options.limit), options.part_rows)
     mine = shard_of(blocks, *options.shard) if options.shard else blocks
-    return Plan(tuple(found), tuple(files), skipped, reading, tuple(keep), tuple(fields), tuple(blocks), tuple(mine))
+    return Plan(
+        found=tuple(found),
+        files=tuple(files),
+        skipped=skipped,
+        reading=reading,
+        keep=tuple(keep),
+        fields=tuple(fields),
+        blocks=tuple(blocks),
+        mine=tuple(mine),
+        best=best,
+    )
 
 
 def settings(options: JobOptions, scorer: Scorer) -> RunSettings:
@@ -157,6 +178,8 @@ def settings(options: JobOptions, scorer: Scorer) -> RunSettings:
         filter=options.filter,
         limit=options.limit,
         tuning=scorer.tuned,
+        top_k=options.top_k,
+        by=(options.by or options.claim_column) if options.top_k is not None else None,
     )
 
 
@@ -181,6 +204,17 @@ def _check_options(options: JobOptions) -> None:
         )
     if options.shard and options.output is not None and options.output.endswith(".parquet"):
         raise PairscoreError("--shard writes parts: give --output a folder, not a name that ends in .parquet")
+
+
+def _best(options: JobOptions, fields: Sequence[pa.Field]) -> Best | None:
+    """What --top-k and --by ask for. fields: the score columns."""
+    if options.top_k is None:
+        if options.by is not None:
+            raise PairscoreError(f"--by {options.by!r} says whose best rows to keep: say how many with --top-k")
+        return None
+    if len(fields) != 1:
+        raise PairscoreError(f"--top-k needs a model with one label, and this one has {len(fields)}")
+    return Best(options.by or options.claim_column, fields[0].name, options.top_k)
 
 
 def _check_duplicate_names(file: InputFile) -> None:

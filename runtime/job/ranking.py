@@ -1,15 +1,16 @@
 """The best rows a claim, over any number of parts, in bounded memory.
 
-A part holds the best rows of each claim within the part, since no other row can be among the best of all. When every
-part is there, the rows of all parts are ranked together: (claim, score, place) records lie in buckets on disk, equal
-claims in one bucket, and one bucket after the other is ranked. A row that is among the best of all keeps its place in
-its part and gets its rank; the others go. Doing that a second time, or again after a stop half way, changes nothing
-more: what went was behind enough rows that are still there.
+A part holds the best rows of each claim within the part, since no other row can be among the best of all. ("Claim"
+stands for a value of the column to group by.) When every part is there, the rows of all parts are ranked together:
+(claim, score, place) records lie in buckets on disk, equal claims in one bucket, and one bucket after the other is
+ranked. A row that is among the best of all keeps its place in its part and gets its rank; the others go. Doing that
+again, or to the end after a stop half way, changes nothing more: what went was behind rows that are still there.
 
 Ranks count from 1, by falling score; of equal scores the row that comes first in the input is first.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,34 +25,47 @@ from pairscore.runtime.storage.buckets import Buckets, open_temporary, write
 
 RANK_COLUMN = "rank"
 RANK_FIELD = pa.field(RANK_COLUMN, pa.int32())
+_GROUPED = ("string", "large_string", "string_view", "integer", "boolean", "date", "timestamp", "decimal", "null")
 _RECORD = np.dtype([("key", "u8", (4,)), ("score", "f4"), ("place", "u8")])
 
 Int32Array = npt.NDArray[np.int32]
 
 
-def check_group_column(schema: pa.Schema, name: str) -> None:
-    """Raise PairscoreError unless rows can be grouped by the column `name`."""
-    if name not in schema.names:
-        raise PairscoreError(f"no column {name!r} to take the best rows of: the output has {', '.join(schema.names)}")
-    kind = schema.field(name).type
+@dataclass(frozen=True)
+class Best:
+    """The best `top_k` rows of each value of the column `by`, by the column `score`."""
+
+    by: str
+    score: str
+    top_k: int
+
+    def within(self, table: pa.Table) -> pa.Table:
+        """The rows of a part that may be among the best of all, in order, with their rank within the part.
+
+        Rows without a score are left out; rows with a null in `by` belong together.
+        """
+        table = table.filter(table.column(self.score).is_valid())
+        codes = _texts(table.column(self.by)).dictionary_encode(null_encoding="encode").indices.to_numpy()
+        ranks = ranked([codes], table.column(self.score).to_numpy(), self.top_k)
+        return _with_ranks(table.append_column(RANK_FIELD, pa.nulls(table.num_rows, pa.int32())), ranks)
+
+
+def check_best(best: Best, schema: pa.Schema, keep: Sequence[str]) -> None:
+    """Raise PairscoreError unless rows of `schema`, of which the output has the columns `keep`, can be ranked."""
+    if best.top_k < 1:
+        raise PairscoreError(f"--top-k {best.top_k} keeps nothing: give 1 or more")
+    if best.by not in schema.names:
+        raise PairscoreError(f"no column {best.by!r} for --by: the input has {', '.join(schema.names)}")
+    if best.by not in keep:
+        raise PairscoreError(f"--by {best.by!r} is not in the output, where ranks need it: add it to --keep")
+    if RANK_COLUMN in keep:
+        raise PairscoreError(f"the input already has a column {RANK_COLUMN!r}: leave it out with --keep")
+    kind = schema.field(best.by).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    tests = ("string", "large_string", "string_view", "integer", "boolean", "date", "timestamp", "decimal")
-    if not any(getattr(pa.types, f"is_{test}")(kind) for test in tests):
+    if not any(getattr(pa.types, f"is_{name}")(kind) for name in _GROUPED):
         raise PairscoreError(
-            f"column {name!r} is of type {kind}: --by takes a column of text, whole numbers, booleans or dates"
+            f"column {best.by!r} is of type {kind}: --by takes a column of text, whole numbers, booleans or dates"
         )
-
-
-def best_within(table: pa.Table, by: str, score: str, top_k: int) -> pa.Table:
-    """The rows of a part that may be among the best `top_k` of their claim, in order, ranked within the part.
-
-    by, score: names of columns. Rows without a score are left out; rows without a claim belong together.
-    """
-    scores = table.column(score)
-    table = table.filter(scores.is_valid())
-    codes = _texts(table.column(by)).dictionary_encode(null_encoding="encode").indices.to_numpy()
-    ranks = ranked([codes], table.column(score).to_numpy(), top_k)
-    return _with_ranks(table.append_column(RANK_FIELD, pa.nulls(table.num_rows, pa.int32())), ranks)
 
 
 class Ranking:
@@ -61,10 +75,7 @@ class Ranking:
         self,
         parts: Sequence[Any],
         read: Callable[[Any, list[str]], pa.Table],
-        *,
-        by: str,
-        score: str,
-        top_k: int,
+        best: Best,
         folder: Path | None = None,
     ) -> None:
         """Read what ranks depend on, a part at a time. folder: of temporary files; None for the system's."""
@@ -74,10 +85,10 @@ class Ranking:
         total = 0
         try:
             for part in parts:
-                table = read(part, [by, score])
+                table = read(part, [best.by, best.score])
                 records = np.empty(table.num_rows, _RECORD)
-                records["key"] = _keys(table.column(by))
-                records["score"] = table.column(score).to_numpy()
+                records["key"] = _keys(table.column(best.by))
+                records["score"] = table.column(best.score).to_numpy()
                 records["place"] = np.arange(total, total + table.num_rows)
                 buckets.append(records["key"][:, 0], records)
                 self._starts[part] = (total, table.num_rows)
@@ -86,7 +97,7 @@ class Ranking:
             self._file.flush()
             self._total = total
             for each in buckets.take():
-                ranks = ranked([each["key"][:, word] for word in range(4)], each["score"], top_k)
+                ranks = ranked([each["key"][:, word] for word in range(4)], each["score"], best.top_k)
                 if len(each):
                     self._ranks("r+")[each["place"]] = ranks
         except BaseException:

@@ -223,7 +223,7 @@ class _Run:
         if not lacking:
             self._held.check()
             started = time.perf_counter()
-            merge.finish(self._output, self._origin, self._options.compression, self._widen)
+            merge.finish(self._output, self._origin, self._options.compression, self._widen, self._plan.best)
             self._figures.write_seconds += time.perf_counter() - started
             self._figures.seconds += time.perf_counter() - started
         scorer = self._scorer
@@ -240,6 +240,7 @@ class _Run:
             tuning=str(scorer.tuned) if scorer.tuned else None,
             max_length=scorer.max_length,
             load_seconds=round(load_seconds, 3),
+            best=self._plan.best,
         )
         self._log.write("end", **summary.as_dict())
         return summary
@@ -290,6 +291,8 @@ class _Run:
         table = append_scores(payload.kept, self._plan.fields, scores, payload.valid)
         nulls = table.num_rows - len(scores)
         reused = len(scores) - statistics.pairs
+        if self._plan.best is not None:
+            table = self._plan.best.within(table)
         rows = part.stop - part.start
         self._held.check()
         metadata = {

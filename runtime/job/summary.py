@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pairscore.runtime.job.progress import duration
+from pairscore.runtime.job.ranking import Best
 from pairscore.runtime.stream.pipeline import Statistics
 
 
@@ -79,7 +80,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Summary:
-    """The end of a run. `whole`: whether the output is; other shards may be missing. `earlier_parts`: found done."""
+    """The end of a run. `whole`: whether the output is; other shards may be missing. `earlier_parts`: found done.
+
+    `best`: the rows that were kept; None for all.
+    """
 
     output: str
     whole: bool
@@ -93,6 +97,7 @@ class Summary:
     tuning: str | None
     max_length: int
     load_seconds: float
+    best: Best | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -119,11 +124,13 @@ class Summary:
             *([f"Tuned for this machine: {self.tuning} (--no-tuning does without)"] if self.tuning else []),
             *(f"Left out: {name}: {reason}" for name, reason in self.skipped),
         ]
+        best = f"the best {self.best.top_k} rows of each value of {self.best.by!r}" if self.best else ""
         if self.whole:
-            lines.append(f"Wrote {self.output}")
+            lines.append(f"Wrote {f'{best} to ' if best else ''}{self.output}")
         else:
             lacking = counted(self.missing_blocks, "part")
-            lines.append(f"Wrote the parts of this shard to {self.output}; other shards still lack {lacking}")
+            later = f"; the shard that ends last chooses {best} over all shards" if best else ""
+            lines.append(f"Wrote the parts of this shard to {self.output}; other shards still lack {lacking}{later}")
         return lines
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.ranking import RANK_COLUMN, Ranking, best_within, check_group_column
+from pairscore.runtime.job.ranking import RANK_COLUMN, Best, Ranking, check_best
 
 # Few different scores, so that ties are common; -0.0 and 0.0 tie.
 ROWS = st.lists(
@@ -41,11 +41,9 @@ def ranked_in_parts(rows, cuts, top_k, stop_after=None):
     bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
     parts = {}
     for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        parts[number] = best_within(table_of(rows[start:stop], start), "claim", "score", top_k)
+        parts[number] = Best("claim", "score", top_k).within(table_of(rows[start:stop], start))
     for limit in (stop_after, None):
-        ranking = Ranking(
-            list(parts), lambda part, names: parts[part].select(names), by="claim", score="score", top_k=top_k
-        )
+        ranking = Ranking(list(parts), lambda part, names: parts[part].select(names), Best("claim", "score", top_k))
         for part in list(parts)[:limit]:
             parts[part] = ranking.apply(parts[part], part)
         ranking.close()
@@ -72,7 +70,7 @@ def test_parts_that_are_right_are_left_alone():
     """Where no claim crosses parts, the last step has nothing to write."""
     rows = [("a", 1.0), ("a", 2.0), ("b", 5.0), ("b", 4.0)]
     _, parts = ranked_in_parts(rows, [2], 1)
-    ranking = Ranking(list(parts), lambda part, names: parts[part].select(names), by="claim", score="score", top_k=1)
+    ranking = Ranking(list(parts), lambda part, names: parts[part].select(names), Best("claim", "score", 1))
     assert all(ranking.apply(table, part) is table for part, table in parts.items())
 
 
@@ -82,20 +80,26 @@ def test_parts_that_are_right_are_left_alone():
 )
 def test_claims_may_be_numbers_booleans_or_dates(values):
     table = pa.table({"by": pa.array(values), "score": pa.array([1.0, 2.0, 3.0], pa.float32())})
-    check_group_column(table.schema, "by")
-    assert best_within(table, "by", "score", 1)["score"].to_pylist() == [2.0, 3.0]
+    check_best(Best("by", "score", 1), table.schema, ["by"])
+    assert Best("by", "score", 1).within(table)["score"].to_pylist() == [2.0, 3.0]
 
 
 def test_a_dictionary_groups_by_its_values():
     column = pa.chunked_array([pa.array(["a", "b"]).dictionary_encode(), pa.array(["b", "a"]).dictionary_encode()])
     table = pa.table({"by": column.unify_dictionaries(), "score": pa.array([1, 2, 3, 4], pa.float32())})
-    assert best_within(table, "by", "score", 1)["score"].to_pylist() == [3.0, 4.0]
+    assert Best("by", "score", 1).within(table)["score"].to_pylist() == [3.0, 4.0]
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [("vector", "of type list<.*--by takes a column of text"), ("x", "no column 'x' to take the best rows of")],
+    ("best", "message"),
+    [
+        (Best("vector", "score", 1), "of type list<.*--by takes a column of text"),
+        (Best("x", "score", 1), "no column 'x' for --by: the input has vector, claim, id"),
+        (Best("id", "score", 1), "'id' is not in the output.*--keep"),
+        (Best("claim", "score", 0), "--top-k 0 keeps nothing"),
+    ],
 )
-def test_what_cannot_be_grouped_is_refused(name, message):
+def test_what_cannot_be_ranked_is_refused(best, message):
+    schema = pa.schema([("vector", pa.list_(pa.float32())), ("claim", pa.string()), ("id", pa.int64())])
     with pytest.raises(PairscoreError, match=message):
-        check_group_column(pa.schema([("vector", pa.list_(pa.float32()))]), name)
+        check_best(best, schema, ["vector", "claim"])

@@ -3,7 +3,7 @@
 import secrets
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.job.output.layout import RECORD, SUCCESS_NAME, Output, cannot_write
-from pairscore.runtime.job.parts import Part, add_figures, as_metadata, figures, without_figures
+from pairscore.runtime.job.parts import Part, add_figures, as_metadata, figures, part_bytes, without_figures
+from pairscore.runtime.job.ranking import Best, Ranking
 
 
 def finish(
@@ -19,16 +20,28 @@ def finish(
     metadata: dict[str, Any],
     compression: str,
     widen: Callable[[pa.Table, Part], pa.Table],
+    best: Best | None = None,
 ) -> None:
     """Turn whole parts into the output: mark the folder, or merge them into the one file.
 
-    `widen`: adds the partition columns, which in a folder are the folders' names.
+    `widen`: adds the partition columns, which in a folder are the folders' names. `best`: the rows to keep, chosen over
+    all parts; None for all.
     """
     try:
-        if output.file is None:
-            output.storage.write(f"{output.folder}/{SUCCESS_NAME}", b"", f"{output.control}/tmp")
-        else:
-            _merge(output, output.file, metadata, compression, widen)
+        with ExitStack() as stack:
+            ranking = None
+            if best is not None:
+                ranking = stack.enter_context(closing(_ranking(output, best)))
+            if output.file is None:
+                if ranking is not None:
+                    _rank_parts(output, ranking, compression)
+                output.storage.write(f"{output.folder}/{SUCCESS_NAME}", b"", f"{output.control}/tmp")
+            else:
+
+                def edited(table: pa.Table, part: Part) -> pa.Table:
+                    return widen(table if ranking is None else ranking.apply(table, part), part)
+
+                _merge(output, output.file, metadata, compression, edited)
         # The record goes first: while it is there, every part is there too.
         output.storage.remove(f"{output.folder}/{RECORD}")
         output.storage.remove_folder(output.control if output.file is None else output.folder)
@@ -36,30 +49,57 @@ def finish(
         raise cannot_write(output.url, error) from error
 
 
+def _ranking(output: Output, best: Best) -> Ranking:
+    def columns(part: Part, names: list[str]) -> pa.Table:
+        return _read(output, part, names)[0]
+
+    return Ranking(output.parts(), columns, best, _temporary_folder(output))
+
+
+def _rank_parts(output: Output, ranking: Ranking, compression: str) -> None:
+    """Write every part again of which rows go or get another rank. May be stopped, and done again, at any moment."""
+    for part in output.parts():
+        table, told = _read(output, part)
+        ranked = ranking.apply(table, part)
+        if ranked is not table:
+            output.write_part(part, part_bytes(ranked, told, compression))
+
+
+def _read(output: Output, part: Part, columns: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
+    """A part's table and its figures."""
+    with output.read_part(part) as parquet:
+        return parquet.read(columns), figures(parquet.metadata)
+
+
+def _temporary_folder(output: Output) -> Path:
+    """Where large temporary files belong: on the output's own disk if it has one here."""
+    local = output.storage.scheme == "file"
+    folder = Path(output.control) / "tmp" if local else Path(tempfile.gettempdir())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _merge(
     output: Output,
     target: str,
     metadata: dict[str, Any],
     compression: str,
-    widen: Callable[[pa.Table, Part], pa.Table],
+    edited: Callable[[pa.Table, Part], pa.Table],
 ) -> None:
     """Part by part, a row group each, into a temporary file that then takes the target's name.
 
     The metadata gets the sums of the parts' figures, whichever run wrote them.
     """
     storage, parts = output.storage, output.parts()
-    local = storage.scheme == "file"
-    folder = Path(output.control) / "tmp" if local else Path(tempfile.gettempdir())
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"pairscore-{secrets.token_hex(4)}.partial"
+    temporary = _temporary_folder(output) / f"pairscore-{secrets.token_hex(4)}.partial"
     try:
         with ExitStack() as stack:
             writer: pq.ParquetWriter | None = None
             totals: dict[str, Any] = {"nulls": 0, "reused": 0, "statistics": {}}
             for part in parts:
-                with output.read_part(part) as parquet:
-                    add_figures(totals, figures(parquet.metadata))
-                    table = widen(parquet.read(), part)
+                table, told = _read(output, part)
+                add_figures(totals, told)
+                table = edited(table, part)
                 if writer is None:
                     # Parts of several files may differ in which columns say that they hold no null.
                     schema = without_figures(table.schema)
