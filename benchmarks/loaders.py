@@ -52,23 +52,14 @@ def rows_by_claim(pairs: Pairs) -> dict[str, list[int]]:
 
 def pairscore(files: Files, precision: str, engine: str, device: str, threads: int | None = None) -> Predict:
     """One precision on one engine, from a list of text pairs to logits, as `Scorer.predict` does it."""
-    import pyarrow as pa
-
     from pairscore import Scorer
-    from pairscore.runtime.stream.columns import text_pair, windows
-    from pairscore.runtime.stream.pipeline import Statistics, Window
+    from pairscore.runtime.stream.pipeline import Statistics
 
     scorer = Scorer.from_pretrained(files.bundle, precision=precision, engine=engine, device=device, threads=threads)
-    columns = ("claim", "evidence")
 
     def predict(pairs: Pairs) -> tuple[Logits, dict[str, float]]:
-        texts = [pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)]
-        cut = (
-            Window(*text_pair(piece, columns)[:2], None)
-            for piece in windows(pa.table(texts, columns).to_batches(), columns)
-        )
         total, logits = Statistics(), []
-        for scored in scorer.stream(cut):
+        for scored in scorer.stream_pairs(pairs):
             total.add(scored.statistics)
             logits.append(scored.logits)
         return np.concatenate(logits), {**asdict(total), "callers": scorer.engine.callers}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Source, sha256
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 
 # Only files of the top folder, and neither pickles nor other frameworks' weights.
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -84,7 +84,7 @@ def _download(source: str, revision: str | None) -> tuple[Path, str | None]:
         raise PairscoreError(f"{source!r} has no revision {revision!r}: check --revision") from error
     except Exception as error:  # every way in which a network can fail
         raise PairscoreError(
-            f"no folder {source!r}, and the Hugging Face hub cannot be reached ({_line(error)}): "
+            f"no folder {source!r}, and the Hugging Face hub cannot be reached ({one_line(error)}): "
             "give a local checkpoint folder, or download the model into the hub's cache first"
         ) from error
     # The hub's cache names a snapshot after its commit, which says more than a branch.
@@ -177,7 +177,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PairscoreError(f"{str(path)!r} is not valid JSON ({error}): save the checkpoint again") from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

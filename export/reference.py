@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from pairscore.export.checkpoint import ACTIVATION_OF, ACTIVATIONS, Checkpoint
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.types import FloatArray, Pair
 
 # CrossEncoder's own batch size, and a bound on the memory of batches of very long pairs.
@@ -56,7 +56,7 @@ class Reference:
                 )
             except (IndexError, RuntimeError) as error:
                 raise PairscoreError(
-                    f"PyTorch itself fails on the parity pairs at max length {self.max_length} ({_line(error)}): "
+                    f"PyTorch itself fails on the parity pairs at max length {self.max_length} ({one_line(error)}): "
                     "if the model has fewer positions than its tokenizer allows, give that number with --max-length"
                 ) from error
         return np.asarray(logits, dtype=np.float32).reshape(len(pairs), len(self.labels))
@@ -92,7 +92,9 @@ def load_reference(checkpoint: Checkpoint, max_length: int | None = None) -> Ref
                 model_kwargs={"torch_dtype": torch.float32, "use_safetensors": True},
             )
         except Exception as error:  # whatever a broken checkpoint makes the libraries raise
-            raise PairscoreError(f"CrossEncoder cannot load {name!r} ({_line(error)}): check the checkpoint") from error
+            raise PairscoreError(
+                f"CrossEncoder cannot load {name!r} ({one_line(error)}): check the checkpoint"
+            ) from error
     tokenizer = encoder.tokenizer
     if not getattr(tokenizer, "is_fast", False):
         raise PairscoreError(
@@ -133,7 +135,7 @@ def load_eager_model(checkpoint: Checkpoint) -> torch.nn.Module:
                 output_loading_info=True,
             )
         except Exception as error:  # whatever a broken checkpoint makes the library raise
-            raise PairscoreError(f"cannot load {name!r} ({_line(error)}): check the checkpoint") from error
+            raise PairscoreError(f"cannot load {name!r} ({one_line(error)}): check the checkpoint") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise PairscoreError(
@@ -194,7 +196,3 @@ def _max_length(resolved: int, config: Any, asked: int | None, name: str) -> int
     if resolved > _NO_LIMIT:
         raise PairscoreError(f"{name!r} says no maximum length: give one with --max-length")
     return int(resolved)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

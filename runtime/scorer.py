@@ -29,6 +29,7 @@ from pairscore.runtime.stream.columns import (
     check_new_columns,
     check_text_column,
     open_stream,
+    pair_arrays,
     score_fields,
     text_pair,
     windows,
@@ -139,13 +140,7 @@ class Scorer:
         for place, row in enumerate(rows):
             if not isinstance(row, list | tuple) or len(row) != 2 or not all(isinstance(text, str) for text in row):
                 raise PairscoreError(f"pair {place} is {row!r:.80}: a pair is (claim, evidence), two strings")
-        try:
-            claims, evidence = (pa.array([row[side] for row in rows], pa.string()) for side in (0, 1))
-        except UnicodeEncodeError as error:
-            raise PairscoreError(f"a text holds a lone surrogate ({error}): decode it correctly") from error
-        pieces = windows(pa.table([claims, evidence], _PAIR_COLUMNS).to_batches(), _PAIR_COLUMNS)
-        cut = (Window(*text_pair(piece, _PAIR_COLUMNS)[:2], None) for piece in pieces)
-        logits = np.concatenate([scored.logits for scored in self.stream(cut)])
+        logits = np.concatenate([scored.logits for scored in self.stream_pairs(rows)])
         scores = activate(activation or self.bundle.manifest.activation, logits)
         if len(self.labels) == 1:
             scores = scores[:, 0]
@@ -250,9 +245,15 @@ class Scorer:
         """The checkpoint's activation applied. logits and result: Shape (pairs, labels)."""
         return activate(self.bundle.manifest.activation, logits)
 
-    def tokenize(self, claims: pa.StringArray, evidence: pa.StringArray) -> TokenizedPairs:
-        """Tokenize each unique text once. claims, evidence: Shape (pairs,), without nulls."""
-        return tokenize_pairs(self.tokenizer, claims, evidence)
+    def tokenize(self, pairs: Sequence[Pair]) -> TokenizedPairs:
+        """Tokenize each unique text once."""
+        return tokenize_pairs(self.tokenizer, *pair_arrays(pairs))
+
+    def stream_pairs(self, pairs: Sequence[Pair]) -> Generator[Scored[None], None, None]:
+        """Score pairs, in order, a window at a time."""
+        table = pa.table(pair_arrays(pairs), _PAIR_COLUMNS)
+        cut = windows(table.to_batches(), _PAIR_COLUMNS)
+        return self.stream(Window(*text_pair(piece, _PAIR_COLUMNS)[:2], None) for piece in cut)
 
     def stream(
         self, windows_in: Iterable[Window[T]], on_progress: Callable[[int], None] | None = None

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.engines.batch import Batch
@@ -121,7 +120,7 @@ def ways(device: str) -> list[Setting]:
 
 def typical_batches(scorer: Scorer, pairs: Sequence[Pair], token_budget: int) -> list[Batch]:
     """One full batch at each of a few lengths of `pairs`, a single pair repeated in it."""
-    tokenized = scorer.tokenize(*(pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)))
+    tokenized = scorer.tokenize(pairs)
     order = np.argsort(tokenized.lengths, kind="stable")
     rows = [int(order[int(quantile * len(order))]) for quantile in _QUANTILES]
     return [

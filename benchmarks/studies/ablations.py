@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-import pyarrow as pa
 
 from pairscore import Scorer
 from pairscore.benchmarks.environment import environment
@@ -252,8 +251,7 @@ def _tokenized(scorer: Scorer, pairs: list[Pair], *, unique: bool) -> tuple[list
     if not unique:
         parts = [_tokenized(scorer, [pair], unique=True) for pair in pairs]
         return [ids[0] for ids, _ in parts], [types[0] for _, types in parts]
-    claims, evidence = (pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1))
-    tokenized = scorer.tokenize(claims, evidence)
+    tokenized = scorer.tokenize(pairs)
     ids: list[Ints] = [np.empty(0, np.int32)] * len(tokenized)
     types = list(ids)
     for length in np.unique(tokenized.lengths):

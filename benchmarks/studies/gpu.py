@@ -26,7 +26,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore import Scorer
@@ -190,7 +189,7 @@ def engine(context: Context) -> dict[str, Any]:
     """The engine alone: batches that are assembled before the clock starts, as the tuned engine takes them."""
     scorer = Scorer.from_pretrained(context.bundle, precision=context.precision, device=context.device)
     pairs = _sample(context)
-    tokenized = scorer.tokenize(*(pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)))
+    tokenized = scorer.tokenize(pairs)
     batches = [tokenized.batch(rows) for rows in plan_batches(tokenized.lengths, scorer.engine.token_budget)]
     seconds = []
     with ThreadPoolExecutor(scorer.engine.callers) as callers:

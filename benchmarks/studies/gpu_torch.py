@@ -18,6 +18,7 @@ from pairscore.benchmarks.loaders import Pairs
 from pairscore.benchmarks.work import matrix_shapes
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.bundle.parity import TIERS, compare
+from pairscore.runtime.errors import one_line
 from pairscore.runtime.types import FloatArray
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -97,7 +98,7 @@ def parity(bundle: Path, checkpoint: Path, device: str, pairs: Pairs) -> dict[st
         try:
             scorer = Scorer.from_pretrained(bundle, precision=precision, device=device, tuning=False)
         except Exception as error:  # a precision that this device does not run
-            found[precision] = {"error": " ".join(str(error).split())[:300]}
+            found[precision] = {"error": one_line(error)}
             continue
         found[precision] = {}
         for name, each in sets.items():

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pyarrow as pa
 
 from pairscore.benchmarks.environment import environment
 from pairscore.export.checkpoint import open_checkpoint
@@ -143,7 +142,7 @@ def make(bundle: Path, fitted: Sequence[Pair], folder: Path) -> list[Way]:
 
 def batches_of(scorer: Scorer, pairs: Sequence[Pair]) -> list[Batch]:
     """Pairs as the runtime would batch them."""
-    tokenized = scorer.tokenize(*(pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)))
+    tokenized = scorer.tokenize(pairs)
     return [tokenized.batch(rows) for rows in plan_batches(tokenized.lengths, 1024)]
 
 

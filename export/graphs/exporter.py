@@ -9,7 +9,7 @@ import torch
 from optimum.exporters.onnx import onnx_export_from_model
 
 from pairscore.export.reference import quiet
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 
 
 def export_graph(model: torch.nn.Module, folder: Path) -> tuple[Path, ...]:
@@ -24,10 +24,9 @@ def export_graph(model: torch.nn.Module, folder: Path) -> tuple[Path, ...]:
             # No validation of optimum's own: parity on real pairs follows, and says more.
             onnx_export_from_model(model, scratch, task="text-classification", do_validation=False)
         except Exception as error:  # an unknown architecture, or a tracing failure of any kind
-            reason = " ".join(str(error).split())[:300]
             raise PairscoreError(
-                f"optimum's ONNX exporter cannot export {type(model).__name__} ({reason}): use an architecture that it "
-                "supports"
+                f"optimum's ONNX exporter cannot export {type(model).__name__} ({one_line(error)}): use an "
+                "architecture that it supports"
             ) from error
         written = sorted(path for path in Path(scratch).iterdir() if path.name.startswith("model.onnx"))
         return tuple(Path(shutil.move(path, folder / path.name)) for path in written)

@@ -15,7 +15,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from pairscore.export.graphs.rewrites import LARGEST_GRAPH
 from pairscore.export.graphs.unpadded import unpadded
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 
 PADDED_NAME = "model_fp16.onnx"
 # Not the name that other tools look for: they pad their batches, and this graph takes no mask.
@@ -42,7 +42,8 @@ def write_fp16(graph: Path, max_length: int) -> tuple[Path, str]:
             warnings.simplefilter("ignore")
             converted = convert_float_to_float16(rewritten.model, keep_io_types=True)
     except Exception as error:  # the converter raises whatever it stumbles over
-        reason = " ".join(str(error).split())[:200]
-        raise PairscoreError(f"{str(graph)!r} cannot be converted to fp16 ({reason}): use --precision fp32") from error
+        raise PairscoreError(
+            f"{str(graph)!r} cannot be converted to fp16 ({one_line(error)}): use --precision fp32"
+        ) from error
     onnx.save(converted, str(target))
     return target, rewritten.note

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from pairscore.export.errors import ParityError
 from pairscore.export.parity.builtin_pairs import truncated_pairs
@@ -56,8 +55,7 @@ def open_unproven(
 
 def check_token_ids(scorer: Scorer, pairs: Sequence[Pair], reference: Reference) -> None:
     """Raise ParityError unless the runtime gives every pair the token ids that `transformers` gives it."""
-    claims, evidence = (pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1))
-    tokenized = scorer.tokenize(claims, evidence)
+    tokenized = scorer.tokenize(pairs)
     for row, expected in enumerate(reference.input_ids(pairs)):
         if tokenized.batch(tokenized.pair_of[[row]]).input_ids[0].tolist() != list(expected):
             claim, text = map(shorten, pairs[row])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import pyarrow as pa
 
 from pairscore.export.errors import ParityError
 from pairscore.export.parity.gate import Trial, choose, try_out
@@ -102,6 +101,5 @@ def _with_kept(
 
 
 def _batches(scorer: Scorer, calibration: Calibration) -> list[Batch]:
-    claims, evidence = (pa.array([pair[side] for pair in calibration.pairs], pa.string()) for side in (0, 1))
-    tokenized = scorer.tokenize(claims, evidence)
+    tokenized = scorer.tokenize(calibration.pairs)
     return [tokenized.batch(rows) for rows in plan_batches(tokenized.lengths, _BATCH_TOKENS)]

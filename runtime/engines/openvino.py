@@ -8,7 +8,7 @@ import numpy as np
 
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import EngineOptions
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.types import FloatArray
 
 TOKEN_BUDGET = 1024
@@ -47,7 +47,7 @@ class OpenVinoEngine:
         try:
             self._model = core.compile_model(core.read_model(graph), "CPU", properties)
         except Exception as error:  # the library's exceptions share no base class of its own
-            raise PairscoreError(f"OpenVINO cannot open {str(graph)!r}: {_line(error)}") from error
+            raise PairscoreError(f"OpenVINO cannot open {str(graph)!r}: {one_line(error)}") from error
         self._inputs = {node.get_any_name(): node.get_element_type().to_dtype() for node in self._model.inputs}
         self._requests = threading.local()
         self.precision = precision
@@ -73,9 +73,7 @@ def _import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise PairscoreError(f"OpenVINO does not import ({_line(error)}): `pip install pairscore[openvino]`") from error
+        raise PairscoreError(
+            f"OpenVINO does not import ({one_line(error)}): `pip install pairscore[openvino]`"
+        ) from error
     return openvino
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

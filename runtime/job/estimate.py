@@ -1,20 +1,19 @@
 """`--dry-run`: what a job would take, from the footers and a small sample of its rows."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from pairscore.runtime.bundle.manifest import Bundle
-from pairscore.runtime.job.input.read import read_pieces
+from pairscore.runtime.job.input.read import piece_texts, read_pieces
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.parts import Block
 from pairscore.runtime.job.plan import JobOptions, make_plan
 from pairscore.runtime.job.progress import duration
 from pairscore.runtime.job.run import open_scorer
-from pairscore.runtime.stream.columns import text_pair
-from pairscore.runtime.stream.pipeline import Window
+from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.types import Pair
 
 # Rows are sampled in runs from the beginnings of blocks spread over the input.
 _SAMPLED_BLOCKS = 8
@@ -65,21 +64,18 @@ def estimate_job(options: JobOptions) -> Estimate:
     plan = make_plan(options, bundle.manifest)
     scorer = open_scorer(options)
     step = max(1, len(plan.mine) // _SAMPLED_BLOCKS)
-    claims: list[pa.StringArray] = []
-    evidence: list[pa.StringArray] = []
+    pairs: list[Pair] = []
     sampled_rows = 0
     for block in plan.mine[::step][:_SAMPLED_BLOCKS]:
         rows = Block(block.file, block.start, min(block.stop, block.start + _SAMPLED_ROWS))
         for piece in read_pieces(plan.file(block.file), [rows], plan.reading):
-            some_claims, some_evidence, _ = text_pair(piece.table, plan.reading.text_columns, "null", "null")
-            claims.append(some_claims)
-            evidence.append(some_evidence)
+            claims, evidence, _ = piece_texts(piece, plan.reading.text_columns, "null", "null")
+            pairs.extend(zip(claims.to_pylist(), evidence.to_pylist(), strict=True))
         sampled_rows += rows.stop - rows.start
-    all_claims, all_evidence = (pa.concat_arrays(each or [pa.array([], pa.string())]) for each in (claims, evidence))
-    count = len(all_claims)
-    lengths = scorer.tokenize(all_claims, all_evidence).lengths
+    count = len(pairs)
+    lengths = scorer.tokenize(pairs).lengths
     expected = round(plan.rows * count / sampled_rows) if sampled_rows else 0
-    rate = _rate(scorer, all_claims, all_evidence) if count else 0.0
+    rate = _rate(scorer, pairs) if count else 0.0
     return Estimate(
         files=sum(file is not None for file in plan.files),
         rows=plan.rows,
@@ -95,20 +91,14 @@ def estimate_job(options: JobOptions) -> Estimate:
     )
 
 
-def _rate(scorer: Any, claims: pa.StringArray, evidence: pa.StringArray) -> float:
+def _rate(scorer: Scorer, pairs: Sequence[Pair]) -> float:
     """Pairs a second over rows taken evenly from the sample, after a first few to warm up."""
-    step = max(1, len(claims) // _TIMED_PAIRS)
-    order = pa.array([row for first in range(step) for row in range(first, len(claims), step)])
-    claims, evidence = claims.take(order), evidence.take(order)
-    _run(scorer, claims[:_TIMED_PAIRS], evidence[:_TIMED_PAIRS])
+    step = max(1, len(pairs) // _TIMED_PAIRS)
+    pairs = [pair for first in range(step) for pair in pairs[first::step]]
+    list(scorer.stream_pairs(pairs[:_TIMED_PAIRS]))
     done, started, size = 0, time.perf_counter(), _TIMED_PAIRS
-    while time.perf_counter() - started < _TIMED_SECONDS and done < len(claims):
-        _run(scorer, claims[done : done + size], evidence[done : done + size])
-        done += min(size, len(claims) - done)
+    while time.perf_counter() - started < _TIMED_SECONDS and done < len(pairs):
+        list(scorer.stream_pairs(pairs[done : done + size]))
+        done += min(size, len(pairs) - done)
         size *= 2
     return done / (time.perf_counter() - started)
-
-
-def _run(scorer: Any, claims: pa.StringArray, evidence: pa.StringArray) -> None:
-    for _ in scorer.stream([Window(claims, evidence, None)]):
-        pass

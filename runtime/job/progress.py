@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 
 _BAR_SECONDS = 0.25
 _LINE_SECONDS = 10.0
@@ -180,7 +180,7 @@ class EventLog:
             self._file = path.open("a", encoding="utf-8") if path else None
         except OSError as error:
             raise PairscoreError(
-                f"cannot write the log {str(path)!r} ({error.strerror}): choose another file"
+                f"cannot write the log {str(path)!r} ({one_line(error)}): choose another file"
             ) from error
 
     def write(self, event: str, **fields: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.job.old_scores import OldScores
 from pairscore.runtime.job.output.layout import RECORD, SUCCESS_NAME, Output
 from pairscore.runtime.job.parts import figures, listed_parts
@@ -156,7 +156,6 @@ def _is_own(storage: Storage, path: str, output: Output) -> bool:
 
 
 def _damaged(storage: Storage, path: str, error: Exception) -> PairscoreError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
     return PairscoreError(
-        f"--reuse {storage.display(path)!r} cannot be read ({reason}): leave it out, or score it again"
+        f"--reuse {storage.display(path)!r} cannot be read ({one_line(error)}): leave it out, or score it again"
     )

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 
 # Enough that a bucket of a hundred million records of 80 bytes takes 125 MB, and few enough to keep all files open.
 BUCKETS = 64
@@ -76,6 +76,6 @@ def write(file: IO[bytes], folder: Path | None, array: npt.NDArray[Any]) -> None
 
 def _full(folder: Path | None, error: OSError) -> PairscoreError:
     return PairscoreError(
-        f"cannot write temporary files to {str(folder or tempfile.gettempdir())!r} ({error.strerror}): free some "
+        f"cannot write temporary files to {str(folder or tempfile.gettempdir())!r} ({one_line(error)}): free some "
         "space, or name another folder in the environment variable TMPDIR"
     )

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 
 T = TypeVar("T")
 _LOGGER = logging.getLogger(__name__)
@@ -138,10 +138,10 @@ class RemoteStorage:
                 if not pauses:
                     raise ConnectionError(
                         f"could not {operation} {self.display(path)} in {len(RETRY_SECONDS) + 1} attempts: "
-                        f"{' '.join(str(error).split())[:200] or type(error).__name__}"
+                        f"{one_line(error)}"
                     ) from error
                 pause = pauses.pop(0)
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                reason = one_line(error)
                 _LOGGER.warning("could not %s %s (%s): again in %.1f s", operation, self.display(path), reason, pause)
                 time.sleep(pause)
 
@@ -203,4 +203,4 @@ def _as_os_error(error: Exception, operation: str, name: str) -> OSError:
     """A lasting fault as an OSError, the error that storages raise. One that is an OSError already keeps its kind."""
     if isinstance(error, OSError):
         return error
-    return OSError(f"could not {operation} {name}: {' '.join(str(error).split())[:200] or type(error).__name__}")
+    return OSError(f"could not {operation} {name}: {one_line(error)}")

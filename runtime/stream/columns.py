@@ -23,6 +23,15 @@ _UTF8 = (
 )
 
 
+def pair_arrays(pairs: Sequence[Sequence[str]]) -> tuple[pa.StringArray, pa.StringArray]:
+    """Claims and evidence, Shape (pairs,) each. Raises PairscoreError for a text that UTF-8 cannot encode."""
+    try:
+        claims, evidence = (pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1))
+    except UnicodeEncodeError as error:
+        raise PairscoreError(f"a text holds a lone surrogate ({error}): decode it correctly") from error
+    return claims, evidence
+
+
 def open_stream(stream: Any) -> pa.RecordBatchReader:
     """A reader over anything with the Arrow C stream interface. Raises PairscoreError for what has none."""
     if not hasattr(stream, "__arrow_c_stream__"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pairscore.runtime.engines.protocol import EngineOptions
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 
 
 def import_onnxruntime() -> Any:
@@ -21,7 +21,7 @@ def import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        reason = "ONNX Runtime is not installed" if not found else f"ONNX Runtime does not import ({line(error)})"
+        reason = "ONNX Runtime is not installed" if not found else f"ONNX Runtime does not import ({one_line(error)})"
         raise PairscoreError(f"{reason}: `pip install pairscore[cpu]` (or pairscore[gpu])") from error
     return onnxruntime
 
@@ -40,7 +40,7 @@ def open_session(ort: Any, graph: Path, session_options: Any, provider: tuple[st
     try:
         session = ort.InferenceSession(str(graph), session_options, providers=[provider], enable_fallback=0)
     except Exception as error:  # the library's exceptions share no base class of its own
-        raise PairscoreError(f"ONNX Runtime cannot open {str(graph)!r} on {device}: {line(error)}") from error
+        raise PairscoreError(f"ONNX Runtime cannot open {str(graph)!r} on {device}: {one_line(error)}") from error
     if provider[0] not in session.get_providers():
         raise PairscoreError(
             f"ONNX Runtime did not give {provider[0]} for device {device!r} (it fell back to "
@@ -53,11 +53,6 @@ def open_session(ort: Any, graph: Path, session_options: Any, provider: tuple[st
 def input_types(session: Any) -> dict[str, type[np.signedinteger[Any]]]:
     """The graph's inputs, in its order, and the integers that each takes."""
     return {node.name: np.int32 if node.type == "tensor(int32)" else np.int64 for node in session.get_inputs()}
-
-
-def line(error: BaseException) -> str:
-    """An error's text as one line of bounded length."""
-    return " ".join(str(error).split())[:300]
 
 
 def _is_installed(distribution: str) -> bool:

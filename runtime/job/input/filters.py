@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 
 _CONSTANTS = {"true": True, "false": False, "True": True, "False": False}
 _NULLS = ("null", "None")
@@ -48,8 +48,7 @@ def check_filter(text: str, expression: pc.Expression, schema: pa.Schema) -> Non
     try:
         schema.empty_table().filter(expression)
     except (pa.ArrowException, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise PairscoreError(f"--filter {text!r} does not fit the columns' types: {reason[:200]}") from error
+        raise PairscoreError(f"--filter {text!r} does not fit the columns' types: {one_line(error)}") from error
 
 
 def _condition(node: ast.expr, columns: set[str]) -> pc.Expression:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.job.parts import Block, Part, figures, is_intact, listed_parts, within
 from pairscore.runtime.job.record import RunRecord, RunSettings, check_same_run
 from pairscore.runtime.storage.local import Storage, open_storage
@@ -245,8 +245,7 @@ def _finished(output: Output) -> PairscoreError:
 
 def cannot_write(url: str, error: OSError) -> PairscoreError:
     """The error for an output that the storage refuses to take."""
-    reason = error.strerror or " ".join(str(error).split())[:200]
     return PairscoreError(
-        f"cannot write to output {url!r} ({reason}): remove the cause and run the same command again; "
+        f"cannot write to output {url!r} ({one_line(error)}): remove the cause and run the same command again; "
         "parts that are whole are kept"
     )
