@@ -255,7 +255,7 @@ def stages(run: Run, pairs: int) -> dict[str, Any]:
     """Rates of one run by stage. The engine's wall time is its threads' time, spread over as many as call it."""
     tokenizing = run.statistics["tokenize_seconds"]
     engine = run.statistics["engine_seconds"] / run.statistics["callers"]
-    tokens = run.statistics["padded_tokens"]
+    tokens = run.statistics["tokens"]
     return {
         "tokenize": {
             "seconds": tokenizing,

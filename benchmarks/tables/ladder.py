@@ -36,7 +36,7 @@ def scale_line(result: dict[str, Any]) -> str:
     return (
         f"{data['rows']:,} pairs in {data['files']} file{'s' if data['files'] > 1 else ''} with row groups of "
         f"{data['row_group_rows']:,}, {result['layers']} of the model's layers: peak memory "
-        f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB, padding {summary['padding_share']:.2%}, outside the engine "
+        f"{summary['peak_memory_bytes'] / 2**20:.0f} MiB, outside the engine "
         f"{summary['share_outside_engine']:.1%} of the run. {_where(result)}"
     )
 

@@ -29,8 +29,6 @@ class Meter:
         self.total = 0
         self.done = 0
         self.before = 0
-        self.tokens = 0
-        self.padded_tokens = 0
 
     def start(self, total: int, before: int) -> None:
         """Begin a run of `total` rows of which `before` are already scored."""
@@ -42,12 +40,6 @@ class Meter:
         with self._lock:
             self.done += rows
 
-    def add_tokens(self, tokens: int, padded_tokens: int) -> None:
-        """A window's tokens, without and with padding."""
-        with self._lock:
-            self.tokens += tokens
-            self.padded_tokens += padded_tokens
-
     @property
     def rate(self) -> float:
         """Rows a second in this run."""
@@ -57,11 +49,6 @@ class Meter:
     def seconds_left(self) -> float | None:
         """At the rate so far; None before there is one."""
         return (self.total - self.done) / self.rate if self.done > self.before else None
-
-    @property
-    def padding_share(self) -> float | None:
-        """Share of the tokens fed to the model that were padding; None before the first window is done."""
-        return 1 - self.tokens / self.padded_tokens if self.padded_tokens else None
 
 
 class Display(Protocol):
@@ -230,10 +217,5 @@ def duration(seconds: float) -> str:
 
 
 def _figures(meter: Meter) -> str:
-    left, padding = meter.seconds_left, meter.padding_share
-    figures = [f"{meter.rate:,.0f} pairs/s"]
-    if left is not None:
-        figures.append(f"{duration(left)} left")
-    if padding is not None:
-        figures.append(f"padding {padding:.1%}")
-    return ", ".join(figures)
+    left = meter.seconds_left
+    return f"{meter.rate:,.0f} pairs/s" + ("" if left is None else f", {duration(left)} left")

@@ -26,7 +26,7 @@ from pairscore.runtime.job.progress import Display, EventLog, Meter, Silent, dur
 from pairscore.runtime.job.record import RunRecord, RunSettings
 from pairscore.runtime.job.reuse import OldFile, find_old_files, read_old_scores
 from pairscore.runtime.job.signals import Stopped
-from pairscore.runtime.job.summary import Figures, Summary, counted, padding_share
+from pairscore.runtime.job.summary import Figures, Summary, counted
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.background import ahead, behind
 from pairscore.runtime.stream.columns import append_scores
@@ -308,7 +308,6 @@ class _Run:
         figures.add(statistics, rows, nulls, reused, write_seconds)
         # Rows that the filter left out, rows with a null and those with an old score were never counted by a batch.
         self._meter.add(rows - statistics.pairs)
-        self._meter.add_tokens(statistics.tokens, statistics.padded_tokens)
         self._log.write(
             "part",
             name=part.name,
@@ -317,7 +316,6 @@ class _Run:
             nulls=nulls,
             reused=reused,
             tokens=statistics.tokens,
-            padding_share=padding_share(statistics),
             seconds_by_stage={
                 "tokenize": round(statistics.tokenize_seconds, 4),
                 "engine": round(statistics.engine_seconds / figures.engine_callers, 4),

@@ -52,7 +52,6 @@ class Figures:
             "seconds": round(self.seconds, 3),
             "pairs_per_second": round(measured.pairs / seconds, 2),
             "tokens_per_second": round(measured.tokens / seconds, 1),
-            "padding_share": padding_share(measured),
             "share_outside_engine": self.share_outside_engine,
             "engine_idle_share": self.engine_idle_share,
             "seconds_by_stage": {
@@ -117,8 +116,8 @@ class Summary:
             f"{figures['pairs']:,} pairs scored{reused}{nulls} in {duration(self.figures.seconds)}: "
             f"{figures['pairs_per_second']:,.0f} pairs/s, {figures['tokens_per_second']:,.0f} tokens/s, "
             f"{counted(figures['parts'], 'part')}{earlier}",
-            f"{self.precision} on {self.engine} ({self.device}), at most {self.max_length} tokens a pair; padding "
-            f"{figures['padding_share']:.2%}, outside the engine {figures['share_outside_engine']:.1%} "
+            f"{self.precision} on {self.engine} ({self.device}), at most {self.max_length} tokens a pair; outside "
+            f"the engine {figures['share_outside_engine']:.1%} "
             f"(read {stages['read']:.1f} s, tokenize {stages['tokenize']:.1f} s, write {stages['write']:.1f} s), "
             f"loading {self.load_seconds:.1f} s{'' if peak is None else f', peak memory {peak / 2**20:,.0f} MiB'}",
             *([f"Tuned for this machine: {self.tuning} (--no-tuning does without)"] if self.tuning else []),
@@ -132,13 +131,6 @@ class Summary:
             later = f"; the shard that ends last chooses {best} over all shards" if best else ""
             lines.append(f"Wrote the parts of this shard to {self.output}; other shards still lack {lacking}{later}")
         return lines
-
-
-def padding_share(statistics: Statistics) -> float:
-    """Share of the tokens fed to the model that were padding."""
-    if not statistics.padded_tokens:
-        return 0.0
-    return round(1 - statistics.tokens / statistics.padded_tokens, 6)
 
 
 def peak_memory_bytes() -> int | None:

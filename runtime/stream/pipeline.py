@@ -34,7 +34,7 @@ class Window(Generic[T]):
 
 @dataclass
 class Statistics:
-    """What a window took. `tokens` and `padded_tokens` count model inputs, specials included, of unique pairs.
+    """What a window took. `tokens` counts model inputs, specials included, of unique pairs; none of them is padding.
 
     `tokenize_seconds` is wall time in the tokenizing thread; `engine_seconds` is summed over the threads
     that call the engine; `engine_busy_seconds` is wall time in which at least one of them was in it, so that of
@@ -45,7 +45,6 @@ class Statistics:
     unique_pairs: int = 0
     texts: int = 0
     tokens: int = 0
-    padded_tokens: int = 0
     batches: int = 0
     tokenize_seconds: float = 0.0
     engine_seconds: float = 0.0
@@ -159,7 +158,6 @@ def stream(
         with job.lock:
             job.statistics.engine_seconds += ended - started
             job.statistics.engine_busy_seconds += more_busy
-            job.statistics.padded_tokens += batch.input_ids.size
         if on_progress is not None:
             on_progress(int(pairs.copies[rows].sum()))
 

@@ -45,4 +45,4 @@ def test_the_benchmark_scores_what_it_made(checkpoint, tmp_path, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["scale", *map(str, arguments), "--output", str(tmp_path / "result.json")])
     scale.main()
     assert '"rows": 300' in (tmp_path / "result.json").read_text()
-    assert '"padding_share": 0.0' in capsys.readouterr().out
+    assert '"pairs": 300' in capsys.readouterr().out

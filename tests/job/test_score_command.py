@@ -39,7 +39,7 @@ def test_score_says_what_it_did(capsys, bundle, data, working_folder):
     assert (code, out) == (0, "")
     assert "190 pairs scored" in said
     assert "5 parts" in said
-    assert "fp32 on onnxruntime (cpu), at most 64 tokens a pair; padding 0.00%" in said
+    assert "fp32 on onnxruntime (cpu), at most 64 tokens a pair; outside the engine" in said
     assert said.rstrip().endswith("Wrote out")
     run_job(job(bundle, data, working_folder / "expected"))
     assert same(read_output(working_folder / "out"), read_output(working_folder / "expected"))
@@ -52,7 +52,6 @@ def test_json_is_the_only_thing_on_standard_output(capsys, bundle, data):
     assert summary["pairs"] == summary["rows"] == 190
     assert summary["nulls"] == 0
     assert summary["whole"] is True
-    assert summary["padding_share"] == 0
     assert (summary["precision"], summary["engine"], summary["device"]) == ("fp32", "onnxruntime", "cpu")
     assert summary["peak_memory_bytes"] > 50_000_000
     assert set(summary["seconds_by_stage"]) == {"read", "tokenize", "engine", "write"}
@@ -255,28 +254,24 @@ def _meter():
     meter = Meter()
     meter.start(1000, 200)
     meter.add(400)
-    meter.add_tokens(90, 100)
     return meter
 
 
 def test_a_meter_counts_this_run_and_those_before():
     meter = _meter()
     assert (meter.done, meter.total, meter.before) == (600, 1000, 200)
-    assert meter.padding_share == pytest.approx(0.1)
     assert meter.rate > 0
     left = meter.seconds_left
     assert left is not None
     assert left == pytest.approx(400 / meter.rate, rel=0.5)
     fresh = Meter()
     fresh.start(5, 0)
-    assert (fresh.seconds_left, fresh.padding_share) == (None, None)
+    assert fresh.seconds_left is None
 
 
 def test_plain_lines(capsys):
     Lines().update(_meter())
-    assert re.fullmatch(
-        r"600 of 1,000 pairs \(60\.0%\), [\d,]+ pairs/s, .* left, padding 10\.0%\n", capsys.readouterr().err
-    )
+    assert re.fullmatch(r"600 of 1,000 pairs \(60\.0%\), [\d,]+ pairs/s, .* left\n", capsys.readouterr().err)
 
 
 def test_a_display_is_kept_up_to_date_while_it_is_shown(capsys):
