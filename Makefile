@@ -105,9 +105,9 @@ $(VENV)/.torch: requirements/tested.txt
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(INSTALL) -e '.[cpu,export]'
+	$(INSTALL) -e '.[cpu,export,optimum]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
-	$(INSTALL) -e '.[cpu,export,train,dev]'
+	$(INSTALL) -e '.[cpu,export,optimum,train,dev]'
 	touch $@ $(VENV)/.demo

@@ -11,15 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pairscore.export.checkpoint import Checkpoint, open_checkpoint
+from pairscore.export.checkpoint import ACTIVATION_OF, Checkpoint, open_checkpoint
 from pairscore.export.environment import library_versions
+from pairscore.export.graphs.exporter import choose_exporter
 from pairscore.export.parity.builtin_pairs import builtin_pairs
 from pairscore.export.parity.measure import ParitySet, check_parity
 from pairscore.export.quantization.calibration import Calibration
 from pairscore.export.quantization.race import best_int8
 from pairscore.export.reference import Reference, load_reference
 from pairscore.export.staging import check_target, staged_folder
-from pairscore.export.variants import BUILDERS, PRECISIONS, unmeasured
+from pairscore.export.variants import BUILDERS, PRECISIONS, build_fp32, unmeasured
 from pairscore.runtime.bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, Bundle, GoldenRows, Manifest, Variant, sha256
 from pairscore.runtime.bundle.parity import TIERS, Tier
 from pairscore.runtime.errors import PairscoreError
@@ -43,6 +44,7 @@ def export_bundle(
     *,
     revision: str | None = None,
     precision: str = "fp32",
+    exporter: str = "auto",
     pairs: Sequence[Pair] = (),
     calibration: Calibration | None = None,
     max_difference: float | None = None,
@@ -54,9 +56,9 @@ def export_bundle(
     """Export a checkpoint into a bundle at `target` and return its manifest.
 
     fp32 makes a new bundle. Any other precision is added to the bundle of the same source that is at `target`, or
-    to a new one. `pairs`: the user's own, checked beside the built-in ones. `calibration`: what int8 is fitted to and
-    judged on. `max_difference`, `min_spearman`: of the scores, in place of the precision's promise. `say`: told what
-    is being done, a line at a time.
+    to a new one. `exporter`: of the fp32 graph, see `choose_exporter`. `pairs`: the user's own, checked beside the
+    built-in ones. `calibration`: what int8 is fitted to and judged on. `max_difference`, `min_spearman`: of the scores,
+    in place of the precision's promise. `say`: told what is being done, a line at a time.
 
     Raises PairscoreError for anything that cannot be exported, and ParityError (one of those) when the variant
     breaks its promise; in both cases `target` is as it was before.
@@ -65,12 +67,14 @@ def export_bundle(
         raise PairscoreError(f"unknown precision {precision!r}: use {', '.join(PRECISIONS)}")
     if precision == "int8" and calibration is None:
         raise PairscoreError("int8 is fitted to your own pairs: give a Parquet file of them with --calibration")
+    choose_exporter(exporter)  # what cannot be is said before anything is read
     promise = _promise(precision, max_difference, min_spearman)
     extends = precision != "fp32" and (target / MANIFEST_NAME).is_file()
     if not extends:
         check_target(target, overwrite)
     say(f"Reading {source}")
     checkpoint = open_checkpoint(source, revision)
+    exporter = choose_exporter(exporter, bool(checkpoint.modules))
     old = _bundle_to_extend(target, checkpoint, precision, max_length, overwrite) if extends else None
     reference = load_reference(checkpoint, old.max_length if old else max_length)
     try:
@@ -82,13 +86,13 @@ def export_bundle(
                 _write_shared_files(checkpoint, reference, folder)
             parity_pairs = [*builtin_pairs(reference.max_length), *pairs]
             parity_set = ParitySet(parity_pairs, reference.logits(parity_pairs))
-            manifest = old or _new_bundle(folder, checkpoint, reference, parity_set, say)
+            manifest = old or _new_bundle(folder, checkpoint, reference, parity_set, exporter=exporter, say=say)
             if precision == "int8" and calibration is not None:
                 variant = best_int8(folder, reference, parity_set, calibration, promise=promise, say=say)
                 manifest = _with_variant(folder, manifest, variant)
             elif precision != "fp32":
                 say(f"Adding {precision}")
-                variant = unmeasured(BUILDERS[precision](checkpoint, reference, folder), folder, promise)
+                variant = unmeasured(BUILDERS[precision](reference, folder), folder, promise)
                 manifest = _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
             elif promise is not None:
                 variant = replace(manifest.variants["fp32"], promise=promise)
@@ -135,11 +139,11 @@ def _bundle_to_extend(
 
 
 def _new_bundle(
-    folder: Path, checkpoint: Checkpoint, reference: Reference, parity_set: ParitySet, say: Say
+    folder: Path, checkpoint: Checkpoint, reference: Reference, parity_set: ParitySet, *, exporter: str, say: Say
 ) -> Manifest:
     """Make a folder that holds the shared files a bundle with an fp32 variant that has kept its promise."""
     say(f"Exporting {reference.model_type}, {reference.max_length} tokens, to ONNX")
-    built = BUILDERS["fp32"](checkpoint, reference, folder)
+    built = build_fp32(checkpoint, folder, exporter)
     if "token_type_ids" not in reference.tokenizer.model_input_names:
         _drop_token_types(folder / "tokenizer.json")
     (folder / GOLDEN_NAME).write_text(golden_rows(reference, parity_set).to_json(), encoding="utf-8")
@@ -151,6 +155,7 @@ def _new_bundle(
         max_length=reference.max_length,
         truncation_side=reference.truncation_side,
         pad_token_id=reference.pad_token_id,
+        prompt=reference.prompt,
         variants={},
         files={},
         versions=library_versions(),
@@ -205,12 +210,30 @@ def golden_rows(reference: Reference, parity_set: ParitySet) -> GoldenRows:
 
 def _write_shared_files(checkpoint: Checkpoint, reference: Reference, folder: Path) -> None:
     """Configuration and tokenizer, as CrossEncoder uses them: so `tokenizer.json` is saved from the loaded one."""
-    for name in _COPIED:
-        if (checkpoint.folder / name).is_file():
-            shutil.copyfile(checkpoint.folder / name, folder / name)
+    if checkpoint.modules:
+        (folder / "config.json").write_text(_plain_config(checkpoint, reference), encoding="utf-8")
+    else:
+        for name in _COPIED:
+            if (checkpoint.folder / name).is_file():
+                shutil.copyfile(checkpoint.folder / name, folder / name)
     for saved in map(Path, reference.tokenizer.save_pretrained(folder)):
         if saved.name not in _TOKENIZER_FILES and saved.exists():
             saved.unlink()
+
+
+def _plain_config(checkpoint: Checkpoint, reference: Reference) -> str:
+    """The transformer's configuration with the head's labels and activation: the graph holds the modules, so to other
+    tools the bundle is a sequence-classification model.
+    """
+    activation = {name: path for path, name in ACTIVATION_OF.items()}[reference.activation]
+    labels = dict(enumerate(reference.labels))
+    own = {
+        "num_labels": len(labels),
+        "id2label": labels,
+        "label2id": {label: place for place, label in labels.items()},
+        "sentence_transformers": {"activation_fn": activation},
+    }
+    return json.dumps(checkpoint.config | own, indent=2, ensure_ascii=False) + "\n"
 
 
 def _drop_token_types(path: Path) -> None:

@@ -5,18 +5,20 @@ pickle is ever touched.
 """
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pairscore.export.modules import MODULES_NAME, SavedModule, module_weights, read_json, read_modules
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Source, sha256
 from pairscore.runtime.errors import PairscoreError, one_line
 
-# Only files of the top folder, and neither pickles nor other frameworks' weights.
+# Neither pickles nor other frameworks' weights; of folders, only those of modules.
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _HUB_EXCLUDED = ["*/*"]
+_MODULE_FILES = ("config.json", "model.safetensors")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 # What CrossEncoder may be told to apply to the logits -> the activation's name in a manifest.
@@ -31,28 +33,33 @@ ACTIVATIONS = "Sigmoid, Identity, Tanh and Softmax of torch.nn"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A sequence-classification checkpoint on disk that passed the checks on its files.
+    """A cross-encoder on disk that passed the checks on its files.
 
-    `config`: the parsed `config.json`. `source`: what the manifest says about it.
+    `config`: the parsed `config.json`. `source`: what the manifest says about it. `modules`: what follows the
+    transformer; empty for a sequence-classification model, whose head is part of it.
     """
 
     folder: Path
     config: dict[str, Any]
     source: Source
+    modules: tuple[SavedModule, ...] = ()
 
 
 def open_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     """Find a local folder, or fetch a Hugging Face id, and check its files.
 
-    Raises PairscoreError when it is not there, or is anything but a sequence-classification model with
-    safetensors weights that `transformers` knows without remote code.
+    Raises PairscoreError when it is not there, or is anything but a sequence-classification model, or a stack of
+    modules, with safetensors weights that `transformers` knows without remote code.
     """
     folder, revision = _find(source, revision)
     name = folder.resolve().name if Path(source).is_dir() else source
     config = _check_config(folder, name)
-    _check_sentence_transformers(folder, name, config)
-    digest = _weights_digest(_weight_files(folder, name))
-    return Checkpoint(folder, config, Source(name, revision, digest))
+    modules = read_modules(folder, name)
+    _check_architecture(config, modules, name)
+    _check_release(folder, config, name)
+    _check_sentence_transformers(folder, name, config, modules)
+    weights = [*_weight_files(folder, name), *module_weights(folder, name, modules)]
+    return Checkpoint(folder, config, Source(name, revision, _weights_digest(folder, weights)), modules)
 
 
 def _find(source: str, revision: str | None) -> tuple[Path, str | None]:
@@ -74,6 +81,10 @@ def _download(source: str, revision: str | None) -> tuple[Path, str | None]:
         folder = snapshot_download(
             source, revision=revision, allow_patterns=_HUB_PATTERNS, ignore_patterns=_HUB_EXCLUDED
         )
+        paths = [module["path"] for module in read_json(Path(folder) / MODULES_NAME) or [] if module.get("path")]
+        if paths:
+            wanted = [f"{path}/{name}" for path in paths for name in _MODULE_FILES]
+            folder = snapshot_download(source, revision=_commit(folder) or revision, allow_patterns=wanted)
     except GatedRepoError as error:
         raise PairscoreError(f"{source!r} is gated: accept its terms on the hub and run `hf auth login`") from error
     except RepositoryNotFoundError as error:
@@ -87,9 +98,13 @@ def _download(source: str, revision: str | None) -> tuple[Path, str | None]:
             f"no folder {source!r}, and the Hugging Face hub cannot be reached ({one_line(error)}): "
             "give a local checkpoint folder, or download the model into the hub's cache first"
         ) from error
-    # The hub's cache names a snapshot after its commit, which says more than a branch.
-    commit = Path(folder).name
-    return Path(folder), commit if re.fullmatch(r"[0-9a-f]{40}", commit) else revision
+    # The commit says more than a branch.
+    return Path(folder), _commit(folder) or revision
+
+
+def _commit(folder: str) -> str | None:
+    """The hub's cache names a snapshot after its commit."""
+    return Path(folder).name if re.fullmatch(r"[0-9a-f]{40}", Path(folder).name) else None
 
 
 def _check_config(folder: Path, name: str) -> dict[str, Any]:
@@ -99,21 +114,10 @@ def _check_config(folder: Path, name: str) -> dict[str, Any]:
         raise PairscoreError(f"{name!r} is an adapter: merge it into its base model (`merge_and_unload`) and save that")
     if not (folder / "config.json").is_file():
         raise PairscoreError(f"{name!r} has no config.json: give the folder of a saved `transformers` checkpoint")
-    config: dict[str, Any] = _read_json(folder / "config.json")
-    architectures = config.get("architectures") or []
-    if any(each.endswith("ForCausalLM") for each in architectures):
-        raise PairscoreError(
-            f"{name!r} is a causal language model ({architectures[0]}), which scores by its next token: only "
-            "sequence-classification cross-encoders can be exported"
-        )
-    if not any(each.endswith("ForSequenceClassification") for each in architectures):
-        found = ", ".join(architectures) or "none"
-        raise PairscoreError(
-            f"{name!r} is not a sequence-classification model (architectures: {found}): give a fine-tuned cross-encoder"
-        )
+    config: dict[str, Any] = read_json(folder / "config.json")
     tokenizer_config = folder / "tokenizer_config.json"
     for path in (folder / "config.json", tokenizer_config):
-        if path.is_file() and _read_json(path).get("auto_map"):
+        if (read_json(path) or {}).get("auto_map"):
             raise PairscoreError(
                 f"{name!r} brings code of its own (auto_map in {path.name}), which is never run: give a checkpoint "
                 "of an architecture that `transformers` has built in"
@@ -121,21 +125,45 @@ def _check_config(folder: Path, name: str) -> dict[str, Any]:
     return config
 
 
-def _check_sentence_transformers(folder: Path, name: str, config: dict[str, Any]) -> None:
-    modules = _read_json(folder / "modules.json") if (folder / "modules.json").is_file() else []
-    for module in modules:
-        if not module["type"].endswith(".Transformer") or module.get("path"):
-            raise PairscoreError(
-                f"{name!r} is a stack of modules ({module['type']} at {module.get('path')!r}): only cross-encoders "
-                "that are one plain Transformer can be exported"
-            )
-    saved = folder / "config_sentence_transformers.json"
-    own = _read_json(saved) if saved.is_file() else {}
-    prompt = (own.get("prompts") or {}).get(own.get("default_prompt_name"))
-    if prompt:
+def _check_architecture(config: dict[str, Any], modules: tuple[SavedModule, ...], name: str) -> None:
+    architectures = config.get("architectures") or []
+    if any(each.endswith("ForCausalLM") for each in architectures):
         raise PairscoreError(
-            f"{name!r} puts the prompt {prompt!r:.60} before every text: only cross-encoders without a prompt "
-            "can be exported; set default_prompt_name to null in config_sentence_transformers.json if it is not meant"
+            f"{name!r} is a causal language model ({architectures[0]}), which scores by its next token: only "
+            "encoders with a classifier or a stack of modules can be exported"
+        )
+    if not modules and not any(each.endswith("ForSequenceClassification") for each in architectures):
+        found = ", ".join(architectures) or "none"
+        raise PairscoreError(
+            f"{name!r} is not a sequence-classification model (architectures: {found}): give a fine-tuned cross-encoder"
+        )
+
+
+def _check_release(folder: Path, config: dict[str, Any], name: str) -> None:
+    """Refuse what a transformers release before 5 reads without a word and computes differently, or cannot open."""
+    installed, saved_with = version("transformers"), str(config.get("transformers_version", "5"))
+    tokenizer = (read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
+    unknown = [
+        *(["rope_parameters in config.json"] if config.get("rope_parameters") else []),
+        *(["the tokenizer class TokenizersBackend"] if tokenizer == "TokenizersBackend" else []),
+    ]
+    if int(installed.partition(".")[0]) < 5 and unknown:
+        raise PairscoreError(
+            f"{name!r} was saved by transformers {saved_with}, and {installed}, which is installed here, does not know "
+            f"{' and '.join(unknown)}: export it where transformers 5 is installed, "
+            '`pip install "pairscore[export]" "transformers>=5" "sentence-transformers>=6"`'
+        )
+
+
+def _check_sentence_transformers(
+    folder: Path, name: str, config: dict[str, Any], modules: tuple[SavedModule, ...]
+) -> None:
+    own = read_json(folder / "config_sentence_transformers.json") or {}
+    prompt = (own.get("prompts") or {}).get(own.get("default_prompt_name"))
+    if prompt and any(module.settings.get("include_prompt") is False for module in modules):
+        raise PairscoreError(
+            f"{name!r} puts the prompt {prompt!r:.60} before every claim and leaves it out of its pooling "
+            "(include_prompt): only prompts that count as text can be exported"
         )
     allowed = {*ACTIVATION_OF, *(f"torch.nn.{path.rpartition('.')[2]}" for path in ACTIVATION_OF)}
     for activation in (
@@ -150,7 +178,7 @@ def _check_sentence_transformers(folder: Path, name: str, config: dict[str, Any]
 def _weight_files(folder: Path, name: str) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        files = sorted({folder / each for each in _read_json(index)["weight_map"].values()})
+        files = sorted({folder / each for each in read_json(index)["weight_map"].values()})
     else:
         files = [folder / "model.safetensors"]
     missing = [path.name for path in files if not path.is_file()]
@@ -164,16 +192,9 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
     raise PairscoreError(f"{name!r} lacks its weights {missing[0]}: give a folder saved by `save_pretrained`")
 
 
-def _weights_digest(files: list[Path]) -> str:
-    """SHA-256 of the weights: the file's own where there is one, else of the list of the shards' digests."""
+def _weights_digest(folder: Path, files: list[Path]) -> str:
+    """SHA-256 of the weights: the file's own where there is one, else of the list of all files' digests."""
     if len(files) == 1:
         return sha256(files[0])
-    lines = [f"{sha256(path)}  {path.name}\n" for path in files]
+    lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PairscoreError(f"{str(path)!r} is not valid JSON ({error}): save the checkpoint again") from error

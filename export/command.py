@@ -31,6 +31,7 @@ BROKEN_PROMISE = 1
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--revision", help="Branch, tag or commit of a Hugging Face id.")
 @click.option("--precision", default="fp32", show_default=True, help="Precision of the variant to make.")
+@click.option("--exporter", default="auto", show_default=True, help="optimum, torch, or auto: optimum where installed.")
 @click.option("--pairs", type=click.Path(path_type=Path), help="Parquet file of your own pairs to check parity on too.")
 @click.option(
     "--calibration", type=click.Path(path_type=Path), help="Parquet file of your own pairs that int8 is fitted to."
@@ -49,6 +50,7 @@ def export(
     bundle: Path,
     revision: str | None,
     precision: str,
+    exporter: str,
     pairs: Path | None,
     calibration: Path | None,
     claim_column: str,
@@ -87,6 +89,7 @@ def export(
             bundle,
             revision=revision,
             precision=precision,
+            exporter=exporter,
             pairs=read_pairs(pairs, claim_column, evidence_column) if pairs else (),
             max_length=max_length,
             overwrite=overwrite,

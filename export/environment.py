@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from pairscore.runtime.errors import PairscoreError
 
-_MODULES = ("torch", "transformers", "optimum.exporters.onnx", "onnx", "onnxruntime", "sentence_transformers")
+_MODULES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "sentence_transformers")
 _DISTRIBUTIONS = (
     "pairscore",
     "torch",
@@ -14,6 +14,7 @@ _DISTRIBUTIONS = (
     "sentence-transformers",
     "optimum-onnx",
     "onnx",
+    "onnxscript",
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
@@ -24,7 +25,7 @@ _DISTRIBUTIONS = (
 
 def require_export_extra() -> None:
     """Raise PairscoreError unless everything that an export needs is installed."""
-    missing = [name for name in _MODULES if not _found(name)]
+    missing = [name for name in _MODULES if find_spec(name) is None]
     if missing:
         raise PairscoreError(
             f"exporting and verifying need PyTorch and its libraries, and {', '.join(missing)} is not installed: "
@@ -41,10 +42,3 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def _found(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # a parent package is missing
-        return False

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
-from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from pairscore.export.checkpoint import ACTIVATION_OF, ACTIVATIONS, Checkpoint
@@ -40,6 +39,7 @@ class Reference:
     max_length: int
     truncation_side: Literal["left", "right"]
     pad_token_id: int
+    prompt: str = ""
 
     @property
     def tokenizer(self) -> Any:
@@ -68,8 +68,8 @@ class Reference:
         return scores
 
     def input_ids(self, pairs: Sequence[Pair]) -> tuple[tuple[int, ...], ...]:
-        """The token ids of each pair, special tokens included, truncated, not padded."""
-        claims, evidence = [claim for claim, _ in pairs], [text for _, text in pairs]
+        """The token ids of each pair, prompt and special tokens included, truncated, not padded."""
+        claims, evidence = [self.prompt + claim for claim, _ in pairs], [text for _, text in pairs]
         encoded = self.tokenizer(claims, evidence, truncation="longest_first", max_length=self.max_length)
         return tuple(tuple(ids) for ids in encoded["input_ids"])
 
@@ -81,20 +81,7 @@ def load_reference(checkpoint: Checkpoint, max_length: int | None = None) -> Ref
     settings a bundle cannot hold.
     """
     name = checkpoint.source.name
-    with quiet():
-        try:
-            encoder = CrossEncoder(
-                str(checkpoint.folder),
-                device="cpu",
-                max_length=max_length,
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"torch_dtype": torch.float32, "use_safetensors": True},
-            )
-        except Exception as error:  # whatever a broken checkpoint makes the libraries raise
-            raise PairscoreError(
-                f"CrossEncoder cannot load {name!r} ({one_line(error)}): check the checkpoint"
-            ) from error
+    encoder = open_crossencoder(checkpoint, max_length)
     tokenizer = encoder.tokenizer
     if not getattr(tokenizer, "is_fast", False):
         raise PairscoreError(
@@ -105,48 +92,39 @@ def load_reference(checkpoint: Checkpoint, max_length: int | None = None) -> Ref
     model: Any = encoder.model
     activate: Any = encoder.activation_fn
     config = model.config
+    prompts: Any = encoder.prompts
     return Reference(
         encoder=encoder,
         activate=activate,
         model_type=config.model_type,
-        labels=_labels(config, name),
+        labels=_labels(config, int(encoder.num_labels), name),
         activation=_activation(activate, name),
         max_length=_max_length(tokenizer.model_max_length, config, max_length, name),
         truncation_side=tokenizer.truncation_side,
         pad_token_id=tokenizer.pad_token_id,
+        prompt=prompts.get(encoder.default_prompt_name) or "",
     )
 
 
-def load_eager_model(checkpoint: Checkpoint) -> torch.nn.Module:
-    """The checkpoint's model in fp32, its attention written out in plain operations, ready to be traced.
+def open_crossencoder(checkpoint: Checkpoint, max_length: int | None = None, **model_kwargs: Any) -> CrossEncoder:
+    """The checkpoint as sentence-transformers loads it: fp32, on the CPU, without code or pickles of its own.
 
-    Raises PairscoreError when weights are missing (the libraries would make them up at random) or not finite.
+    Raises PairscoreError for whatever a broken checkpoint makes the libraries raise.
     """
-    name = checkpoint.source.name
     with quiet():
         try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                checkpoint.folder,
-                torch_dtype=torch.float32,
-                use_safetensors=True,
-                attn_implementation="eager",
+            return CrossEncoder(
+                str(checkpoint.folder),
+                device="cpu",
+                max_length=max_length,
                 trust_remote_code=False,
                 local_files_only=True,
-                output_loading_info=True,
+                model_kwargs={"torch_dtype": torch.float32, "use_safetensors": True, **model_kwargs},
             )
-        except Exception as error:  # whatever a broken checkpoint makes the library raise
-            raise PairscoreError(f"cannot load {name!r} ({one_line(error)}): check the checkpoint") from error
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise PairscoreError(
-            f"{name!r} lacks {len(missing)} weights of its architecture ({', '.join(missing[:3])}), which would be "
-            "random: fine-tune it, or give the right checkpoint"
-        )
-    for weight, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise PairscoreError(f"weight {weight} of {name!r} holds values that are not finite: export another one")
-    module: torch.nn.Module = model.eval()
-    return module
+        except Exception as error:
+            raise PairscoreError(
+                f"CrossEncoder cannot load {checkpoint.source.name!r} ({one_line(error)}): check the checkpoint"
+            ) from error
 
 
 @contextmanager
@@ -172,8 +150,9 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _labels(config: Any, name: str) -> tuple[str, ...]:
-    labels = tuple(str(config.id2label[place]) for place in range(config.num_labels))
+def _labels(config: Any, count: int, name: str) -> tuple[str, ...]:
+    """The names in the configuration, which a stack of modules may not have."""
+    labels = tuple(str(config.id2label.get(place, f"LABEL_{place}")) for place in range(count))
     if len(set(labels)) != len(labels):
         raise PairscoreError(f"two labels of {name!r} have one name ({', '.join(labels)}): correct id2label")
     return labels

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pairscore.export.checkpoint import Checkpoint
-from pairscore.export.graphs.exporter import export_graph, input_names
+from pairscore.export.graphs.exporter import GRAPH_NAME, export_graph, input_names
 from pairscore.export.graphs.fp16 import write_fp16
 from pairscore.export.graphs.rewrites import rewrite_file
-from pairscore.export.reference import Reference, load_eager_model
+from pairscore.export.model import load_model
+from pairscore.export.reference import Reference
 from pairscore.runtime.bundle.manifest import Variant
 from pairscore.runtime.bundle.parity import ParityReport, Tier
 from pairscore.runtime.machine import processor_name
 
 GRAPH_FOLDER = "onnx"
-GRAPH_NAME = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -32,29 +32,28 @@ class BuiltVariant:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-Builder = Callable[[Checkpoint, Reference, Path], BuiltVariant]
+Builder = Callable[[Reference, Path], BuiltVariant]
 
 
-def build_fp32(checkpoint: Checkpoint, reference: Reference, folder: Path) -> BuiltVariant:
+def build_fp32(checkpoint: Checkpoint, folder: Path, exporter: str = "auto") -> BuiltVariant:
     """The model in fp32 after exact rewrites, at `onnx/model.onnx`: inputs and outputs are as optimum makes them."""
-    written = export_graph(load_eager_model(checkpoint), folder / GRAPH_FOLDER)
-    notes = rewrite_file(written[0])
+    written, note = export_graph(load_model(checkpoint), folder / GRAPH_FOLDER, exporter)
+    notes = (note, *rewrite_file(written[0]))
     files = tuple(path.relative_to(folder).as_posix() for path in written)
     return BuiltVariant("fp32", files, ("onnxruntime", "openvino"), notes)
 
 
-def build_bf16(checkpoint: Checkpoint, reference: Reference, folder: Path) -> BuiltVariant:
+def build_bf16(reference: Reference, folder: Path) -> BuiltVariant:
     """The fp32 graph, which is in `folder` already, computed in bf16 by an engine that can."""
-    del checkpoint, reference
+    del reference
     graph = folder / GRAPH_FOLDER / GRAPH_NAME
     files = tuple(path.relative_to(folder).as_posix() for path in (graph, graph.with_name(graph.name + "_data")))
     written = tuple(name for name in files if (folder / name).is_file())
     return BuiltVariant("bf16", written, ("openvino",), ("bf16: the fp32 graph, computed in bf16",))
 
 
-def build_fp16(checkpoint: Checkpoint, reference: Reference, folder: Path) -> BuiltVariant:
+def build_fp16(reference: Reference, folder: Path) -> BuiltVariant:
     """The fp32 graph, which is in `folder` already, without padding where possible, converted to fp16."""
-    del checkpoint
     target, note = write_fp16(folder / GRAPH_FOLDER / GRAPH_NAME, reference.max_length)
     name = target.relative_to(folder).as_posix()
     return BuiltVariant(
@@ -62,12 +61,11 @@ def build_fp16(checkpoint: Checkpoint, reference: Reference, folder: Path) -> Bu
     )
 
 
-# Precision -> builder: (checkpoint, loaded reference, bundle folder) -> what it wrote there. All but fp32 may read
-# the fp32 graph, which every bundle has.
-BUILDERS: dict[str, Builder] = {"fp32": build_fp32, "bf16": build_bf16, "fp16": build_fp16}
+# Precision -> builder: (loaded reference, bundle folder) -> what it made there of the fp32 graph.
+BUILDERS: dict[str, Builder] = {"bf16": build_bf16, "fp16": build_fp16}
 
 # Of int8 there are several candidates, and measurements choose: see `gate.py`.
-PRECISIONS = (*BUILDERS, "int8")
+PRECISIONS = ("fp32", *BUILDERS, "int8")
 
 
 def unmeasured(built: BuiltVariant, folder: Path, promise: Tier | None) -> Variant:

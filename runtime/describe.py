@@ -25,6 +25,7 @@ def describe(folder: str) -> dict[str, Any]:
         "activation": manifest.activation,
         "max_length": manifest.max_length,
         "truncation_side": manifest.truncation_side,
+        "prompt": manifest.prompt,
         "versions": dict(manifest.versions),
         "files": {name: {"bytes": sizes[name], "sha256": digest} for name, digest in manifest.files.items()},
         "variants": {
@@ -55,6 +56,7 @@ def description_lines(description: dict[str, Any]) -> list[str]:
         f"  labels      {len(labels)} ({', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''})",
         f"  activation  {description['activation']}",
         f"  max length  {description['max_length']} tokens, cut on the {description['truncation_side']}",
+        *([f"  prompt      {description['prompt']!r} before every claim"] if description["prompt"] else []),
         f"  files       {len(description['files'])}, all as their SHA-256 says",
         f"  made with   {', '.join(f'{name} {release}' for name, release in description['versions'].items()) or '?'}",
     ]

@@ -87,8 +87,7 @@ class Scorer:
             raise PairscoreError(
                 f"max length {max_length} is more than this bundle's {manifest.max_length}: use at most that"
             )
-        tokenizer_path = opened.path("tokenizer.json")
-        tokenizer = PairTokenizer.from_file(tokenizer_path, manifest.max_length, manifest.truncation_side)
+        tokenizer = PairTokenizer.of_bundle(opened)
         tuned = tuning if isinstance(tuning, Choice) else None
         if tuning is True and engine == "auto" and threads is None and options is None:
             tuned = recall(opened.digest(precision), device.partition(":")[0])
@@ -103,7 +102,7 @@ class Scorer:
         for member in runner.members if isinstance(runner, SpreadEngine) else (runner,):
             replay_golden_rows(opened, precision, tokenizer, member)
         if max_length is not None and max_length != manifest.max_length:
-            tokenizer = PairTokenizer.from_file(tokenizer_path, max_length, manifest.truncation_side)
+            tokenizer = PairTokenizer.of_bundle(opened, max_length)
         return Scorer(opened, precision, runner, tokenizer, tuned)
 
     @property

@@ -5,11 +5,16 @@ padding and model inputs); only their vocabularies are small. Nothing comes from
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from sentence_transformers import CrossEncoder
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForSequenceClassification,
@@ -34,6 +39,9 @@ from tests import corpus
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert")
 
+# Optimum goes with transformers 4 only.
+EXPORTED_BY = ("optimum", "torch") if find_spec("optimum") else ("torch",)
+
 VOCABULARY = 700
 WIDTH = 32
 
@@ -53,8 +61,10 @@ def build_checkpoint(
 
     `max_length`: tokens of the longest pair, specials included. `activation`: what CrossEncoder is told to
     apply to the logits, for example "torch.nn.modules.linear.Identity". `config_changes`: overrides of the
-    family's configuration.
+    family's configuration. The family "ettin" is a stack of modules: see `build_stack`.
     """
+    if family == "ettin":
+        return build_stack("modernbert", folder, *_ettin_head(labels), max_length=max_length, **config_changes)
     tokenizer, config = _FAMILIES[family](max_length)
     config.vocab_size = len(tokenizer)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
@@ -76,6 +86,44 @@ def build_checkpoint(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def build_stack(
+    family: str,
+    folder: Path,
+    *head: torch.nn.Module,
+    max_length: int = 64,
+    activation_fn: torch.nn.Module | None = None,
+    prompts: dict[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    **config_changes: Any,
+) -> Path:
+    """Write a cross-encoder that is a `family` transformer and the modules of `head`, as CrossEncoder saves it.
+
+    `activation_fn`, `prompts`, `default_prompt_name`: as CrossEncoder takes them.
+    """
+    with TemporaryDirectory() as scratch:
+        transformer = Transformer(str(build_checkpoint(family, Path(scratch), max_length=max_length, **config_changes)))
+        encoder = CrossEncoder(
+            modules=[transformer, *head],
+            device="cpu",
+            activation_fn=activation_fn,
+            prompts=prompts,
+            default_prompt_name=default_prompt_name,
+        )
+        _randomise(torch.nn.ModuleList(head), seed=1)
+        encoder.save_pretrained(str(folder))
+    return folder
+
+
+def _ettin_head(labels: int) -> list[torch.nn.Module]:
+    """The first token, a dense layer with GELU, a norm, a dense layer that gives the scores."""
+    return [
+        Pooling(WIDTH, "cls"),
+        Dense(WIDTH, WIDTH, bias=False, activation_function=torch.nn.GELU()),
+        LayerNorm(WIDTH),
+        Dense(WIDTH, labels, activation_function=torch.nn.Identity(), module_output_name="scores"),
+    ]
 
 
 def scale_weights(folder: Path, name: str, factor: float) -> None:
@@ -185,8 +233,8 @@ def _roberta(max_length: int) -> Family:
     backend = _byte_level_bpe(["<s>", "<pad>", "</s>", "<unk>"])
     backend.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
     backend.post_processor = processors.RobertaProcessing(
-        sep=("</s>", backend.token_to_id("</s>")),
-        cls=("<s>", backend.token_to_id("<s>")),
+        ("</s>", backend.token_to_id("</s>")),
+        ("<s>", backend.token_to_id("<s>")),
         trim_offsets=True,
         add_prefix_space=False,
     )

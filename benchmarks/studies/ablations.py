@@ -28,7 +28,7 @@ from pairscore.benchmarks.throughput import sample
 from pairscore.export.bundle import export_bundle
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.graphs.exporter import export_graph
-from pairscore.export.reference import load_eager_model
+from pairscore.export.model import load_model
 from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.manifest import Bundle, Manifest, sha256
 from pairscore.runtime.bundle.parity import compare
@@ -140,7 +140,7 @@ def measure(checkpoint: Path, more: Path | None, pairs: list[Pair], rounds: int,
     bundle = folder / "bundle"
     export_bundle(str(checkpoint), bundle)
     scorer = Scorer.from_pretrained(bundle, engine="onnxruntime")
-    unmodified = export_graph(load_eager_model(opened), folder / "unmodified")[0]
+    unmodified = export_graph(load_model(opened), folder / "unmodified")[0][0]
     graphs = {True: scorer.bundle.graph(scorer.bundle.variant("fp32")), False: unmodified}
     compared = settings(available_cores(), manifest)
     runs = {

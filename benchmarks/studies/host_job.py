@@ -81,7 +81,7 @@ def run_once(job: HostJob) -> dict[str, Any]:
         bundle,
         "fp32",
         Nothing(job, len(manifest.labels)),
-        PairTokenizer.from_file(bundle.path("tokenizer.json"), manifest.max_length, manifest.truncation_side),
+        PairTokenizer.of_bundle(bundle),
     )
     with tempfile.TemporaryDirectory(dir=job.folder) as folder:
         output = Path(folder) / "out"

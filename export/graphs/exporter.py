@@ -1,38 +1,82 @@
-"""A PyTorch model as an ONNX graph, through optimum's exporter."""
+"""A PyTorch model as an ONNX graph, by one of two exporters.
 
-import shutil
-import tempfile
+Optimum's, whose releases wait for those of transformers, and PyTorch's own, which goes with any. Both give a graph with
+dynamic batch and length from the same modules; everything behind this seam takes either.
+"""
+
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
-import torch
-from optimum.exporters.onnx import onnx_export_from_model
 
+from pairscore.export.model import LogitsModel, StackModel
 from pairscore.export.reference import quiet
 from pairscore.runtime.errors import PairscoreError, one_line
 
+EXPORTERS = ("auto", "optimum", "torch")
+GRAPH_NAME = "model.onnx"
 
-def export_graph(model: torch.nn.Module, folder: Path) -> tuple[Path, ...]:
-    """Write `model` as `folder`/model.onnx, batch and length dynamic, opset as optimum chooses it.
 
-    Returns the files written: the graph, then its external data where it is too large for one file. Raises
-    PairscoreError for an architecture that optimum cannot export.
+def choose_exporter(asked: str, stack: bool = False) -> str:
+    """The exporter to use: of `auto`, optimum's where it is installed, else PyTorch's.
+
+    stack: whether the model is a stack of modules, which only PyTorch's exporter takes. Raises PairscoreError for an
+    exporter that does not exist, is not installed or cannot do it.
     """
+    if asked not in EXPORTERS:
+        raise PairscoreError(f"unknown exporter {asked!r}: use {', '.join(EXPORTERS)}")
+    packages = {"optimum": ("optimum-onnx", "optimum.exporters.onnx"), "torch": ("onnxscript", "onnxscript")}
+    if asked == "auto":
+        asked = "optimum" if _found(packages["optimum"][1]) and not stack else "torch"
+    if stack and asked == "optimum":
+        raise PairscoreError("optimum's exporter takes no stack of modules: use --exporter torch")
+    distribution, module = packages[asked]
+    if not _found(module):
+        extra = "optimum" if asked == "optimum" else "export"
+        raise PairscoreError(
+            f'--exporter {asked} needs {distribution}, which is not installed: `pip install "pairscore[{extra}]"`'
+        )
+    return asked
+
+
+def export_graph(model: LogitsModel, folder: Path, exporter: str = "auto") -> tuple[tuple[Path, ...], str]:
+    """Write `model` as `folder`/model.onnx, batch and length dynamic.
+
+    Returns the files written, the graph first, then its external data where it is too large for one file; and a
+    sentence about the exporter. Raises PairscoreError for an architecture that the exporter cannot export.
+    """
+    exporter = choose_exporter(exporter, isinstance(model, StackModel))
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch, quiet():
+    with quiet():
         try:
-            # No validation of optimum's own: parity on real pairs follows, and says more.
-            onnx_export_from_model(model, scratch, task="text-classification", do_validation=False)
+            if exporter == "optimum":
+                from pairscore.export.graphs.with_optimum import export
+            else:
+                from pairscore.export.graphs.with_torch import export
+            written = export(model, folder / GRAPH_NAME)
         except Exception as error:  # an unknown architecture, or a tracing failure of any kind
+            others = " or --exporter ".join(each for each in EXPORTERS if each not in ("auto", exporter))
             raise PairscoreError(
-                f"optimum's ONNX exporter cannot export {type(model).__name__} ({one_line(error)}): use an "
-                "architecture that it supports"
+                f"the exporter {exporter} cannot export {type(model.transformer).__name__} ({one_line(error)}): use an "
+                f"architecture that it supports, or --exporter {others}"
             ) from error
-        written = sorted(path for path in Path(scratch).iterdir() if path.name.startswith("model.onnx"))
-        return tuple(Path(shutil.move(path, folder / path.name)) for path in written)
+    opset = next(each.version for each in _header(written[0]).opset_import if not each.domain)
+    by = f"optimum-onnx {version('optimum-onnx')}" if exporter == "optimum" else f"PyTorch {version('torch')}"
+    return written, f"exported by {by}, opset {opset}"
 
 
 def input_names(graph: Path) -> tuple[str, ...]:
     """The names of a graph's inputs, in its order."""
-    model = onnx.load(str(graph), load_external_data=False)
-    return tuple(value.name for value in model.graph.input)
+    return tuple(value.name for value in _header(graph).graph.input)
+
+
+def _header(graph: Path) -> onnx.ModelProto:
+    return onnx.load(str(graph), load_external_data=False)
+
+
+def _found(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent package is missing
+        return False

@@ -185,11 +185,12 @@ class _Narrowing:
         if (name, axis) not in self._narrowed:
             node = self._producer.get(name)
             inputs = None
-            if node is not None and len(node.output) == 1 and name not in self.stops:
+            if node is not None and self.stops.isdisjoint(node.output):
                 inputs = self._narrowed_inputs(node, axis)
-            self._narrowed[name, axis] = (
-                self._slice(name, axis) if node is None or inputs is None else self._clone(node, inputs)
-            )
+            if node is None or inputs is None:
+                self._narrowed[name, axis] = self._slice(name, axis)
+            else:
+                self._narrowed.update(((output, axis), made) for output, made in self._clone(node, inputs))
         return self._narrowed[name, axis]
 
     def shared(self) -> frozenset[str]:
@@ -225,6 +226,8 @@ class _Narrowing:
             "Transpose": self._transpose,
             "Reshape": self._reshape,
             "Slice": self._slice_of_another_axis,
+            "Split": self._split_of_another_axis,
+            "Squeeze": self._squeeze,
             "Gather": self._gather_on_another_axis,
             "Concat": self._concat_on_another_axis,
         }.get(node.op_type)
@@ -272,7 +275,7 @@ class _Narrowing:
             if values[data].shape[: axis + 1] != values[output].shape[: axis + 1]:
                 return None
         rest = {values[output].shape[axis + 1 :] for values in self.probe.values}
-        if len(rest) != 1 or attribute(node, "allowzero", 0):
+        if len(rest) != 1:
             return None
         shape = np.array([0] * (axis + 1) + list(rest.pop()), dtype=np.int64)
         return [self.narrow(data, axis), self._constant(shape)]
@@ -284,6 +287,21 @@ class _Narrowing:
         if axes is None or axis in {int(each) % rank for each in axes}:
             return None
         return [self.narrow(data, axis), *bounds]
+
+    def _split_of_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+        data, *sizes = node.input
+        if attribute(node, "axis", 0) % len(self.probe.shape(data)) == axis:
+            return None
+        return [self.narrow(data, axis), *sizes]
+
+    def _squeeze(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+        """Only where the axes that go away are named, by input (since opset 13)."""
+        axes = self.probe.constant(node.input[1]) if len(node.input) > 1 else None
+        if axes is None:
+            return None
+        rank = len(self.probe.shape(node.input[0]))
+        kept = [each for each in range(rank) if each not in {int(gone) % rank for gone in axes}]
+        return [self.narrow(node.input[0], kept[axis]), node.input[1]]
 
     def _gather_on_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
         data, index = node.input
@@ -303,15 +321,20 @@ class _Narrowing:
         self.nodes.append(helper.make_node("Slice", [name, *bounds], [output], name=output))
         return output
 
-    def _clone(self, node: onnx.NodeProto, inputs: list[str]) -> str:
+    def _clone(self, node: onnx.NodeProto, inputs: list[str]) -> list[tuple[str, str]]:
+        """Copy `node` onto narrowed inputs; returns each of its outputs and what it is called in the copy."""
         clone = onnx.NodeProto()
         clone.CopyFrom(node)
-        clone.name = clone.output[0] = f"{node.output[0]}/row0"
-        del clone.input[:]
+        clone.name = f"{node.output[0]}/row0"
+        del clone.input[:], clone.output[:]
         clone.input.extend(inputs)
+        clone.output.extend(f"{name}/row0" for name in node.output)
+        if clone.op_type == "Reshape":  # a zero in the new shape copies an axis
+            for flag in [each for each in clone.attribute if each.name == "allowzero"]:
+                clone.attribute.remove(flag)
         self.nodes.append(clone)
-        self._cloned[node.output[0]] = clone
-        return str(clone.output[0])
+        self._cloned.update(dict.fromkeys(node.output, clone))
+        return list(zip(node.output, clone.output, strict=True))
 
     def _constant(self, value: npt.NDArray[np.int64]) -> str:
         name = "first_row_only/" + "_".join(map(str, value.tolist()))

@@ -39,7 +39,6 @@ def open_unproven(
     manifest does not hold yet.
     """
     bundle = Bundle.open(folder)
-    manifest = bundle.manifest
     given, variant = variant, variant or bundle.variant(precision)
     engine = choose_engine(engine, precision, device, variant.engines)
     graph_of = ENGINES[engine].graph_of
@@ -47,7 +46,7 @@ def open_unproven(
         graph = bundle.graph(bundle.variant(graph_of or precision))
     else:
         graph = folder / given.files[0]
-    tokenizer = PairTokenizer.from_file(bundle.path("tokenizer.json"), manifest.max_length, manifest.truncation_side)
+    tokenizer = PairTokenizer.of_bundle(bundle)
     options = EngineOptions(settings=variant.settings)
     runner = open_engine(engine, graph, precision, device, variant.engines, options=options)
     return Scorer(bundle, precision, runner, tokenizer)

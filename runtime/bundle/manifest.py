@@ -81,7 +81,8 @@ class Manifest:
     """The contract between export and runtime. `max_length` counts tokens, special tokens included.
 
     `activation`: what turns logits into scores, one of `ACTIVATIONS`. `truncation_side`: the end at which
-    the tokenizer cuts. `files`: path within the bundle -> SHA-256. `versions`: library -> release at export.
+    the tokenizer cuts. `prompt`: what stands before every claim.
+    `files`: path within the bundle -> SHA-256. `versions`: library -> release at export.
     """
 
     source: Source
@@ -94,6 +95,7 @@ class Manifest:
     variants: Mapping[str, Variant]
     files: Mapping[str, str]
     versions: Mapping[str, str]
+    prompt: str = ""
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -263,6 +265,7 @@ class Bundle:
             "labels": manifest.labels,
             "precision": precision,
             **({"settings": dict(variant.settings)} if variant.settings else {}),
+            **({"prompt": manifest.prompt} if manifest.prompt else {}),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

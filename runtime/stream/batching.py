@@ -84,7 +84,7 @@ def tokenize_pairs(tokenizer: PairTokenizer, claims: pa.StringArray, evidence: p
     claim_codes, evidence_codes = claims.dictionary_encode(), evidence.dictionary_encode()
     return TokenizedPairs(
         tokenizer,
-        tokenizer.encode(claim_codes.dictionary.to_pylist()),
+        tokenizer.encode_claims(claim_codes.dictionary.to_pylist()),
         tokenizer.encode(evidence_codes.dictionary.to_pylist()),
         claim_codes.indices.to_numpy().astype(np.int64),
         evidence_codes.indices.to_numpy().astype(np.int64),

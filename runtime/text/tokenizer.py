@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.text.ragged import Ragged
 from pairscore.runtime.text.wordpiece import FastEncoder
@@ -45,13 +46,17 @@ class PairTemplate:
 class PairTokenizer:
     """A `tokenizers.Tokenizer` seen as an encoder of single texts and a template for pairs."""
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, truncation_side: Literal["left", "right"]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, max_length: int, truncation_side: Literal["left", "right"], prompt: str = ""
+    ) -> None:
+        """`prompt`: what stands before every claim, part of its text."""
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self._fast = FastEncoder(tokenizer, self._encode)
         self.max_length = max_length
         self.truncation_side = truncation_side
+        self._prompt = prompt
         self.template = _find_template(tokenizer)
         if self.room < 2:
             raise PairscoreError(
@@ -60,13 +65,22 @@ class PairTokenizer:
             )
 
     @staticmethod
-    def from_file(path: Path, max_length: int, truncation_side: Literal["left", "right"] = "right") -> "PairTokenizer":
+    def from_file(
+        path: Path, max_length: int, truncation_side: Literal["left", "right"] = "right", prompt: str = ""
+    ) -> "PairTokenizer":
         """Open a `tokenizer.json`. Raises PairscoreError when this release of `tokenizers` cannot read it."""
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise PairscoreError(f"cannot read tokenizer {str(path)!r} ({error}): upgrade `tokenizers`") from error
-        return PairTokenizer(tokenizer, max_length, truncation_side)
+        return PairTokenizer(tokenizer, max_length, truncation_side, prompt)
+
+    @staticmethod
+    def of_bundle(bundle: Bundle, max_length: int | None = None) -> "PairTokenizer":
+        """A bundle's tokenizer, its digest checked. `max_length`: in place of the bundle's."""
+        manifest, path = bundle.manifest, bundle.path("tokenizer.json")
+        length = max_length or manifest.max_length
+        return PairTokenizer.from_file(path, length, manifest.truncation_side, manifest.prompt)
 
     @property
     def room(self) -> int:
@@ -76,6 +90,10 @@ class PairTokenizer:
     def prepare(self, texts: int) -> None:
         """Open and check nanotoken now, if `encode` would use it for this many texts."""
         self._fast.prepare(texts)
+
+    def encode_claims(self, claims: list[str]) -> Ragged:
+        """As `encode`, each claim behind the prompt."""
+        return self.encode([self._prompt + claim for claim in claims] if self._prompt else claims)
 
     def encode(self, texts: list[str]) -> Ragged:
         """The token ids of each text, whole and without special tokens, as `tokenizers` gives them."""

@@ -72,10 +72,11 @@ def test_ablations_refuse_settings_that_score_differently(checkpoint, tmp_path, 
 
     def shifted(*arguments):
         written = honest(*arguments)
-        model = onnx.load(str(written[0]))
+        (graph, *_), _ = written
+        model = onnx.load(str(graph))
         bias = next(weight for weight in model.graph.initializer if weight.name.endswith("classifier.bias"))
         bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.5), bias.name))
-        onnx.save(model, str(written[0]))
+        onnx.save(model, str(graph))
         return written
 
     monkeypatch.setattr(ablations, "export_graph", shifted)

@@ -20,12 +20,13 @@ from pairscore.export.parity.measure import ParitySet, check_parity
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle.manifest import Bundle, sha256
 from tests import corpus
-from tests.checkpoints import FAMILIES, build_checkpoint, scale_weights
+from tests.checkpoints import EXPORTED_BY, FAMILIES, build_checkpoint, scale_weights
 
 # None of these is in the built-in parity set; long ones are cut in the claim, in the evidence and in both.
 TEXTS = [*corpus.SENTENCES[::3], *corpus.ODDITIES, " ".join(corpus.SENTENCES[:12])]
 PAIRS = [(claim, evidence) for claim in TEXTS[::3] for evidence in TEXTS]
 PROMISE = 1e-4
+with_optimum = pytest.mark.skipif("optimum" not in EXPORTED_BY, reason="optimum is not installed")
 
 
 @pytest.mark.parametrize("labels", [1, 3])
@@ -95,6 +96,7 @@ def test_golden_rows_are_few_and_one_of_them_is_truncated(exported):
     assert len(lengths) == GOLDEN_ROWS
 
 
+@with_optimum
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sentence_transformers_opens_the_bundle(exported, family):
     checkpoint, bundle = exported(family)
@@ -104,6 +106,7 @@ def test_sentence_transformers_opens_the_bundle(exported, family):
     np.testing.assert_allclose(opened.predict(pairs), expected, rtol=0, atol=PROMISE)
 
 
+@with_optimum
 @pytest.mark.parametrize("family", FAMILIES)
 def test_optimum_opens_the_bundle(exported, family):
     from optimum.onnxruntime import ORTModelForSequenceClassification
@@ -135,6 +138,7 @@ def test_the_older_activation_setting(exported):
     np.testing.assert_allclose(Scorer.from_pretrained(bundle).predict(PAIRS[:50]), expected, rtol=0, atol=PROMISE)
 
 
+@with_optimum
 def test_a_checkpoint_saved_by_sentence_transformers(tmp_path, checkpoint):
     """It carries modules.json, and the activation moves to config_sentence_transformers.json."""
     encoder = CrossEncoder(str(checkpoint("electra")), device="cpu", activation_fn=torch.nn.Tanh())

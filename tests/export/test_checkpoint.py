@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from pairscore import PairscoreError
 from pairscore.export.checkpoint import open_checkpoint
-from pairscore.export.reference import load_eager_model, load_reference
+from pairscore.export.model import load_model
+from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle.manifest import sha256
 
 
@@ -110,21 +111,27 @@ def test_no_weights(folder):
     refused(folder, r"lacks its weights model\.safetensors")
 
 
-def test_a_stack_of_modules(folder):
+def test_one_plain_transformer_is_no_stack(folder):
     plain = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
-    dense = {"idx": 1, "name": "1", "path": "1_Dense", "type": "sentence_transformers.models.Dense"}
     (folder / "modules.json").write_text(json.dumps([plain]))
+    assert open_checkpoint(str(folder)).modules == ()
+    (folder / "modules.json").write_text(json.dumps([{**plain, "path": "0_Transformer"}]))
+    refused(folder, r"begins with the module Transformer at '0_Transformer': only stacks .* in the top folder")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_what_transformers_5_saved_and_4_would_misread(folder, file, monkeypatch):
+    """Its rotary positions would be those of the defaults, without a word."""
+    changes = {
+        "config.json": {"rope_parameters": {"full_attention": {"rope_theta": 1e6}}, "transformers_version": "5.24.0"},
+        "tokenizer_config.json": {"tokenizer_class": "TokenizersBackend"},
+    }
+    change(folder / file, **changes[file])
+    monkeypatch.setattr("pairscore.export.checkpoint.version", lambda package: "5.0.0")
     open_checkpoint(str(folder))
-    (folder / "modules.json").write_text(json.dumps([plain, dense]))
-    refused(folder, r"stack of modules \(sentence_transformers\.models\.Dense at '1_Dense'\)")
-
-
-def test_a_prompt(folder):
-    path = folder / "config_sentence_transformers.json"
-    change(path, prompts={"query": "Is this true? "}, default_prompt_name=None)
-    open_checkpoint(str(folder))  # one that is never applied changes no score
-    change(path, default_prompt_name="query")
-    refused(folder, r"puts the prompt 'Is this true\? ' before every text")
+    monkeypatch.setattr("pairscore.export.checkpoint.version", lambda package: "4.57.6")
+    what = {"config.json": "rope_parameters in config.json", "tokenizer_config.json": "TokenizersBackend"}[file]
+    refused(folder, f'saved by transformers .*, and 4.57.6, .* does not know .*{what}: .*"transformers>=5"')
 
 
 @pytest.mark.parametrize("place", ["config.json", "config_sentence_transformers.json", "older"])
@@ -150,7 +157,7 @@ def test_shards_have_one_digest_that_follows_each(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     (folder / "model.safetensors").unlink()
     first = open_checkpoint(str(folder))
-    load_eager_model(first)
+    load_model(first)
     changed = folder / "model-00002-of-00002.safetensors"
     save_file({key: weights[key] + 1 for key in names[1::2]}, changed, {"format": "pt"})
     assert open_checkpoint(str(folder)).source.digest != first.source.digest
@@ -166,7 +173,7 @@ def test_weights_that_would_be_made_up(folder):
     del weights["classifier.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(PairscoreError, match=r"lacks 1 weights .*classifier\.weight.*random"):
-        load_eager_model(open_checkpoint(str(folder)))
+        load_model(open_checkpoint(str(folder)))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -175,7 +182,7 @@ def test_weights_that_are_not_finite(folder, value):
     weights["classifier.bias"][0] = value
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(PairscoreError, match=r"weight classifier\.bias .*not finite"):
-        load_eager_model(open_checkpoint(str(folder)))
+        load_model(open_checkpoint(str(folder)))
 
 
 def test_a_slow_tokenizer(folder):

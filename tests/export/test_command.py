@@ -105,7 +105,7 @@ def test_help_needs_no_torch():
     ("absent", "arguments"),
     [
         ("torch", ["export", "a", "b"]),
-        ("optimum", ["export", "a", "b"]),
+        ("onnxscript", ["export", "a", "b"]),
         ("onnxruntime", ["verify", "a", "--reference", "b", "--pairs", "c"]),
     ],
 )

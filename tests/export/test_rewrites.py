@@ -11,23 +11,25 @@ import pytest
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.graphs.exporter import export_graph
 from pairscore.export.graphs.rewrites import Rewritten, first_row_only, rewrite_file
-from pairscore.export.reference import load_eager_model
-from tests.checkpoints import FAMILIES
+from pairscore.export.model import load_model
+from tests.checkpoints import EXPORTED_BY, FAMILIES
 
 # Matrix products of the last layer that see one row: query (not where one product makes query, key and value),
 # attention scores and context (not where relative positions are gathered in between), three projections.
 PRODUCTS = {"bert": 6, "roberta": 6, "xlm-roberta": 6, "distilbert": 6, "electra": 6, "deberta-v2": 3, "modernbert": 5}
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=[(exporter, family) for exporter in EXPORTED_BY for family in FAMILIES])
 def graphs(
     request: pytest.FixtureRequest, checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, onnx.ModelProto, Rewritten]:
+    exporter, family = request.param
     folder = tmp_path_factory.mktemp("graph")
-    changes = {"classifier_pooling": "cls"} if request.param == "modernbert" else {}
-    (path, *_) = export_graph(load_eager_model(open_checkpoint(str(checkpoint(request.param, **changes)))), folder)
+    changes = {"classifier_pooling": "cls"} if family == "modernbert" else {}
+    opened = open_checkpoint(str(checkpoint(family, **changes)))
+    (path, *_), _ = export_graph(load_model(opened), folder, exporter)
     model = onnx.load(str(path))
-    return request.param, model, first_row_only(model)
+    return family, model, first_row_only(model)
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
@@ -90,7 +92,7 @@ def test_the_model_given_is_left_alone(graphs: tuple[str, onnx.ModelProto, Rewri
 
 def test_a_head_that_reads_all_tokens_is_left_alone(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     source = checkpoint("modernbert", classifier_pooling="mean")
-    (path, *_) = export_graph(load_eager_model(open_checkpoint(str(source))), tmp_path)
+    (path, *_), _ = export_graph(load_model(open_checkpoint(str(source))), tmp_path)
     before = path.read_bytes()
     assert rewrite_file(path) == ("first row only: not applied, no head that reads the first token was found",)
     assert path.read_bytes() == before

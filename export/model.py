@@ -1,0 +1,111 @@
+"""What is exported: a PyTorch module that makes logits of token ids, its attention written out in plain operations."""
+
+import inspect
+from typing import Any
+
+import torch
+from sentence_transformers import CrossEncoder
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from pairscore.export.checkpoint import Checkpoint
+from pairscore.export.reference import open_crossencoder, quiet
+from pairscore.runtime.errors import PairscoreError, one_line
+
+
+class LogitsModel(torch.nn.Module):
+    """Token ids in, logits out. `inputs`: the names that `forward` takes, in the graph's order."""
+
+    def __init__(self, model: torch.nn.Module, config: Any) -> None:
+        super().__init__()
+        self.model = model
+        names = ["input_ids", "attention_mask"]
+        takes_types = "token_type_ids" in inspect.signature(self.transformer.forward).parameters
+        if takes_types and (getattr(config, "type_vocab_size", 0) or 0) > 1:
+            names.append("token_type_ids")
+        self.inputs: tuple[str, ...] = tuple(names)
+
+    @property
+    def transformer(self) -> torch.nn.Module:
+        """The model of `transformers`."""
+        return self.model
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """All of Shape (batch, length) to (batch, labels)."""
+        logits: torch.Tensor = self.model(**_given(input_ids, attention_mask, token_type_ids)).logits
+        return logits
+
+
+class StackModel(LogitsModel):
+    """A stack of modules as sentence-transformers runs it."""
+
+    def __init__(self, encoder: CrossEncoder) -> None:
+        super().__init__(encoder, encoder.config)
+        for place, module in enumerate(encoder):
+            if getattr(module, "pooling_mode", None) == "cls" and encoder.tokenizer.padding_side == "right":
+                encoder[place] = _FirstToken()
+
+    @property
+    def transformer(self) -> torch.nn.Module:
+        first: Any = next(self.model.children())
+        transformer: torch.nn.Module = first.model
+        return transformer
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """All of Shape (batch, length) to (batch, labels)."""
+        scores: torch.Tensor = self.model(_given(input_ids, attention_mask, token_type_ids))["scores"]
+        return scores
+
+
+class _FirstToken(torch.nn.Module):
+    """Pooling of the class token. sentence-transformers looks for it in the mask, where padding may come first."""
+
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {**features, "sentence_embedding": features["token_embeddings"][:, 0]}
+
+
+def load_model(checkpoint: Checkpoint) -> LogitsModel:
+    """The checkpoint's model in fp32, ready to be traced.
+
+    Raises PairscoreError when weights are missing (the libraries would make them up at random) or not finite.
+    """
+    name = checkpoint.source.name
+    kind = AutoModel if checkpoint.modules else AutoModelForSequenceClassification
+    with quiet():
+        try:
+            model, info = kind.from_pretrained(
+                checkpoint.folder,
+                torch_dtype=torch.float32,
+                use_safetensors=True,
+                attn_implementation="eager",
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except Exception as error:  # whatever a broken checkpoint makes the library raise
+            raise PairscoreError(f"cannot load {name!r} ({one_line(error)}): check the checkpoint") from error
+    # A stack reads the last layer's tokens: the pooler that some architectures have behind them is of no use.
+    missing = sorted(key for key in info["missing_keys"] if not (checkpoint.modules and key.startswith("pooler.")))
+    if missing:
+        raise PairscoreError(
+            f"{name!r} lacks {len(missing)} weights of its architecture ({', '.join(missing[:3])}), which would be "
+            "random: fine-tune it, or give the right checkpoint"
+        )
+    if checkpoint.modules:
+        found: LogitsModel = StackModel(open_crossencoder(checkpoint, attn_implementation="eager"))
+    else:
+        found = LogitsModel(model, model.config)
+    for weight, parameter in found.model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise PairscoreError(f"weight {weight} of {name!r} holds values that are not finite: export another one")
+    return found.eval()
+
+
+def _given(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+    return {"input_ids": input_ids, "attention_mask": attention_mask, **types}
