@@ -5,7 +5,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -13,11 +13,15 @@ from rich.table import Table
 
 from pairscore.runtime.describe import describe, description_lines
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.display import choose_display, shown
 from pairscore.runtime.job.parts import COMPRESSIONS
-from pairscore.runtime.job.plan import JobOptions
-from pairscore.runtime.job.progress import EventLog, choose_display, warnings_told
+from pairscore.runtime.job.plan import AUTO, PROMISES, JobOptions
 from pairscore.runtime.job.signals import Stopped, stop_on_signals
 from pairscore.runtime.stream.columns import WINDOW_PAIRS
+
+if TYPE_CHECKING:
+    from pairscore.runtime.job.estimate import Estimate
+    from pairscore.runtime.job.summary import Summary
 
 
 @click.command(context_settings={"max_content_width": 120})
@@ -28,8 +32,20 @@ from pairscore.runtime.stream.columns import WINDOW_PAIRS
 @click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence.")
 @click.option("--score-column", default="score", show_default=True, help="Name of the new column, float32.")
 @click.option("--keep", multiple=True, metavar="COLUMNS", help="Input columns to keep, by commas.  [default: all]")
-@click.option("--precision", default="fp32", show_default=True, help="Variant of the bundle: see `pairscore info`.")
-@click.option("--engine", default="auto", show_default=True, help="Engine that runs it.")
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    help="Variant of the bundle (see `pairscore info`), or auto: the fastest that runs here and keeps --promise.",
+)
+@click.option(
+    "--promise",
+    type=click.Choice(PROMISES),
+    default="int8",
+    show_default=True,
+    help="What --precision auto may not fall below.",
+)
+@click.option("--engine", default=AUTO, show_default=True, help="Engine that runs it.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, or cuda:0,cuda:1.")
 @click.option("--no-tuning", "tuning", flag_value=False, default=True, help="Do without what `pairscore tune` chose.")
 @click.option("--max-length", type=click.IntRange(min=1), help="Truncate pairs to fewer tokens than the bundle does.")
@@ -97,34 +113,29 @@ def score(
     table, whole once it holds _SUCCESS; `key=value` folders of the input are kept. With `--output
     scored.parquet` it is one file, which appears when everything is scored.
 
-    A run that was stopped or killed goes on behind the last whole part when the same command is given again.
+    A run that was stopped or killed goes on behind the last whole part when the same command is given again. On an
+    output that is whole, the same command does nothing and ends with exit code 0.
     """
-    from pairscore.runtime.job.run import run_job
+    from pairscore.runtime.job.score import score_files
 
-    options = JobOptions(
-        filter=condition,
-        keep=_names(keep),
-        shard=_shard(shard),
-        **chosen,
-    )
+    output = chosen["output"]
+    chosen |= {"filter": condition, "keep": _names(keep), "shard": _shard(shard)}
     display = choose_display(quiet)
-    log = EventLog(log_json)
     try:
-        with stop_on_signals(), warnings_told(display, log):
+        with stop_on_signals(), shown(display):
             if dry_run:
                 from pairscore.runtime.job.estimate import estimate_job
 
-                estimate = estimate_job(options)
-                _print(estimate.as_dict() if as_json else estimate.lines(), quiet)
+                result: Estimate | Summary = estimate_job(JobOptions(**chosen))
+            elif output is None:
+                raise PairscoreError("no output: name one with --output")
             else:
-                summary = run_job(options, display, log)
-                _print(summary.as_dict() if as_json else summary.lines(), quiet)
+                result = score_files(**chosen, progress=display.update, log_json=log_json)
     except Stopped as stopped:
         again = shlex.join(["pairscore", *sys.argv[1:]])
         click.echo(f"pairscore: stopped by {stopped}; whole parts are kept, continue with: {again}", err=True)
         return stopped.exit_code
-    finally:
-        log.close()
+    _print(result.as_dict() if as_json else result.lines(), quiet)
     return 0
 
 

@@ -1,12 +1,14 @@
 """Every public call as a user writes it. Never run: the type checkers read it, so typing breaks are seen here first."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 from pyspark.sql import DataFrame
 from ray.data import Dataset
 
-from pairscore import PairscoreError, Scorer, __version__
+from pairscore import PairscoreError, Progress, Scorer, Summary, __version__, score_files
 from pairscore.integrations import duckdb as duckdb_function
 from pairscore.integrations import ray as ray_data
 from pairscore.integrations import spark
@@ -41,3 +43,19 @@ def pipelines(frame: DataFrame, dataset: Dataset, connection: DuckDBPyConnection
     dataset = ray_data.score(dataset, "bundle", actors=2, num_cpus=4, num_gpus=1, batch_size=4096, device="cuda")
     dataset = dataset.map_batches(ray_data.ScorePairs, fn_constructor_args=["bundle"], batch_format="pyarrow")
     duckdb_function.register(connection, "bundle", name="score", threads=2)
+
+
+def jobs() -> None:
+    """A whole job from Python."""
+
+    def show(progress: Progress) -> None:
+        del progress
+
+    summary: Summary = score_files("bundle", "pairs/", "scored", top_k=5, by="claim", reuse="old", progress=show)
+    summary = score_files(
+        "bundle", ["a.parquet", Path("b.parquet")], Path("c.parquet"), precision="auto", promise="bf16"
+    )
+    whole: bool = summary.whole
+    reused: int = summary.figures.reused
+    told: dict[str, object] = summary.as_dict()
+    del whole, reused, told

@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.job.finished import already_whole
 from pairscore.runtime.job.input.read import piece_texts, read_pieces
+from pairscore.runtime.job.opening import open_scorer
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.parts import Block
-from pairscore.runtime.job.plan import JobOptions, make_plan
+from pairscore.runtime.job.plan import JobOptions, Plan, make_plan, settings
 from pairscore.runtime.job.progress import duration
-from pairscore.runtime.job.run import open_scorer
+from pairscore.runtime.job.reuse import check_not_own, find_old_files, settings_of
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
 
@@ -39,6 +41,7 @@ class Estimate:
     pairs_per_second: float
     seconds: float | None
     skipped: tuple[tuple[str, str], ...]
+    nothing_to_do: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -46,6 +49,8 @@ class Estimate:
 
     def lines(self) -> list[str]:
         """For people."""
+        if self.nothing_to_do:
+            return ["Nothing to do: the output is whole, from the same input and settings"]
         time_expected = "unknown" if self.seconds is None else f"about {duration(self.seconds)}"
         return [
             f"{self.rows:,} rows in {self.files} files, {self.parts} parts; about {self.pairs:,} pairs to score",
@@ -59,10 +64,16 @@ class Estimate:
 def estimate_job(options: JobOptions) -> Estimate:
     """Check a job as a run would, sample its rows, and time a few batches. Writes nothing."""
     bundle = Bundle.open(options.bundle)
-    if options.output is not None:
-        out.check_output(out.open_output(options.output), options.overwrite)
+    output = out.open_output(options.output) if options.output is not None else None
+    if output is not None:
+        out.check_output(output)
+        check_not_own(options.reuse, output)
     plan = make_plan(options, bundle.manifest)
-    scorer = open_scorer(options)
+    if output is not None and not options.overwrite and already_whole(options, plan, bundle, output):
+        return _nothing(plan)
+    earlier = out.recorded_settings(output) if output is not None and not options.overwrite else None
+    scorer = open_scorer(options, earlier or settings_of(options.reuse)).scorer
+    find_old_files(options.reuse, settings(options, scorer), scorer.labels)
     step = max(1, len(plan.mine) // _SAMPLED_BLOCKS)
     pairs: list[Pair] = []
     sampled_rows = 0
@@ -89,6 +100,12 @@ def estimate_job(options: JobOptions) -> Estimate:
         seconds=expected / rate if rate else None,
         skipped=plan.named(plan.skipped),
     )
+
+
+def _nothing(plan: Plan) -> Estimate:
+    """For an output that is whole."""
+    files = sum(file is not None for file in plan.files)
+    return Estimate(files, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, plan.named(plan.skipped), nothing_to_do=True)
 
 
 def _rate(scorer: Scorer, pairs: Sequence[Pair]) -> float:

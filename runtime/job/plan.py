@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -25,12 +26,17 @@ from pairscore.runtime.job.record import InputRecord, RunSettings
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, score_fields
 
+# What leaves the choice of a precision or an engine to the machine.
+AUTO = "auto"
+PROMISES = ("fp32", "bf16", "int8")
+
 
 @dataclass(frozen=True)
 class JobOptions:
     """What `pairscore score` was asked for; see its help. `keep`: None for all columns. `reuse`: finished outputs.
 
-    `by`: None for the claim column.
+    `precision`: `AUTO` for the fastest variant that promises at least as much as the precision `promise` does. `by`:
+    None for the claim column.
     """
 
     bundle: str
@@ -41,6 +47,7 @@ class JobOptions:
     score_column: str = "score"
     keep: tuple[str, ...] | None = None
     precision: str = "fp32"
+    promise: str = "int8"
     engine: str = "auto"
     tuning: bool = True
     device: str = "cpu"
@@ -161,12 +168,20 @@ def make_plan(options: JobOptions, manifest: Manifest) -> Plan:
 
 def settings(options: JobOptions, scorer: Scorer) -> RunSettings:
     """What decides rows, columns and scores."""
-    return RunSettings(
+    return run_settings(
+        options,
         bundle=scorer.bundle.digest(scorer.precision),
         precision=scorer.precision,
         engine=scorer.engine.name,
         device=scorer.engine.device.partition(":")[0],
         max_length=scorer.max_length,
+        tuning=scorer.tuned,
+    )
+
+
+def run_settings(options: JobOptions, **opened: Any) -> RunSettings:
+    """Settings from the options and from what was opened: bundle, precision, engine, device, max_length, tuning."""
+    return RunSettings(
         claim_column=options.claim_column,
         evidence_column=options.evidence_column,
         score_column=options.score_column,
@@ -177,9 +192,9 @@ def settings(options: JobOptions, scorer: Scorer) -> RunSettings:
         keep=options.keep,
         filter=options.filter,
         limit=options.limit,
-        tuning=scorer.tuned,
         top_k=options.top_k,
         by=(options.by or options.claim_column) if options.top_k is not None else None,
+        **opened,
     )
 
 
@@ -194,6 +209,8 @@ def _check_options(options: JobOptions) -> None:
             f"claim and evidence are both column {options.claim_column!r}: name two with --claim-column and "
             "--evidence-column"
         )
+    if options.promise not in PROMISES:
+        raise PairscoreError(f"unknown promise {options.promise!r}: use {', '.join(PROMISES)}")
     if options.compression not in COMPRESSIONS:
         raise PairscoreError(f"unknown compression {options.compression!r}: use {', '.join(COMPRESSIONS)}")
     if options.shard and not 1 <= options.shard[0] <= options.shard[1]:

@@ -1,152 +1,85 @@
-"""How far a job is: a bar on a terminal, plain lines elsewhere, events for machines."""
+"""How far a job is: counted by many threads, told to a callback at intervals."""
 
-import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass
 
-import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+_SECONDS = 0.25
 
-from pairscore.runtime.errors import PairscoreError, one_line
+_log = logging.getLogger(__name__)
 
-_BAR_SECONDS = 0.25
-_LINE_SECONDS = 10.0
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is. `done`, `total`: input rows, those of earlier runs included.
+
+    `pairs_per_second`: rows a second in this run. `seconds_left`: at that rate; None before there is one.
+    """
+
+    done: int
+    total: int
+    pairs_per_second: float
+    seconds_left: float | None
+
+    @property
+    def share(self) -> float:
+        """What is done, from 0 to 1."""
+        return self.done / self.total if self.total else 1.0
 
 
 class Meter:
-    """Counts pairs from many threads. `done` and `total` count rows, those of earlier runs included."""
+    """Counts rows from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started = time.monotonic()
+        self._before = 0
         self.total = 0
         self.done = 0
-        self.before = 0
 
     def start(self, total: int, before: int) -> None:
         """Begin a run of `total` rows of which `before` are already scored."""
         self._started = time.monotonic()
-        self.total, self.before, self.done = total, before, before
+        self.total, self._before, self.done = total, before, before
 
     def add(self, rows: int) -> None:
         """Some more rows are done."""
         with self._lock:
             self.done += rows
 
-    @property
-    def rate(self) -> float:
-        """Rows a second in this run."""
-        return (self.done - self.before) / max(time.monotonic() - self._started, 1e-9)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the rate so far; None before there is one."""
-        return (self.total - self.done) / self.rate if self.done > self.before else None
-
-
-class Display(Protocol):
-    """Shows a meter and passes on lines for people. `interval`: seconds between updates."""
-
-    interval: float
-
-    def say(self, line: str) -> None:
-        """Print a line beside the progress."""
-        ...
-
-    def update(self, meter: Meter) -> None:
-        """Show how far it is."""
-        ...
-
-    def close(self) -> None:
-        """The last update has been shown."""
-        ...
-
-
-class Silent:
-    """`--quiet`."""
-
-    interval = 3600.0
-
-    def say(self, line: str) -> None:
-        del line
-
-    def update(self, meter: Meter) -> None:
-        del meter
-
-    def close(self) -> None:
-        pass
-
-
-class Lines:
-    """One line at intervals, for logs."""
-
-    interval = _LINE_SECONDS
-
-    def say(self, line: str) -> None:
-        click.echo(line, err=True)
-
-    def update(self, meter: Meter) -> None:
-        share = meter.done / meter.total if meter.total else 1.0
-        self.say(f"{meter.done:,} of {meter.total:,} pairs ({share:.1%}), {_figures(meter)}")
-
-    def close(self) -> None:
-        pass
-
-
-class Bar:
-    """A bar that is drawn in place, for a terminal."""
-
-    interval = _BAR_SECONDS
-
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._progress = Progress(
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[counts]}"),
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
+    def progress(self) -> Progress:
+        """How far it is now."""
+        done, new = self.done, self.done - self._before
+        rate = new / max(time.monotonic() - self._started, 1e-9)
+        return Progress(
+            done=done,
+            total=self.total,
+            pairs_per_second=rate,
+            seconds_left=(self.total - done) / rate if new > 0 else None,
         )
-        self._task = self._progress.add_task("", total=None, counts="")
-
-    def say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def update(self, meter: Meter) -> None:
-        if not self._progress.live.is_started:
-            self._progress.start()
-        counts = f"{meter.done:,} of {meter.total:,} pairs, {_figures(meter)}"
-        self._progress.update(self._task, total=meter.total, completed=meter.done, counts=counts, refresh=True)
-
-    def close(self) -> None:
-        if self._progress.live.is_started:
-            self._progress.stop()
-
-
-def choose_display(quiet: bool) -> Display:
-    """Nothing when quiet, a bar where standard error is a terminal, else lines."""
-    if quiet:
-        return Silent()
-    console = Console(stderr=True)
-    return Bar(console) if console.is_terminal else Lines()
 
 
 @contextmanager
-def shown(meter: Meter, display: Display) -> Iterator[None]:
-    """Keep `display` up to date from a thread of its own while the block runs."""
+def reported(meter: Meter, callback: Callable[[Progress], None] | None, seconds: float = _SECONDS) -> Iterator[None]:
+    """Call `callback` every so many seconds while the block runs, from a thread of its own, and once at the end.
+
+    A callback that raises is not called again; what it raised is logged, and the block goes on.
+    """
+    if callback is None:
+        yield
+        return
     stop = threading.Event()
 
     def tick() -> None:
-        while not stop.wait(display.interval):
-            display.update(meter)
+        try:
+            while not stop.wait(seconds):
+                callback(meter.progress())
+            callback(meter.progress())
+        except Exception:
+            _log.exception("the progress callback failed, and is not called again")
 
     thread = threading.Thread(target=tick, name="pairscore-progress", daemon=True)
     thread.start()
@@ -155,53 +88,6 @@ def shown(meter: Meter, display: Display) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        display.close()
-
-
-class EventLog:
-    """One JSON object a line, appended to a file and flushed; no file, no log."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._lock = threading.Lock()
-        try:
-            self._file = path.open("a", encoding="utf-8") if path else None
-        except OSError as error:
-            raise PairscoreError(
-                f"cannot write the log {str(path)!r} ({one_line(error)}): choose another file"
-            ) from error
-
-    def write(self, event: str, **fields: Any) -> None:
-        """Append an event with the time of day in UTC."""
-        if self._file is None:
-            return
-        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
-        with self._lock:
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self._file.flush()
-
-    def close(self) -> None:
-        """Close the file; there may be none."""
-        if self._file is not None:
-            self._file.close()
-
-
-@contextmanager
-def warnings_told(display: Display, log: EventLog) -> Iterator[None]:
-    """Pass what this package's modules warn of, repeated requests above all, to the display and the log."""
-
-    class Teller(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            display.say(f"pairscore: {record.getMessage()}")
-            log.write("warning", message=record.getMessage())
-
-    logger, teller = logging.getLogger("pairscore"), Teller(logging.WARNING)
-    propagated, logger.propagate = logger.propagate, False
-    logger.addHandler(teller)
-    try:
-        yield
-    finally:
-        logger.removeHandler(teller)
-        logger.propagate = propagated
 
 
 def duration(seconds: float) -> str:
@@ -214,8 +100,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _figures(meter: Meter) -> str:
-    left = meter.seconds_left
-    return f"{meter.rate:,.0f} pairs/s" + ("" if left is None else f", {duration(left)} left")

@@ -97,13 +97,17 @@ class RunRecord:
 
 def differences(old: RunRecord, new: RunRecord) -> list[str]:
     """What changed between two runs, a phrase each; empty for the same run."""
-    before, now = vars(old.settings), vars(new.settings)
-    changed = [
+    return changed_settings(old.settings, new.settings) + _input_differences(old.inputs, new.inputs)
+
+
+def changed_settings(old: RunSettings, new: RunSettings) -> list[str]:
+    """What changed between two runs' settings, a phrase each."""
+    before, now = vars(old), vars(new)
+    return [
         f"{_LABELS.get(name, name.replace('_', ' '))} was {before[name]!r} and is now {now[name]!r}"
         for name in before
         if before[name] != now[name]
     ]
-    return changed + _input_differences(old.inputs, new.inputs)
 
 
 def check_same_run(old: RunRecord, new: RunRecord, output: str) -> None:

@@ -17,6 +17,7 @@ from pairscore.runtime.job.record import RunSettings
 from pairscore.runtime.storage.local import Storage, open_storage
 from pairscore.runtime.stream.background import ahead
 from pairscore.runtime.stream.columns import score_fields, text_pair, windows
+from pairscore.runtime.typed_json import from_plain
 
 # Settings that have to agree, with what a message calls them, and the option that changes them here.
 _DECISIVE = (
@@ -39,17 +40,36 @@ class OldFile:
     score_columns: tuple[str, ...]
 
 
-def find_old_files(urls: Sequence[str], output: Output, settings: RunSettings, labels: Sequence[str]) -> list[OldFile]:
+def check_not_own(urls: Sequence[str], output: Output) -> None:
+    """Raise PairscoreError where one of `urls` is the output of this run."""
+    for url in urls:
+        if _is_own(*open_storage(url), output):
+            raise PairscoreError(f"--reuse {url!r} is this run's own output: name an earlier one")
+
+
+def settings_of(urls: Sequence[str]) -> RunSettings | None:
+    """The settings that the first of these outputs was scored with; None where they cannot be read.
+
+    What is wrong with it, `find_old_files` says.
+    """
+    try:
+        storage, path = open_storage(urls[0])
+        with storage.open(_files(storage, path, urls[0])[0]) as file:
+            settings: RunSettings = from_plain(RunSettings, figures(pq.read_metadata(file))["settings"])
+            return settings
+    except (PairscoreError, OSError, pa.ArrowException, ValueError, KeyError, IndexError):
+        return None
+
+
+def find_old_files(urls: Sequence[str], settings: RunSettings, labels: Sequence[str]) -> list[OldFile]:
     """The files of the finished outputs at `urls`, in order, after a look at every footer.
 
-    output: of this run. settings: of this run. Raises PairscoreError for an output that is not there, not finished,
-    damaged, without its texts, scored by something else than this run would, or this run's own.
+    settings: of this run. Raises PairscoreError for an output that is not there, not finished, damaged, without its
+    texts, or scored by something else than this run would.
     """
     found = []
     for url in urls:
         storage, path = open_storage(url)
-        if _is_own(storage, path, output):
-            raise PairscoreError(f"--reuse {url!r} is this run's own output: name an earlier one")
         for file in _files(storage, path, url):
             found.append(_checked(storage, file, settings, labels))
     return found

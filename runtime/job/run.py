@@ -1,7 +1,8 @@
 """A job: read, score and write, overlapped; stopped at any moment, it goes on where whole parts end."""
 
+import logging
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -11,20 +12,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pairscore.runtime.bundle.manifest import Bundle
-from pairscore.runtime.engines.registry import ENGINES
-from pairscore.runtime.engines.tuned import Choice
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.events import EventLog
+from pairscore.runtime.job.finished import already_whole
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.input.read import Piece, piece_texts, read_pieces
 from pairscore.runtime.job.old_scores import OldScores
+from pairscore.runtime.job.opening import Opened, open_scorer
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.output import merge
 from pairscore.runtime.job.output.locks import Held, hold
 from pairscore.runtime.job.parts import Block, Part, missing, part_bytes
 from pairscore.runtime.job.plan import JobOptions, Plan, every_file_left_out, make_plan, settings
-from pairscore.runtime.job.progress import Display, EventLog, Meter, Silent, duration, shown
-from pairscore.runtime.job.record import RunRecord, RunSettings
-from pairscore.runtime.job.reuse import OldFile, find_old_files, read_old_scores
+from pairscore.runtime.job.progress import Meter, Progress, duration, reported
+from pairscore.runtime.job.record import RunRecord
+from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, read_old_scores, settings_of
 from pairscore.runtime.job.signals import Stopped
 from pairscore.runtime.job.summary import Figures, Summary, counted
 from pairscore.runtime.scorer import Scorer
@@ -32,6 +34,8 @@ from pairscore.runtime.stream.background import ahead, behind
 from pairscore.runtime.stream.columns import append_scores
 from pairscore.runtime.stream.pipeline import Scored, Window
 from pairscore.runtime.types import FloatArray
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,41 +55,52 @@ class _Payload:
 
 def run_job(
     options: JobOptions,
-    display: Display | None = None,
+    progress: Callable[[Progress], None] | None = None,
     log: EventLog | None = None,
     *,
     scorer: Scorer | None = None,
 ) -> Summary:
     """Score the input into the output and return what was done.
 
-    scorer: of the options' bundle, open already; by default the one that the options ask for is opened.
-    Raises PairscoreError for bad input before anything is written, and for what shows only on the way. After
-    that, and when the process is stopped or killed, the same call continues behind the last whole part.
+    progress: told how far it is. scorer: of the options' bundle, open already; by default the one that the options ask
+    for is opened. Raises PairscoreError for bad input before anything is written, and for what shows only on the way.
+    After that, and when the process is stopped or killed, the same call continues behind the last whole part; on an
+    output that is whole it does nothing.
     """
-    display, log = display or Silent(), log or EventLog(None)
+    log = log or EventLog(None)
     if options.output is None:
         raise PairscoreError("no output: name one with --output")
     bundle = Bundle.open(options.bundle)
     output = out.open_output(options.output)
-    out.check_output(output, options.overwrite)
+    out.check_output(output)
+    check_not_own(options.reuse, output)
     plan = make_plan(options, bundle.manifest)
+    whole = None if options.overwrite else already_whole(options, plan, bundle, output)
+    if whole is not None:
+        if out.has_leftovers(output):
+            with _locked(output, options.shard):
+                out.tidy(output)
+        log.write("end", **whole.as_dict())
+        return whole
     started = time.perf_counter()
-    scorer = scorer or open_scorer(options, None if options.overwrite else out.recorded_settings(output))
+    earlier = None if options.overwrite else out.recorded_settings(output)
+    opened = Opened(scorer) if scorer else open_scorer(options, earlier or settings_of(options.reuse))
+    scorer = opened.scorer
     scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
     record = RunRecord(settings(options, scorer), plan.input_records())
-    old_files = find_old_files(options.reuse, output, record.settings, scorer.labels)
-    with _old_scores(old_files, scorer, display, log) as old, _locked(output, options.shard) as held:
+    old_files = find_old_files(options.reuse, record.settings, scorer.labels)
+    with _old_scores(old_files, scorer, log) as old, _locked(output, options.shard) as held:
         try:
             continues = out.begin(output, record, options.overwrite)
             run = _Run(
                 options=options,
                 plan=plan,
-                scorer=scorer,
+                opened=opened,
                 output=output,
                 record=record,
                 held=held,
-                display=display,
+                progress=progress,
                 log=log,
                 old=old,
             )
@@ -100,31 +115,8 @@ def run_job(
             raise
 
 
-def open_scorer(options: JobOptions, earlier: RunSettings | None = None) -> Scorer:
-    """The scorer that the options ask for.
-
-    earlier: the settings of a run to continue. What this machine's tuning decided then stays decided, whatever it says
-    now and on whichever machine: another engine or batch size could move the last bits of a score.
-    """
-    engine = options.engine
-    tuning: bool | Choice = options.tuning
-    kind = options.device.partition(":")[0]
-    if earlier and tuning and engine == "auto" and earlier.device == kind and earlier.engine in ENGINES:
-        engine, tuning = earlier.engine, earlier.tuning or False
-    return Scorer.from_pretrained(
-        options.bundle,
-        precision=options.precision,
-        engine=engine,
-        device=options.device,
-        max_length=options.max_length,
-        tuning=tuning,
-    )
-
-
 @contextmanager
-def _old_scores(
-    files: Sequence[OldFile], scorer: Scorer, display: Display, log: EventLog
-) -> Iterator[OldScores | None]:
+def _old_scores(files: Sequence[OldFile], scorer: Scorer, log: EventLog) -> Iterator[OldScores | None]:
     """The scores to reuse; None without a file to take them from. Nothing of this run's output is touched before."""
     if not files:
         yield None
@@ -132,7 +124,7 @@ def _old_scores(
     started = time.perf_counter()
     with closing(read_old_scores(files, len(scorer.labels))) as old:
         seconds = time.perf_counter() - started
-        display.say(f"Reusing {old.pairs:,} scored pairs, read in {duration(seconds)}")
+        _log.info("Reusing %s scored pairs, read in %s", f"{old.pairs:,}", duration(seconds))
         log.write("reuse", pairs=old.pairs, files=len(files), seconds=round(seconds, 3))
         yield old
 
@@ -155,22 +147,23 @@ class _Run:
         *,
         options: JobOptions,
         plan: Plan,
-        scorer: Scorer,
+        opened: Opened,
         output: out.Output,
         record: RunRecord,
         held: Held,
-        display: Display,
+        progress: Callable[[Progress], None] | None,
         log: EventLog,
         old: OldScores | None,
     ) -> None:
         """`output`: begun for `record`. `old`: scores to reuse."""
         self._options = options
         self._plan = plan
-        self._scorer = scorer
+        self._scorer = scorer = opened.scorer
+        self._chosen = opened.chosen
         self._output = output
         self._record = record
         self._held = held
-        self._display = display
+        self._progress = progress
         self._log = log
         self._old = old
         self._earlier_parts = 0
@@ -186,7 +179,7 @@ class _Run:
         """Score what `done` does not cover and write it, part by part."""
         self._earlier_parts = len(done)
         if done:
-            self._display.say(f"Continuing: {counted(len(done), 'part')} done already")
+            _log.info("Continuing: %s done already", counted(len(done), "part"))
         self._log.write(
             "start",
             run=self._record.digest,
@@ -201,7 +194,7 @@ class _Run:
         started = time.perf_counter()
         # Closed at once also on an error: what is read ahead, and the engine's threads, must not outlive the run.
         with (
-            shown(self._meter, self._display),
+            reported(self._meter, self._progress),
             behind(self._write, "pairscore-write") as write,
             closing(ahead(self._windows(rest), "pairscore-read")) as windows,
             closing(self._scorer.stream(windows, self._meter.add)) as stream,
@@ -241,6 +234,7 @@ class _Run:
             max_length=scorer.max_length,
             load_seconds=round(load_seconds, 3),
             best=self._plan.best,
+            chosen=self._chosen,
         )
         self._log.write("end", **summary.as_dict())
         return summary
@@ -262,7 +256,7 @@ class _Run:
                     raise
                 self._skipped[place] = str(error)
                 self._log.write("skip", file=file.found.name, reason=str(error))
-                self._display.say(f"Leaving out {file.found.display}: {error}")
+                _log.info("Leaving out %s: %s", file.found.display, error)
                 out.mark_skipped(self._output, place, str(error))
 
     def _window(self, piece: Piece) -> Window[_Payload]:
@@ -321,7 +315,7 @@ class _Run:
                 "engine": round(statistics.engine_seconds / figures.engine_callers, 4),
                 "write": round(write_seconds, 4),
             },
-            pairs_per_second=round(self._meter.rate, 2),
+            pairs_per_second=round(self._meter.progress().pairs_per_second, 2),
             done=self._meter.done,
             total=self._meter.total,
         )

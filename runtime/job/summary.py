@@ -81,7 +81,8 @@ class Figures:
 class Summary:
     """The end of a run. `whole`: whether the output is; other shards may be missing. `earlier_parts`: found done.
 
-    `best`: the rows that were kept; None for all.
+    `best`: the rows that were kept; None for all. `chosen`: why `--precision auto` chose this precision; None where it
+    was not asked. `nothing_to_do`: the output was whole before, and nothing was done.
     """
 
     output: str
@@ -97,6 +98,8 @@ class Summary:
     max_length: int
     load_seconds: float
     best: Best | None = None
+    chosen: str | None = None
+    nothing_to_do: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -107,6 +110,8 @@ class Summary:
 
     def lines(self) -> list[str]:
         """For people."""
+        if self.nothing_to_do:
+            return [f"Nothing to do: {self.output} is whole, from the same input and settings ({self.precision})"]
         figures = self.figures.as_dict()
         stages, peak = figures["seconds_by_stage"], peak_memory_bytes()
         nulls = f", {figures['nulls']:,} without a score (null)" if figures["nulls"] else ""
@@ -120,6 +125,7 @@ class Summary:
             f"the engine {figures['share_outside_engine']:.1%} "
             f"(read {stages['read']:.1f} s, tokenize {stages['tokenize']:.1f} s, write {stages['write']:.1f} s), "
             f"loading {self.load_seconds:.1f} s{'' if peak is None else f', peak memory {peak / 2**20:,.0f} MiB'}",
+            *([f"--precision auto chose {self.precision}, {self.chosen}"] if self.chosen else []),
             *([f"Tuned for this machine: {self.tuning} (--no-tuning does without)"] if self.tuning else []),
             *(f"Left out: {name}: {reason}" for name, reason in self.skipped),
         ]

@@ -193,16 +193,51 @@ def test_a_run_moves_to_another_folder_with_its_input(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out", "out.parquet"])
-def test_a_finished_output_is_refused_and_replaced_only_when_asked(bundle, data, expected, tmp_path, name):
+def test_a_finished_output_is_left_alone_and_replaced_only_when_asked(bundle, data, expected, tmp_path, name):
     options = job(bundle, data, tmp_path / name)
-    run_job(replace(options, limit=60))
+    assert not run_job(replace(options, limit=60)).nothing_to_do
     before = files_below(tmp_path)
-    for again in (options, replace(options, limit=60)):
-        with pytest.raises(PairscoreError, match=r"exists.*--overwrite"):
-            run_job(again)
+    with pytest.raises(PairscoreError, match=r"exists.*another run \(--limit was 60 and is now None\).*--overwrite"):
+        run_job(options)
+    again = run_job(
+        replace(options, limit=60, engine="onnxruntime", compression="gzip", shard=(1, 2) * (name == "out"))
+    )
+    assert (again.nothing_to_do, again.whole, again.engine, again.figures.parts) == (True, True, "onnxruntime", 0)
     assert files_below(tmp_path) == before
-    run_job(replace(options, overwrite=True))
+    assert not run_job(replace(options, overwrite=True)).nothing_to_do
     assert same(read_output(tmp_path / name), expected)
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+def test_a_finished_output_of_other_input_or_of_nobody_is_refused(bundle, tmp_path, name):
+    write_pairs(tmp_path / "in.parquet", 60)
+    options = job(bundle, tmp_path / "in.parquet", tmp_path / name)
+    run_job(options)
+    write_pairs(tmp_path / "in.parquet", 61)
+    with pytest.raises(PairscoreError, match="its input was another one"):
+        run_job(options)
+    if name == "out":
+        (tmp_path / "out" / "part-00000-0000000000-0000000050.parquet").unlink()
+        write_pairs(tmp_path / "in.parquet", 60)
+        with pytest.raises(PairscoreError, match="marked as whole and lacks parts"):
+            run_job(options)
+    else:
+        pq.write_table(pairs_table(60), tmp_path / name)
+        with pytest.raises(PairscoreError, match="exists and is whole: choose another name"):
+            run_job(options)
+
+
+def test_a_finished_output_that_left_a_file_out_is_whole_still(bundle, tmp_path):
+    for place in (0, 1):
+        write_pairs(tmp_path / "data" / f"{place}.parquet", 60, seed=place)
+    content = bytearray((tmp_path / "data" / "1.parquet").read_bytes())
+    content[200:240] = bytes(40)  # found when it is read, since the footer is whole
+    (tmp_path / "data" / "1.parquet").write_bytes(content)
+    options = job(bundle, tmp_path / "data", tmp_path / "out", on_error="skip-file")
+    assert [name for name, _ in run_job(options).skipped] == ["1.parquet"]
+    again = run_job(options)
+    assert again.nothing_to_do
+    assert again.skipped == (("1.parquet", "an earlier run left it out"),)
 
 
 @pytest.mark.parametrize("name", ["out", "out.parquet"])
@@ -237,8 +272,7 @@ def test_what_a_kill_at_the_very_end_left_is_tidied_up(bundle, data, tmp_path, n
     left = tmp_path / "out" / "_pairscore" if name == "out" else tmp_path / "_out.parquet.parts"
     left.mkdir()
     (left / "lock").write_text("")
-    with pytest.raises(PairscoreError, match="exists and is whole"):
-        run_job(options)
+    assert run_job(options).nothing_to_do
     assert files_below(tmp_path) == before
     assert not left.exists()
 

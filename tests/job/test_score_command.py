@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 import duckdb
 import pyarrow.parquet as pq
@@ -14,7 +16,9 @@ import pytest
 
 from pairscore.runtime.bundle.manifest import sha256
 from pairscore.runtime.engines.registry import ENGINES, EngineSpec
-from pairscore.runtime.job.progress import Bar, EventLog, Lines, Meter, duration, shown
+from pairscore.runtime.job.display import Bar, Lines
+from pairscore.runtime.job.events import EventLog
+from pairscore.runtime.job.progress import Meter, Progress, duration, reported
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.scorer import Scorer
 from tests import gpu_fakes
@@ -39,7 +43,7 @@ def test_score_says_what_it_did(capsys, bundle, data, working_folder):
     assert (code, out) == (0, "")
     assert "190 pairs scored" in said
     assert "5 parts" in said
-    assert "fp32 on onnxruntime (cpu), at most 64 tokens a pair; outside the engine" in said
+    assert "fp32 on onnxruntime (cpu), at most 64 tokens a pair" in said
     assert said.rstrip().endswith("Wrote out")
     run_job(job(bundle, data, working_folder / "expected"))
     assert same(read_output(working_folder / "out"), read_output(working_folder / "expected"))
@@ -164,11 +168,29 @@ def _token_ids(bundle, pairs):
     return [encoding.ids for encoding in tokenizer.encode_batch(pairs)]
 
 
-def test_dry_run_refuses_what_a_run_refuses(capsys, bundle, data):
+def test_a_dry_run_on_an_output_that_is_whole(capsys, bundle, data):
+    """It says what a run would: nothing to do for the same settings, an error for others."""
     assert run(capsys, "score", bundle, "data", "-o", "out", "--quiet")[0] == 0
     code, _, said = run(capsys, "score", bundle, "data", "-o", "out", "--dry-run")
+    assert code == 0
+    assert "Nothing to do" in said
+    code, _, said = run(capsys, "score", bundle, "data", "-o", "out", "--dry-run", "--limit", 3)
     assert code == 2
     assert "exists and is whole" in said
+
+
+def test_the_same_command_again_does_nothing_and_says_so(capsys, bundle, data, working_folder):
+    for output in ("out", "out.parquet"):
+        command = ("score", bundle, "data", "--output", output, "--part-rows", 50)
+        assert run(capsys, *command)[0] == 0
+        before = files_below(working_folder)
+        code, out, said = run(capsys, *command)
+        assert (code, out) == (0, "")
+        assert said == f"Nothing to do: {output} is whole, from the same input and settings (fp32)\n"
+        code, out, _ = run(capsys, *command, "--json")
+        summary = json.loads(out)
+        assert (code, summary["nothing_to_do"], summary["whole"], summary["pairs"]) == (0, True, True, 0)
+        assert files_below(working_folder) == before
 
 
 def test_events_are_json_lines_that_add_up(capsys, bundle, data, working_folder):
@@ -259,37 +281,49 @@ def _meter():
 
 def test_a_meter_counts_this_run_and_those_before():
     meter = _meter()
-    assert (meter.done, meter.total, meter.before) == (600, 1000, 200)
-    assert meter.rate > 0
-    left = meter.seconds_left
-    assert left is not None
-    assert left == pytest.approx(400 / meter.rate, rel=0.5)
+    progress = meter.progress()
+    assert (progress.done, progress.total, progress.share) == (600, 1000, 0.6)
+    assert progress.pairs_per_second > 0
+    assert progress.seconds_left == pytest.approx(400 / progress.pairs_per_second)
     fresh = Meter()
     fresh.start(5, 0)
-    assert fresh.seconds_left is None
+    assert fresh.progress().seconds_left is None
 
 
 def test_plain_lines(capsys):
-    Lines().update(_meter())
+    Lines(seconds=0).update(_meter().progress())
+    Lines().update(_meter().progress())  # too early for a line
     assert re.fullmatch(r"600 of 1,000 pairs \(60\.0%\), [\d,]+ pairs/s, .* left\n", capsys.readouterr().err)
 
 
-def test_a_display_is_kept_up_to_date_while_it_is_shown(capsys):
-    import threading
-
+def test_a_bar_is_kept_up_to_date_while_the_block_runs(capsys):
     from rich.console import Console
 
-    class Watched(Bar):
-        interval = 0.001
-
-        def update(self, meter):
-            super().update(meter)
-            seen.set()
-
+    bar = Bar(Console(file=sys.stderr, force_terminal=True, width=120))
     seen = threading.Event()
-    with shown(_meter(), Watched(Console(file=sys.stderr, force_terminal=True, width=120))):
+
+    def update(progress: Progress) -> None:
+        bar.update(progress)
+        seen.set()
+
+    with reported(_meter(), update, seconds=0.001):
         assert seen.wait(60)
+    bar.close()
     assert "600 of 1,000 pairs" in capsys.readouterr().err
+
+
+def test_a_callback_that_fails_is_not_called_again_and_the_block_goes_on(caplog):
+    calls: list[Progress] = []
+
+    def fail(progress: Progress) -> None:
+        calls.append(progress)
+        raise KeyError("no display")
+
+    with reported(_meter(), fail, seconds=0.001):
+        while not caplog.records:
+            time.sleep(0.001)
+    assert len(calls) == 1
+    assert "the progress callback failed" in caplog.text
 
 
 @pytest.mark.parametrize(

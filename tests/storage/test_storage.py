@@ -134,8 +134,9 @@ def test_a_stopped_job_goes_on(bundle, store, remote_data, expected, tmp_path):
         run_job(replace(options, limit=9))
     assert run_job(options).earlier_parts == 2
     assert same(read_output(fetched(store, tmp_path, "out")), expected)
+    assert run_job(options).nothing_to_do
     with pytest.raises(PairscoreError, match="exists and is whole"):
-        run_job(options)
+        run_job(replace(options, limit=60))
     run_job(replace(options, limit=60, overwrite=True))
     assert read_output(fetched(store, tmp_path / "again", "out")).num_rows == 60
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,21 +85,19 @@ def open_output(url: str) -> Output:
     return Output(url, storage, str(pure.parent / f"_{pure.name}.parts"), path)
 
 
-def check_output(output: Output, overwrite: bool) -> None:
-    """Raise PairscoreError unless a run may write there, as far as that shows without its record.
-
-    Changes nothing. A finished output that still has control files passes: `begin` knows whose they are.
-    """
+def check_output(output: Output) -> None:
+    """Raise PairscoreError where something other than an output of this project is in the way. Changes nothing."""
     storage = output.storage
     names = output.names()
     if output.file is not None and storage.kind(output.file) == "folder":
         raise PairscoreError(f"output {output.url!r} ends in .parquet and is a folder: choose another name")
     if storage.kind(output.folder) == "file":
         raise PairscoreError(f"output {output.url!r} is a file: choose a folder, or a name that ends in .parquet")
-    if _is_finished(output, names):
-        if not overwrite and not _has_leftovers(output, names):
-            raise _finished(output)
-    elif not all(name.startswith(f"{CONTROL_NAME}/") for name in names) and RECORD not in names:
+    if (
+        not _is_finished(output, names)
+        and RECORD not in names
+        and not all(name.startswith(f"{CONTROL_NAME}/") for name in names)
+    ):
         raise PairscoreError(
             f"output folder {output.url!r} holds other files ({names[0]}): choose an empty folder, or a new one"
         )
@@ -115,21 +114,21 @@ def begin(output: Output, record: RunRecord, overwrite: bool) -> bool:
 
     Raises PairscoreError where another run's results are in the way.
     """
-    check_output(output, overwrite)
+    check_output(output)
     names = output.names()
     finished = _is_finished(output, names)
     if RECORD in names:
         changed = _changes(output, record)
         # A run that was killed when all but its control files was done ends here.
-        if not changed and (not finished or overwrite or output.file is None or _run_of(output) == record.digest):
+        if not changed and (
+            not finished or overwrite or output.file is None or finished_figures(output).get("run") == record.digest
+        ):
             output.storage.remove_folder(f"{output.control}/tmp")
             return True
         if changed and not finished and not overwrite:
             raise PairscoreError(changed)
-    elif finished and not overwrite:
-        output.storage.remove_folder(output.control if output.file is None else output.folder)
     if finished and not overwrite:
-        raise _finished(output)
+        raise finished_error(output)
     clear(output)
     output.storage.write(f"{output.folder}/{RECORD}", record.to_json().encode(), f"{output.control}/tmp")
     return False
@@ -195,11 +194,36 @@ def _is_finished(output: Output, names: Sequence[str]) -> bool:
     return SUCCESS_NAME in names and bool(listed_parts(names))
 
 
-def _has_leftovers(output: Output, names: Sequence[str]) -> bool:
-    """Whether a run that was killed at its very end left something beside a finished output."""
+def is_finished(output: Output) -> bool:
+    """Whether a run, of whatever settings, has ended there."""
+    return _is_finished(output, output.names())
+
+
+def has_record(output: Output) -> bool:
+    """Whether a run's record is there: it has not ended, or was killed at its very end."""
+    return RECORD in output.names()
+
+
+def has_leftovers(output: Output) -> bool:
+    """Whether something is beside a finished output that a run which was killed at its very end left."""
     if output.file is not None:
         return output.storage.kind(output.folder) is not None
-    return any(name.startswith(f"{CONTROL_NAME}/") for name in names)
+    return any(name.startswith(f"{CONTROL_NAME}/") for name in output.names())
+
+
+def tidy(output: Output) -> None:
+    """Remove what is left beside a finished output, whose lock is held."""
+    output.storage.remove_folder(output.control if output.file is None else output.folder)
+
+
+def finished_figures(output: Output) -> dict[str, Any]:
+    """What a finished output's metadata tells of its run; empty where it does not."""
+    path = output.file or f"{output.folder}/{output.parts()[0].name}"
+    try:
+        with output.storage.open(path) as file:
+            return figures(pq.read_metadata(file))
+    except (OSError, ValueError, pa.ArrowException):
+        return {}
 
 
 def _changes(output: Output, record: RunRecord) -> str | None:
@@ -226,20 +250,11 @@ def recorded_settings(output: Output) -> RunSettings | None:
         return None
 
 
-def _run_of(output: Output) -> str | None:
-    """The run that wrote the merged file; None where that does not show."""
-    if output.file is None:
-        return None
-    try:
-        with output.storage.open(output.file) as file:
-            return str(figures(pq.read_metadata(file))["run"])
-    except (OSError, ValueError, KeyError, pa.ArrowException):
-        return None
-
-
-def _finished(output: Output) -> PairscoreError:
+def finished_error(output: Output, difference: str | None = None) -> PairscoreError:
+    """The error for a finished output that is in the way. difference: of its run from this one."""
+    why = f", of another run ({difference})" if difference else ""
     return PairscoreError(
-        f"output {output.url!r} exists and is whole: choose another name, or replace it with --overwrite"
+        f"output {output.url!r} exists and is whole{why}: choose another name, or replace it with --overwrite"
     )
 
 

@@ -1,0 +1,55 @@
+"""`--log-json`: what a job does, as JSON lines for machines."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pairscore.runtime.errors import PairscoreError
+
+
+class EventLog:
+    """One JSON object a line, appended to a file and flushed; no file, no log."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._lock = threading.Lock()
+        try:
+            self._file = path.open("a", encoding="utf-8") if path else None
+        except OSError as error:
+            raise PairscoreError(
+                f"cannot write the log {str(path)!r} ({error.strerror}): choose another file"
+            ) from error
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append an event with the time of day in UTC."""
+        if self._file is None:
+            return
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
+        with self._lock:
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; there may be none."""
+        if self._file is not None:
+            self._file.close()
+
+
+@contextmanager
+def warnings_written(log: EventLog) -> Iterator[None]:
+    """Write what this package warns of while the block runs, repeated requests above all, to the log too."""
+
+    class Writer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            log.write("warning", message=record.getMessage())
+
+    logger, writer = logging.getLogger("pairscore"), Writer(logging.WARNING)
+    logger.addHandler(writer)
+    try:
+        yield
+    finally:
+        logger.removeHandler(writer)

@@ -1,0 +1,74 @@
+"""The same command on an output that is whole already: nothing to do."""
+
+from typing import Any
+
+from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.output import layout as out
+from pairscore.runtime.job.parts import missing
+from pairscore.runtime.job.plan import AUTO, JobOptions, Plan, run_settings
+from pairscore.runtime.job.record import RunRecord, RunSettings, changed_settings
+from pairscore.runtime.job.summary import Figures, Summary
+from pairscore.runtime.typed_json import from_plain
+
+
+def already_whole(options: JobOptions, plan: Plan, bundle: Bundle, output: out.Output) -> Summary | None:
+    """The summary of a run that has nothing to do; None where the output is not whole, or not tidied up yet.
+
+    Footers alone are read, no engine is opened. Raises PairscoreError where the output is another run's.
+    """
+    if not out.is_finished(output) or out.has_record(output):
+        return None
+    told = out.finished_figures(output)
+    try:
+        before: RunSettings = from_plain(RunSettings, told["settings"])
+        digest = told["run"]
+    except (ValueError, KeyError) as error:
+        raise out.finished_error(output) from error
+    now = _settings(options, bundle, before)
+    if RunRecord(now, plan.input_records()).digest != digest:
+        changed = [*changed_settings(before, now), "its input was another one"]
+        raise out.finished_error(output, changed[0])
+    parts = output.parts() if output.file is None else []
+    skipped = dict(plan.skipped)
+    if output.file is None:
+        present = {part.file for part in parts}
+        if options.on_error == "skip-file":
+            left_out = {place: "an earlier run left it out" for place in range(len(plan.files)) if place not in present}
+            skipped = {**left_out, **skipped}
+        if missing([block for block in plan.blocks if block.file not in skipped], parts):
+            raise PairscoreError(
+                f"output {output.url!r} is marked as whole and lacks parts: score it again with --overwrite"
+            )
+    return Summary(
+        output=output.url,
+        whole=True,
+        figures=Figures(),
+        earlier_parts=len(parts),
+        missing_blocks=0,
+        skipped=plan.named(skipped),
+        precision=before.precision,
+        engine=before.engine,
+        device=before.device,
+        tuning=str(before.tuning) if before.tuning else None,
+        max_length=before.max_length,
+        load_seconds=0.0,
+        best=plan.best,
+        nothing_to_do=True,
+    )
+
+
+def _settings(options: JobOptions, bundle: Bundle, before: RunSettings) -> RunSettings:
+    """What this command asks for; what it leaves to the machine is as it was before."""
+    precision = before.precision if options.precision == AUTO else options.precision
+    chosen: dict[str, Any] = {"engine": options.engine, "tuning": None}
+    if options.engine == AUTO:
+        chosen = {"engine": before.engine, "tuning": before.tuning if options.tuning else None}
+    return run_settings(
+        options,
+        bundle=bundle.digest(precision),
+        precision=precision,
+        device=options.device.partition(":")[0],
+        max_length=options.max_length or bundle.manifest.max_length,
+        **chosen,
+    )
