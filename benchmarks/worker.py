@@ -65,7 +65,7 @@ def main() -> None:
                 predict(chosen[:LEAD_IN_PAIRS])  # wakes the threads and fills the caches, which others have emptied
                 before = _processor_seconds()
                 seconds, (logits, statistics) = _timed(predict, chosen)
-                others = _share_of_others(before, _processor_seconds(), seconds)
+                others = share_of_others(before, _processor_seconds(), seconds)
                 np.save(specification["logits"], np.asarray(logits, dtype=np.float32))
                 answer(
                     {
@@ -135,7 +135,7 @@ def _numbers(path: Path, columns: slice) -> list[int]:
     return [int(number) for number in path.read_text().partition("\n")[0].split()[columns]]
 
 
-def _share_of_others(
+def share_of_others(
     before: tuple[float, float] | None, after: tuple[float, float] | None, seconds: float
 ) -> float | None:
     """The share of the machine's processors that other processes, or other machines on its host, took meanwhile."""

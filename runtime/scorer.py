@@ -25,6 +25,8 @@ from pairscore.runtime.engines.tuned import Choice, recall
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.stream.batching import TokenizedPairs, tokenize_pairs
 from pairscore.runtime.stream.columns import (
+    WINDOW_BYTES,
+    WINDOW_PAIRS,
     append_scores,
     check_new_columns,
     check_text_column,
@@ -49,7 +51,8 @@ _PAIR_COLUMNS = ("claim", "evidence")
 class Scorer:
     """A bundle's variant, opened on one engine and device. Safe to call from several threads.
 
-    `tuned`: the choice of `pairscore tune` that the engine was opened with.
+    `tuned`: the choice of `pairscore tune` that the engine was opened with. `window_pairs`, `window_bytes`: how much of
+    a table or a list of pairs is sorted by length and held in memory together.
     """
 
     bundle: Bundle
@@ -57,6 +60,8 @@ class Scorer:
     engine: Engine
     tokenizer: PairTokenizer
     tuned: Choice | None = None
+    window_pairs: int = WINDOW_PAIRS
+    window_bytes: int = WINDOW_BYTES
 
     @staticmethod
     def from_pretrained(
@@ -216,7 +221,7 @@ class Scorer:
         def scored() -> Generator[pa.RecordBatch, None, None]:
             def prepared() -> Iterator[Window[tuple[pa.Table, pa.BooleanArray]]]:
                 first_row = 0
-                for table in windows(reader, columns):
+                for table in self._cut(reader, columns):
                     row_name = partial(_row_name, first_row)
                     claims, evidence, valid = text_pair(table, columns, on_null, on_invalid_utf8, row_name)
                     yield Window(claims, evidence, (table, valid))
@@ -251,7 +256,7 @@ class Scorer:
     def stream_pairs(self, pairs: Sequence[Pair]) -> Generator[Scored[None], None, None]:
         """Score pairs, in order, a window at a time."""
         table = pa.table(pair_arrays(pairs), _PAIR_COLUMNS)
-        cut = windows(table.to_batches(), _PAIR_COLUMNS)
+        cut = self._cut(table.to_batches(), _PAIR_COLUMNS)
         return self.stream(Window(*text_pair(piece, _PAIR_COLUMNS)[:2], None) for piece in cut)
 
     def stream(
@@ -259,6 +264,9 @@ class Scorer:
     ) -> Generator[Scored[T], None, None]:
         """Score windows, in order, overlapping: see `pairscore.runtime.stream.pipeline.stream`."""
         return stream(windows_in, self.tokenizer, self.engine, len(self.labels), on_progress)
+
+    def _cut(self, batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Iterator[pa.Table]:
+        return windows(batches, columns, self.window_pairs, self.window_bytes)
 
 
 def _row_name(first_row: int, row: int) -> str:

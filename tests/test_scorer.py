@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -183,8 +184,8 @@ def test_nulls(scorer: Scorer) -> None:
     assert all_null["score"].null_count == 3
 
 
-def test_text_that_is_not_utf8(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_PAIRS", 2)
+def test_text_that_is_not_utf8(scorer: Scorer) -> None:
+    scorer = replace(scorer, window_pairs=2)
     given = table([PAIRS[0], PAIRS[1], PAIRS[2], (None, "a")])
     broken = claimed_text([*(each.encode() for each in given["evidence"].to_pylist()[:2]), b"na\xefve", b"a"])
     given = given.set_column(given.schema.get_field_index("evidence"), "evidence", broken)
@@ -197,8 +198,8 @@ def test_text_that_is_not_utf8(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) 
     assert scored["evidence"].cast(pa.binary())[2].as_py() == b"na\xefve"  # what came in goes out
 
 
-def test_null_rows_are_counted_from_the_start_of_the_stream(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_PAIRS", 4)
+def test_null_rows_are_counted_from_the_start_of_the_stream(scorer: Scorer) -> None:
+    scorer = replace(scorer, window_pairs=4)
     rows: list[tuple[str | None, str | None]] = [("a", "b")] * 9
     rows[7] = ("a", None)
     with pytest.raises(PairscoreError, match="row 7 has a null"):
@@ -209,8 +210,9 @@ def test_no_rows(scorer: Scorer) -> None:
     assert scorer.score_table(table([])).schema.names == ["id", "claim", "evidence", "score"]
 
 
-def test_score_batches_is_lazy(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_score_batches_is_lazy(scorer: Scorer) -> None:
     """Reads at most the windows in flight ahead of what was taken."""
+    scorer = replace(scorer, window_pairs=4)
     drawn = 0
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -219,7 +221,6 @@ def test_score_batches_is_lazy(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) 
             drawn += 1
             yield from table([("a", "b")] * 4).to_batches()
 
-    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_PAIRS", 4)
     reader = scorer.score_batches(pa.RecordBatchReader.from_batches(table(PAIRS).schema, batches()))
     assert drawn == 0
     reader.read_next_batch()

@@ -45,10 +45,10 @@ class OpenVinoEngine:
             **options.settings,
         }
         try:
-            self._model = core.compile_model(core.read_model(graph), "CPU", properties)
+            self.model = core.compile_model(core.read_model(graph), "CPU", properties)
         except Exception as error:  # the library's exceptions share no base class of its own
             raise PairscoreError(f"OpenVINO cannot open {str(graph)!r}: {one_line(error)}") from error
-        self._inputs = {node.get_any_name(): node.get_element_type().to_dtype() for node in self._model.inputs}
+        self._inputs = {node.get_any_name(): node.get_element_type().to_dtype() for node in self.model.inputs}
         self._requests = threading.local()
         self.precision = precision
         self.device = device
@@ -59,7 +59,7 @@ class OpenVinoEngine:
         """Logits of the batch, Shape (n, labels)."""
         request = getattr(self._requests, "request", None)
         if request is None:
-            request = self._requests.request = self._model.create_infer_request()
+            request = self._requests.request = self.model.create_infer_request()
         # The result lies in the request's own memory, which the thread's next batch overwrites.
         return np.array(request.infer(batch.feeds(self._inputs))[0], dtype=np.float32)
 

@@ -104,7 +104,7 @@ def _score_partition(
     if gpu:
         options.setdefault("device", f"cuda:{gpu.addresses[0]}")
     options.setdefault("threads", task.cpus() if task else None)
-    scorer = _open(SparkFiles.get(place) if shipped else place, tuple(options.items()))
+    scorer = open_once(SparkFiles.get(place) if shipped else place, tuple(options.items()))
     reader = pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
     try:
         with scorer.score_batches(reader, **columns) as scored:
@@ -114,5 +114,5 @@ def _score_partition(
 
 
 @lru_cache(maxsize=2)
-def _open(bundle: str, options: tuple[tuple[str, object], ...]) -> Scorer:
+def open_once(bundle: str, options: tuple[tuple[str, object], ...]) -> Scorer:
     return Scorer.from_pretrained(bundle, **dict(options))  # type: ignore[arg-type]

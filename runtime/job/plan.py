@@ -24,7 +24,7 @@ from pairscore.runtime.job.parts import COMPRESSIONS, Block, plan_blocks, shard_
 from pairscore.runtime.job.ranking import Best, check_best
 from pairscore.runtime.job.record import InputRecord, RunSettings
 from pairscore.runtime.scorer import Scorer
-from pairscore.runtime.stream.columns import WINDOW_PAIRS, check_new_columns, score_fields
+from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, check_new_columns, score_fields
 
 # What leaves the choice of a precision or an engine to the machine.
 AUTO = "auto"
@@ -36,7 +36,7 @@ class JobOptions:
     """What `pairscore score` was asked for; see its help. `keep`: None for all columns. `reuse`: finished outputs.
 
     `precision`: `AUTO` for the fastest variant that promises at least as much as the precision `promise` does. `by`:
-    None for the claim column.
+    None for the claim column. `window_bytes`: a part whose columns hold more is cut into several.
     """
 
     bundle: str
@@ -59,6 +59,7 @@ class JobOptions:
     limit: int | None = None
     shard: tuple[int, int] | None = None
     part_rows: int = WINDOW_PAIRS
+    window_bytes: int = WINDOW_BYTES
     compression: str = "zstd"
     overwrite: bool = False
     reuse: tuple[str, ...] = ()
@@ -150,7 +151,7 @@ def make_plan(options: JobOptions, manifest: Manifest) -> Plan:
         check_filter(options.filter, condition, _with_fields(schema, partitions))
     if best is not None:
         check_best(best, schema, keep)
-    reading = Reading(tuple(columns), text_columns, condition, partitions)
+    reading = Reading(tuple(columns), text_columns, condition, partitions, options.window_bytes)
     blocks = plan_blocks(_limited([file.rows if file else None for file in files], options.limit), options.part_rows)
     mine = shard_of(blocks, *options.shard) if options.shard else blocks
     return Plan(

@@ -6,9 +6,10 @@ multipart upload: stores show an object only once it is whole, so no renaming is
 
 import io
 import logging
+import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +24,10 @@ _LOGGER = logging.getLogger(__name__)
 
 # Seconds before each further attempt, each lengthened at random by up to a half so that many workers spread out.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+# Other pauses, by commas.
+RETRIES_VARIABLE = "PAIRSCORE_RETRY_SECONDS"
 _REMOVALS_AT_ONCE = 8
-_READ_BYTES = 8 * 1024 * 1024
+READ_BYTES = 8 * 1024 * 1024
 _EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 
 # Faults that another attempt cannot change. All others are tried again: drivers raise many kinds for a lost connection.
@@ -46,19 +49,18 @@ _LASTING = (
 class RemoteStorage:
     """An fsspec file system. Each further attempt is a warning of this module's logger."""
 
-    def __init__(self, scheme: str, filesystem: Any) -> None:
+    def __init__(
+        self,
+        scheme: str,
+        filesystem: Any,
+        *,
+        buffer_size: int = READ_BYTES,
+        retry_seconds: Sequence[float] = RETRY_SECONDS,
+    ) -> None:
+        self.scheme = scheme
+        self.buffer_size = buffer_size
         self._filesystem = filesystem
-        self._scheme = scheme
-
-    @property
-    def scheme(self) -> str:
-        """What its addresses begin with."""
-        return self._scheme
-
-    @property
-    def buffer_size(self) -> int:
-        """Bytes to ask for at once when reading on through a file."""
-        return _READ_BYTES
+        self._retry_seconds = retry_seconds
 
     def kind(self, path: str) -> Literal["file", "folder"] | None:
         try:
@@ -119,7 +121,7 @@ class RemoteStorage:
             list(pool.map(self.remove, [f"{path.rstrip('/')}/{name}" for name in names]))
 
     def display(self, path: str) -> str:
-        return f"{self._scheme}://{path}"
+        return f"{self.scheme}://{path}"
 
     def _fresh(self) -> Any:
         """The file system without its cached listings, since other processes write here too."""
@@ -128,7 +130,7 @@ class RemoteStorage:
 
     def _tried(self, operation: str, path: str, action: Callable[[], T]) -> T:
         """The action's result, after further attempts if need be. Raises OSError when all of them failed."""
-        pauses = [pause * random.uniform(1.0, 1.5) for pause in RETRY_SECONDS]
+        pauses = [pause * random.uniform(1.0, 1.5) for pause in self._retry_seconds]
         while True:
             try:
                 return action()
@@ -137,7 +139,7 @@ class RemoteStorage:
             except Exception as error:
                 if not pauses:
                     raise ConnectionError(
-                        f"could not {operation} {self.display(path)} in {len(RETRY_SECONDS) + 1} attempts: "
+                        f"could not {operation} {self.display(path)} in {len(self._retry_seconds) + 1} attempts: "
                         f"{one_line(error)}"
                     ) from error
                 pause = pauses.pop(0)
@@ -196,7 +198,15 @@ def open_remote(scheme: str, url: str, **options: Any) -> tuple[RemoteStorage, s
         raise PairscoreError(f"{scheme}:// needs {package} ({error}): `pip install pairscore[remote]`") from error
     except ValueError as error:
         raise PairscoreError(f"cannot open {url!r} ({error}): use a local path, s3://, gs:// or hf://") from error
-    return RemoteStorage(scheme, filesystem), str(path)
+    return RemoteStorage(scheme, filesystem, retry_seconds=_retry_seconds()), str(path)
+
+
+def _retry_seconds() -> tuple[float, ...]:
+    given = os.environ.get(RETRIES_VARIABLE)
+    try:
+        return tuple(float(pause) for pause in given.split(",")) if given else RETRY_SECONDS
+    except ValueError:
+        raise PairscoreError(f"{RETRIES_VARIABLE}={given} is no list of seconds: write, for example, 0.5,1,2") from None
 
 
 def _as_os_error(error: Exception, operation: str, name: str) -> OSError:

@@ -136,16 +136,13 @@ def _invalid_utf8_error(row: str, column: str, value: bytes) -> PairscoreError:
 def windows(
     batches: Iterable[pa.RecordBatch],
     text_columns: Sequence[str],
-    max_pairs: int | None = None,
-    max_bytes: int | None = None,
+    max_pairs: int = WINDOW_PAIRS,
+    max_bytes: int = WINDOW_BYTES,
 ) -> Iterator[pa.Table]:
     """Cut a stream into tables of at most `max_pairs` rows and `max_bytes` of values in all columns (or one row).
 
-    The limits default to `WINDOW_PAIRS` and `WINDOW_BYTES`. Where a window ends depends on the rows alone,
-    never on how they arrived in batches.
+    Where a window ends depends on the rows alone, never on how they arrived in batches.
     """
-    max_pairs = max_pairs or WINDOW_PAIRS
-    max_bytes = max_bytes or WINDOW_BYTES
     pending: list[pa.RecordBatch] = []
     pairs = pending_bytes = 0
     for batch in _pieces(batches, max_pairs):

@@ -20,8 +20,8 @@ from pairscore.runtime.text.wordpiece import FastEncoder
 from pairscore.runtime.types import Int64Array
 
 # An `Encoding` holds far more than ids; encoding in chunks keeps only two chunks' worth of them alive.
-_CHUNK_CHARACTERS = 2_000_000
-_CHUNK_TEXTS = 4096
+CHUNK_TEXTS = 4096
+CHUNK_CHARACTERS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,24 @@ class PairTokenizer:
     """A `tokenizers.Tokenizer` seen as an encoder of single texts and a template for pairs."""
 
     def __init__(
-        self, tokenizer: Tokenizer, max_length: int, truncation_side: Literal["left", "right"], prompt: str = ""
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        truncation_side: Literal["left", "right"] = "right",
+        prompt: str = "",
+        *,
+        chunk_texts: int = CHUNK_TEXTS,
+        chunk_characters: int = CHUNK_CHARACTERS,
     ) -> None:
-        """`prompt`: what stands before every claim, part of its text."""
+        """`prompt`: what stands before every claim, part of its text. `chunk_texts`, `chunk_characters`: after how many
+        of either another chunk of texts begins.
+        """
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self._fast = FastEncoder(tokenizer, self._encode)
+        self._chunk_texts = chunk_texts
+        self._chunk_characters = chunk_characters
         self.max_length = max_length
         self.truncation_side = truncation_side
         self._prompt = prompt
@@ -101,12 +112,23 @@ class PairTokenizer:
         return self._encode(texts) if encoded is None else encoded
 
     def _encode(self, texts: list[str]) -> Ragged:
-        chunks = _chunks(texts)
+        chunks = self._chunks(texts)
         if len(chunks) < 2:
             return Ragged.concatenate(map(self._encode_chunk, chunks))
         # The library encodes on all cores; making lists of what it found is one thread's work. Two take turns.
         with ThreadPoolExecutor(2, thread_name_prefix="pairscore-encode") as pool:
             return Ragged.concatenate(pool.map(self._encode_chunk, chunks))
+
+    def _chunks(self, texts: list[str]) -> list[list[str]]:
+        chunks: list[list[str]] = []
+        characters = self._chunk_characters
+        for text in texts:
+            if characters >= self._chunk_characters or len(chunks[-1]) >= self._chunk_texts:
+                chunks.append([])
+                characters = 0
+            chunks[-1].append(text)
+            characters += len(text)
+        return chunks
 
     def _encode_chunk(self, texts: list[str]) -> Ragged:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
@@ -131,18 +153,6 @@ def truncated_lengths(first: Int64Array, second: Int64Array, room: int) -> tuple
     new_first = np.where(fits, first, np.minimum(first, np.where(swapped, longer, shorter)))
     new_second = np.where(fits, second, np.minimum(second, np.where(swapped, shorter, longer)))
     return new_first, new_second
-
-
-def _chunks(texts: list[str]) -> list[list[str]]:
-    chunks: list[list[str]] = []
-    characters = _CHUNK_CHARACTERS
-    for text in texts:
-        if characters >= _CHUNK_CHARACTERS or len(chunks[-1]) >= _CHUNK_TEXTS:
-            chunks.append([])
-            characters = 0
-        chunks[-1].append(text)
-        characters += len(text)
-    return chunks
 
 
 def _find_template(tokenizer: Tokenizer) -> PairTemplate:

@@ -33,7 +33,7 @@ _WORDS_REMEMBERED = 1 << 16
 _PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
 _log = logging.getLogger(__name__)
-_distrusted = threading.Event()
+distrusted = threading.Event()
 _telling = threading.Lock()
 
 
@@ -59,7 +59,7 @@ class FastEncoder:
 
     def prepare(self, texts: int) -> Encoder | None:
         """The encoder of nanotoken if it serves for so many texts; opened and compared the first time."""
-        if texts < LEAST_TEXTS or _distrusted.is_set():
+        if texts < LEAST_TEXTS or distrusted.is_set():
             return None
         with self._lock:
             if not self._opened:
@@ -175,9 +175,9 @@ def _distrust(reason: BaseException | str) -> None:
     if not isinstance(reason, str | Exception) and type(reason).__name__ != "PanicException":
         raise reason
     with _telling:
-        if _distrusted.is_set():
+        if distrusted.is_set():
             return
-        _distrusted.set()
+        distrusted.set()
     _log.warning(
         "nanotoken does not do what tokenizers does (%s): going on with tokenizers alone, which is slower; "
         "`pip uninstall nanotoken` ends this warning",

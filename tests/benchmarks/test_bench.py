@@ -17,7 +17,7 @@ from pairscore.benchmarks.tables.pages import throughput_table
 from pairscore.benchmarks.tables.pictures import Series, plot
 from pairscore.benchmarks.tables.report_page import frontier, remarks, render_page
 from pairscore.benchmarks.work import operations, padding_by_policy
-from pairscore.benchmarks.worker import _share_of_others, peak_memory
+from pairscore.benchmarks.worker import peak_memory, share_of_others
 from tests import corpus
 from tests.command_line import run
 
@@ -123,12 +123,12 @@ def test_memory_is_that_of_a_process_and_of_those_that_it_started():
     assert together - before > 90_000_000
 
 
-def test_the_share_of_others_is_what_neither_process_nor_idleness_took():
+def test_theshare_of_others_is_what_neither_process_nor_idleness_took():
     """In 2 s, the machine worked 2.5 s a core, of which this process worked 1.5 s a core."""
     cores = os.cpu_count() or 1
-    assert _share_of_others((10.0, 1.0), (10.0 + 2.5 * cores, 1.0 + 1.5 * cores), 2.0) == pytest.approx(0.5)
-    assert _share_of_others((10.0, 1.0), (10.0, 1.1), 2.0) == 0.0
-    assert _share_of_others(None, (1.0, 1.0), 2.0) is None
+    assert share_of_others((10.0, 1.0), (10.0 + 2.5 * cores, 1.0 + 1.5 * cores), 2.0) == pytest.approx(0.5)
+    assert share_of_others((10.0, 1.0), (10.0, 1.1), 2.0) == 0.0
+    assert share_of_others(None, (1.0, 1.0), 2.0) is None
 
 
 def test_a_broken_promise_stands_below_the_table():

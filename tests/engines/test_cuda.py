@@ -160,7 +160,7 @@ def test_the_cuda_runtime_without_a_gpu_is_one_clear_line():
 
 
 def test_tensorrt_splits_batches_and_names_its_shapes(exported, no_gpu_needed, monkeypatch):
-    monkeypatch.setattr(tensorrt, "_LARGEST", (16, 64))
+    monkeypatch.setattr(tensorrt, "LARGEST", (16, 64))
     graph = exported("bert").bundle / "onnx/model.onnx"
     engine = tensorrt.open_engine(graph, "fp16", "cuda:0", EngineOptions())
     batch = batch_of(50, 12)

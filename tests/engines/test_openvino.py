@@ -6,6 +6,7 @@ import pytest
 
 from pairscore import PairscoreError, Scorer
 from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.engines.openvino import OpenVinoEngine
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import open_engine
 from tests import corpus
@@ -40,23 +41,23 @@ def test_an_export_leaves_out_an_engine_that_cannot_run_it(exported):
 
 
 def test_the_precision_is_pinned(exported):
-    engine = open_engine("openvino", graph(exported), "fp32", "cpu", ("openvino",))
-    model = engine._engine._model
+    engine = OpenVinoEngine(graph(exported), "fp32", "cpu", EngineOptions())
+    model = engine.model
     assert model.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
     assert int(model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")) == 0
 
 
 def test_a_variant_sets_the_group_size(exported):
     options = EngineOptions(settings={"DYNAMIC_QUANTIZATION_GROUP_SIZE": "64"})
-    engine = open_engine("openvino", graph(exported), "int8", "cpu", ("openvino",), options=options)
-    assert int(engine._engine._model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")) == 64
+    engine = OpenVinoEngine(graph(exported), "int8", "cpu", options)
+    assert int(engine.model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")) == 64
 
 
 def test_bf16_is_refused_where_the_processor_has_none(exported):
     has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if has_bf16:
-        engine = open_engine("openvino", graph(exported), "bf16", "cpu", ("openvino",))
-        assert engine._engine._model.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16
+        engine = OpenVinoEngine(graph(exported), "bf16", "cpu", EngineOptions())
+        assert engine.model.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16
     else:
         with pytest.raises(PairscoreError, match="this processor computes no bf16"):
             open_engine("openvino", graph(exported), "bf16", "cpu", ("openvino",))

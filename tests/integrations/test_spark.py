@@ -110,9 +110,9 @@ def test_the_bundle_is_opened_once_a_worker_from_what_spark_shipped(
     assert scored.count() == frame.count()
 
     def opened(_: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        from pairscore.runtime.integrations.spark import _open
+        from pairscore.runtime.integrations.spark import open_once
 
-        yield pa.record_batch({"pid": [os.getpid()], "misses": [_open.cache_info().misses]})
+        yield pa.record_batch({"pid": [os.getpid()], "misses": [open_once.cache_info().misses]})
 
     counts = frame.mapInArrow(opened, "pid long, misses long").distinct().collect()
     assert all(row.misses <= 2 for row in counts)  # this bundle and the other tests', however many tasks

@@ -49,12 +49,11 @@ def test_parts_hold_the_rows_their_names_say(tmp_path, rows, group, block_rows, 
         assert piece.rows.tolist() == expected["id"].to_pylist()
 
 
-def test_a_block_too_large_for_one_window_becomes_parts_without_gaps(tmp_path, monkeypatch):
+def test_a_block_too_large_for_one_window_becomes_parts_without_gaps(tmp_path):
     table = pairs_table(200)
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=70)
-    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_BYTES", 2000)
     file = opened(tmp_path / "a.parquet")
-    reading = Reading(("claim", "evidence"), TEXTS)
+    reading = Reading(("claim", "evidence"), TEXTS, window_bytes=2000)
     pieces = list(read_pieces(file, plan_blocks([200], 150), reading))
     assert len(pieces) > 4
     assert all(first.part.stop == second.part.start for first, second in pairwise(pieces))

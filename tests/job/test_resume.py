@@ -71,10 +71,9 @@ def test_a_run_stopped_often_ends_the_same(bundle, data, expected, tmp_path):
     assert same(read_output(tmp_path / "out"), expected)
 
 
-def test_a_run_stopped_inside_a_block_goes_on_there(bundle, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_BYTES", 3000)
-    run_job(job(bundle, data, tmp_path / "whole", part_rows=100))
-    options = job(bundle, data, tmp_path / "out", part_rows=100)
+def test_a_run_stopped_inside_a_block_goes_on_there(bundle, data, tmp_path):
+    run_job(job(bundle, data, tmp_path / "whole", part_rows=100, window_bytes=3000))
+    options = job(bundle, data, tmp_path / "out", part_rows=100, window_bytes=3000)
     stop_after(options, 2)
     stop_after(options, 3)
     run_job(options)

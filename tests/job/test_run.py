@@ -133,11 +133,10 @@ def test_limit_takes_the_first_rows_of_the_input(bundle, data, tmp_path, limit):
     assert same(read_output(tmp_path / "out").drop_columns("score"), expected)
 
 
-def test_large_texts_cut_a_block_into_several_parts(bundle, tmp_path, monkeypatch):
+def test_large_texts_cut_a_block_into_several_parts(bundle, tmp_path):
     write_pairs(tmp_path / "in.parquet", 130)
     run_job(job(bundle, tmp_path / "in.parquet", tmp_path / "whole"))
-    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_BYTES", 3000)
-    run_job(job(bundle, tmp_path / "in.parquet", tmp_path / "out", filter="relevant"))
+    run_job(job(bundle, tmp_path / "in.parquet", tmp_path / "out", filter="relevant", window_bytes=3000))
     names = sorted(path.name for path in (tmp_path / "out").glob("part-*"))
     bounds = [tuple(map(int, name.removesuffix(".parquet").split("-")[2:])) for name in names]
     assert len(bounds) > 3

@@ -5,19 +5,20 @@ import sys
 import threading
 from dataclasses import replace
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.find import find_files, open_file
+from pairscore.runtime.job.input.find import Found, find_files, open_file
 from pairscore.runtime.job.input.read import Reading, read_pieces
-from pairscore.runtime.job.output import locks
 from pairscore.runtime.job.output.locks import hold
 from pairscore.runtime.job.parts import Block
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.storage.local import LocalStorage, is_hidden, open_storage
+from pairscore.runtime.storage.remote import RemoteStorage
 from tests.command_line import run
 from tests.object_store import BUCKET, Faults, proxy
 from tests.pairs_files import AtPart, files_below, job, pairs_table, read_output, same, write_pairs
@@ -44,7 +45,6 @@ def faults():
 @pytest.fixture
 def store(server, faults, monkeypatch):
     """A fresh bucket. Jobs reach it through the proxy, with drivers that neither wait long nor repeat by themselves."""
-    import fsspec
     import s3fs
 
     direct = s3fs.S3FileSystem(key="test", secret="test", endpoint_url="http://{}:{}".format(*server))
@@ -57,11 +57,11 @@ def store(server, faults, monkeypatch):
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_MAX_ATTEMPTS": "1",
             "AWS_EC2_METADATA_DISABLED": "true",
+            "PAIRSCORE_RETRY_SECONDS": "0.01,0.02,0.04,0.08,0.1",
         }.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 1, "connect_timeout": 5}})
         monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-        monkeypatch.setattr("pairscore.runtime.storage.remote.RETRY_SECONDS", (0.01, 0.02, 0.04, 0.08, 0.1))
         s3fs.S3FileSystem.clear_instance_cache()
         yield direct
         s3fs.S3FileSystem.clear_instance_cache()
@@ -203,14 +203,14 @@ def test_what_is_not_there_is_not_asked_for_again(store, faults):
         find_files([f"s3://{BUCKET}/nothing"])
 
 
-def test_a_large_row_group_is_read_in_pieces(store, monkeypatch, faults):
+def test_a_large_row_group_is_read_in_pieces(store, faults):
     """A column chunk is fetched through a buffer, not at once."""
-    monkeypatch.setattr("pairscore.runtime.storage.remote._READ_BYTES", 20_000)
     sink = pa.BufferOutputStream()
     table = pairs_table(3000)
     pq.write_table(table, sink, row_group_size=3000, compression="none", use_dictionary=False, data_page_size=4000)
     store.pipe_file(f"{BUCKET}/big.parquet", sink.getvalue().to_pybytes())
-    file = open_file(find_files([f"s3://{BUCKET}/big.parquet"])[0])
+    storage = RemoteStorage("s3", fsspec.filesystem("s3"), buffer_size=20_000)
+    file = open_file(Found(storage, f"{BUCKET}/big.parquet", "big.parquet"))
     faults.log.clear()
     pieces = list(read_pieces(file, [Block(0, 0, 3000)], Reading(("claim", "evidence"), ("claim", "evidence"))))
     assert pa.concat_tables([piece.table for piece in pieces]).equals(table.select(["claim", "evidence"]))
@@ -276,13 +276,12 @@ def test_a_lease_that_vanishes_between_listing_and_look_is_no_conflict(store, fa
         assert len(storage.files(path)) == 1
 
 
-def test_the_lease_of_a_dead_run_expires(store, monkeypatch):
+def test_the_lease_of_a_dead_run_expires(store):
     storage, path = open_storage(f"s3://{BUCKET}/locks")
     storage.write(f"{path}/lock-whole-0123456789abcdef", b'{"who": "process 1 on a lost machine"}', path)
     with pytest.raises(PairscoreError, match="process 1 on a lost machine"), hold(storage, path, None, "out"):
         pass
-    monkeypatch.setattr(locks, "LEASE_SECONDS", -1.0)  # every lease is too old now
-    with hold(storage, path, None, "out") as held:
+    with hold(storage, path, None, "out", lease_seconds=-1.0) as held:  # every lease is too old now
         assert not any("0123456789abcdef" in name for name in storage.files(path))
         with pytest.raises(PairscoreError, match="another may have taken over"):
             held.check()
@@ -335,7 +334,6 @@ def test_file_addresses_are_local(tmp_path):
 
 
 def test_any_store_that_fsspec_knows_will_do(bundle, tmp_path, expected):
-    import fsspec
 
     memory = fsspec.filesystem("memory")
     for path in (tmp_path / "local").iterdir():
@@ -349,6 +347,12 @@ def test_any_store_that_fsspec_knows_will_do(bundle, tmp_path, expected):
 def test_hub_addresses_open_without_a_connection():
     storage, path = open_storage("hf://datasets/some/where/a.parquet")
     assert (storage.scheme, path) == ("hf", "datasets/some/where/a.parquet")
+
+
+def test_pauses_that_are_no_numbers_are_refused(monkeypatch):
+    monkeypatch.setenv("PAIRSCORE_RETRY_SECONDS", "1,soon")
+    with pytest.raises(PairscoreError, match=r"PAIRSCORE_RETRY_SECONDS=1,soon is no list of seconds"):
+        open_storage("memory://x")
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -26,9 +27,10 @@ def scorer(exported: Callable[..., Exported]) -> Scorer:
     return Scorer.from_pretrained(exported("bert").bundle, threads=2)
 
 
-@pytest.fixture
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_PAIRS", WINDOW)
+@pytest.fixture(scope="module")
+def small(scorer: Scorer) -> Scorer:
+    """A scorer of small windows."""
+    return replace(scorer, window_pairs=WINDOW)
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +78,10 @@ def streams(table: pa.Table) -> dict[str, Callable[[], Any]]:
 
 
 @pytest.mark.parametrize("kind", list(streams(pairs_table(1))))
-@pytest.mark.usefixtures("small_windows")
 def test_every_stream_gives_the_scores_of_predict(
-    scorer: Scorer, table: pa.Table, expected: np.ndarray, kind: str
+    small: Scorer, table: pa.Table, expected: np.ndarray, kind: str
 ) -> None:
-    scored = scorer.score_batches(streams(table)[kind]()).read_all()
+    scored = small.score_batches(streams(table)[kind]()).read_all()
     assert scored.schema.names == [*table.schema.names, "score"]
     assert scored["id"].to_pylist() == table["id"].to_pylist()
     np.testing.assert_allclose(scored["score"].to_numpy(), expected, rtol=0, atol=1e-6)
@@ -96,9 +97,9 @@ def test_string_views_stay_views(scorer: Scorer, table: pa.Table, expected: np.n
 
 @pytest.mark.parametrize("encoding", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
 def test_long_batches_are_cut_alike_whatever_the_encoding(
-    scorer: Scorer, table: pa.Table, expected: np.ndarray, encoding: pa.DataType, monkeypatch: pytest.MonkeyPatch
+    scorer: Scorer, table: pa.Table, expected: np.ndarray, encoding: pa.DataType
 ) -> None:
-    monkeypatch.setattr("pairscore.runtime.stream.columns.WINDOW_BYTES", 1500)
+    scorer = replace(scorer, window_bytes=1500)
     given = table.set_column(1, "claim", table["claim"].cast(encoding))
     sizes = [batch.num_rows for batch in scorer.score_batches(given.combine_chunks())]
     assert sizes == [batch.num_rows for batch in scorer.score_batches(table.combine_chunks())]
@@ -114,21 +115,19 @@ def test_a_pandas_index_comes_back(scorer: Scorer, table: pa.Table, expected: np
     np.testing.assert_allclose(scored["score"].to_numpy(), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.usefixtures("small_windows")
-def test_consumers_take_the_reader(scorer: Scorer, table: pa.Table, expected: np.ndarray, tmp_path: Any) -> None:
-    ((total,),) = duckdb.from_arrow(scorer.score_batches(table)).sum("score").fetchall()
+def test_consumers_take_the_reader(small: Scorer, table: pa.Table, expected: np.ndarray, tmp_path: Any) -> None:
+    ((total,),) = duckdb.from_arrow(small.score_batches(table)).sum("score").fetchall()
     assert total == pytest.approx(expected.sum(dtype=np.float64), abs=1e-4)
-    assert pl.DataFrame(scorer.score_batches(table))["score"].to_list() == pytest.approx(expected, abs=1e-6)
-    assert list(pd.DataFrame.from_arrow(scorer.score_batches(table))["score"]) == pytest.approx(expected, abs=1e-6)
-    assert pa.table(scorer.score_batches(table)).num_rows == ROWS
-    ds.write_dataset(scorer.score_batches(table), tmp_path / "out", format="parquet")
+    assert pl.DataFrame(small.score_batches(table))["score"].to_list() == pytest.approx(expected, abs=1e-6)
+    assert list(pd.DataFrame.from_arrow(small.score_batches(table))["score"]) == pytest.approx(expected, abs=1e-6)
+    assert pa.table(small.score_batches(table)).num_rows == ROWS
+    ds.write_dataset(small.score_batches(table), tmp_path / "out", format="parquet")
     assert ds.dataset(tmp_path / "out").count_rows() == ROWS
 
 
-@pytest.mark.usefixtures("small_windows")
-def test_the_source_is_read_a_window_ahead_and_no_further(scorer: Scorer, table: pa.Table) -> None:
+def test_the_source_is_read_a_window_ahead_and_no_further(small: Scorer, table: pa.Table) -> None:
     source = Source(table, rows=WINDOW)
-    with scorer.score_batches(source) as reader:
+    with small.score_batches(source) as reader:
         assert source.drawn == 0
         for taken in range(1, 5):
             reader.read_next_batch()
@@ -136,12 +135,11 @@ def test_the_source_is_read_a_window_ahead_and_no_further(scorer: Scorer, table:
     assert source.ended
 
 
-@pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("how", ["close", "with", "drop", "exported", "source fails"])
-def test_leaving_early_frees_threads_and_source(scorer: Scorer, table: pa.Table, how: str) -> None:
+def test_leaving_early_frees_threads_and_source(small: Scorer, table: pa.Table, how: str) -> None:
     before = threading.active_count()
     source = Source(table, rows=WINDOW)
-    reader = scorer.score_batches(source)
+    reader = small.score_batches(source)
     reader.read_next_batch()
     assert threading.active_count() > before
     assert not source.ended
@@ -167,23 +165,21 @@ def test_leaving_early_frees_threads_and_source(scorer: Scorer, table: pa.Table,
     assert threading.active_count() == before
 
 
-@pytest.mark.usefixtures("small_windows")
-def test_a_reader_that_was_never_read_leaves_nothing(scorer: Scorer, table: pa.Table) -> None:
+def test_a_reader_that_was_never_read_leaves_nothing(small: Scorer, table: pa.Table) -> None:
     before = threading.active_count()
     source = Source(table, rows=WINDOW)
-    scorer.score_batches(source).close()
+    small.score_batches(source).close()
     assert (source.drawn, threading.active_count()) == (0, before)
 
 
-@pytest.mark.usefixtures("small_windows")
-def test_a_second_consumer_is_refused(scorer: Scorer, table: pa.Table) -> None:
-    reader = scorer.score_batches(table)
+def test_a_second_consumer_is_refused(small: Scorer, table: pa.Table) -> None:
+    reader = small.score_batches(table)
     first = reader.read_next_batch()
     rest = pa.table(reader)  # what is left may be handed on, once
     assert first.num_rows + rest.num_rows == ROWS
     with pytest.raises(PairscoreError, match="can be read once: score again"):
         pa.table(reader)
-    relation = duckdb.from_arrow(scorer.score_batches(table))
+    relation = duckdb.from_arrow(small.score_batches(table))
     assert len(relation.fetchall()) == ROWS
     with pytest.raises(Exception, match="can be read once: score again"):
         relation.fetchall()

@@ -105,13 +105,12 @@ def test_worked_example() -> None:
     assert (first.tolist(), second.tolist()) == ([6], [5])
 
 
-def test_encoding_in_chunks_changes_nothing(tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoding_in_chunks_changes_nothing(tokenizer_file: Path) -> None:
     tokenizer = PairTokenizer.from_file(tokenizer_file, 64)
     many = [f"sea level {number}" * (number % 7) for number in range(100)]
     whole = tokenizer.encode(many)
-    monkeypatch.setattr("pairscore.runtime.text.tokenizer._CHUNK_TEXTS", 7)
-    monkeypatch.setattr("pairscore.runtime.text.tokenizer._CHUNK_CHARACTERS", 50)
-    pieces = tokenizer.encode(many)
+    cut = PairTokenizer(Tokenizer.from_file(str(tokenizer_file)), 64, chunk_texts=7, chunk_characters=50)
+    pieces = cut.encode(many)
     assert np.array_equal(whole.values, pieces.values)
     assert np.array_equal(whole.offsets, pieces.offsets)
 

@@ -42,7 +42,7 @@ needs_nanotoken = pytest.mark.skipif(find_spec("nanotoken") is None, reason="nan
 def trusted(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """What one test makes of nanotoken, the next one does not know."""
     event = threading.Event()
-    monkeypatch.setattr(fast_tokenizer, "_distrusted", event)
+    monkeypatch.setattr(fast_tokenizer, "distrusted", event)
     return event
 
 

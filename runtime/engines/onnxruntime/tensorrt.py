@@ -32,7 +32,7 @@ PROVIDER = "TensorrtExecutionProvider"
 _LIBRARY = "libnvinfer.so.10"
 # The shapes (pairs, tokens) that an engine has to take, and those that it is tuned for. Its memory is that of the
 # largest, so batches of more pairs are split.
-_SMALLEST, _TYPICAL, _LARGEST = (1, 1), (512, 64), (1024, 512)
+SMALLEST, TYPICAL, LARGEST = (1, 1), (512, 64), (1024, 512)
 
 
 class TensorRtEngine:
@@ -59,7 +59,7 @@ class TensorRtEngine:
 
     def run(self, batch: Batch) -> FloatArray:
         """Logits of the batch, Shape (n, labels)."""
-        most = _LARGEST[0]
+        most = LARGEST[0]
         with self._lock:
             return np.concatenate(
                 [self._stream.run(batch.part(slice(start, start + most))) for start in range(0, len(batch.rows), most)]
@@ -96,6 +96,6 @@ def provider_options(graph: Path, device: str, inputs: tuple[str, ...]) -> dict[
         "trt_timing_cache_path": str(cache),
         **{
             f"trt_profile_{kind}_shapes": ",".join(f"{name}:{rows}x{length}" for name in inputs)
-            for kind, (rows, length) in (("min", _SMALLEST), ("opt", _TYPICAL), ("max", _LARGEST))
+            for kind, (rows, length) in (("min", SMALLEST), ("opt", TYPICAL), ("max", LARGEST))
         },
     }

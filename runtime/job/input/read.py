@@ -14,7 +14,7 @@ from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.job.input.find import PASSING_ERRORS, InputFile, read_footer
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.parts import Block, Part
-from pairscore.runtime.stream.columns import WINDOW_PAIRS, text_pair, windows
+from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, text_pair, windows
 from pairscore.runtime.text.ragged import offsets_of
 
 # Column chunks are read through a buffer and decoded in small batches; with Arrow's defaults, one row group of
@@ -26,13 +26,14 @@ _ROW_COLUMN = "pairscore row number"
 @dataclass(frozen=True)
 class Reading:
     """What to read of every file. `columns`: in the file's order. `condition`: rows to keep, over `columns` and the
-    columns of `partitions`; None for all.
+    columns of `partitions`; None for all. `window_bytes`: what a piece may hold.
     """
 
     columns: tuple[str, ...]
     text_columns: tuple[str, str]
     condition: pc.Expression | None = None
     partitions: tuple[pa.Field, ...] = ()
+    window_bytes: int = WINDOW_BYTES
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _block_pieces(
     file: InputFile, block: Block, batches: Iterable[pa.RecordBatch], reading: Reading
 ) -> Iterator[Piece]:
     numbered = (_numbered(file, batch, row, reading) for row, batch in batches)
-    cut = windows(numbered, reading.text_columns, max_pairs=max(WINDOW_PAIRS, block.stop - block.start))
+    cut = windows(numbered, reading.text_columns, max(WINDOW_PAIRS, block.stop - block.start), reading.window_bytes)
     start = block.start
     held: pa.Table | None = None
     # One window is held back: the last one of a block reaches to the block's end, filtered rows included.

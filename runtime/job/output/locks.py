@@ -32,16 +32,24 @@ class Held(Protocol):
 
 
 @contextmanager
-def hold(storage: Storage, folder: str, shard: tuple[int, int] | None, output: str) -> Iterator[Held]:
+def hold(
+    storage: Storage,
+    folder: str,
+    shard: tuple[int, int] | None,
+    output: str,
+    *,
+    lease_seconds: float = LEASE_SECONDS,
+) -> Iterator[Held]:
     """Hold the lock in `folder`. shard: (number, of how many); None for the whole.
 
-    output: what the message calls it. Raises PairscoreError while another run holds it.
+    output: what the message calls it. lease_seconds: after which an old lease holds no more. Raises PairscoreError
+    while another run holds it.
     """
     with ExitStack() as stack:
         if storage.scheme == "file":
             held: Held = stack.enter_context(_file_locks(Path(folder), shard, output))
         else:
-            held = stack.enter_context(_lease(storage, folder, shard, output))
+            held = stack.enter_context(_lease(storage, folder, shard, output, lease_seconds))
         yield held
 
 
@@ -90,9 +98,10 @@ class _Lease:
     fsspec does not pass on. And not every store has them.
     """
 
-    def __init__(self, storage: Storage, folder: str, kind: str) -> None:
+    def __init__(self, storage: Storage, folder: str, kind: str, seconds: float) -> None:
         self._storage = storage
         self._folder = folder
+        self._seconds = seconds
         self.name = f"lock-{kind}-{secrets.token_hex(8)}"
         self._stop = threading.Event()
         self._renewed = 0.0
@@ -103,7 +112,7 @@ class _Lease:
         self._renewed = started
 
     def check(self) -> None:
-        if time.monotonic() - self._renewed > LEASE_SECONDS:
+        if time.monotonic() - self._renewed > self._seconds:
             raise PairscoreError(
                 "this run was held up for so long that another may have taken over its output: start it again"
             )
@@ -124,10 +133,12 @@ class _Lease:
 
 
 @contextmanager
-def _lease(storage: Storage, folder: str, shard: tuple[int, int] | None, output: str) -> Iterator[_Lease]:
+def _lease(
+    storage: Storage, folder: str, shard: tuple[int, int] | None, output: str, seconds: float
+) -> Iterator[_Lease]:
     """Write a lease first, then look for others: of two that start together at least one sees the other."""
     kind = "{}-of-{}".format(*shard) if shard else "whole"
-    lease = _Lease(storage, folder, kind)
+    lease = _Lease(storage, folder, kind, seconds)
     lease.renew()
     thread: threading.Thread | None = None
     try:
@@ -141,7 +152,7 @@ def _lease(storage: Storage, folder: str, shard: tuple[int, int] | None, output:
                 age = now - storage.modified(f"{folder}/{name}")
             except FileNotFoundError:
                 continue  # its run has ended since it was listed
-            if age < LEASE_SECONDS:
+            if age < seconds:
                 raise _refusal(output, f"{_owner(storage, f'{folder}/{name}')}; if that run is dead, wait two minutes")
             storage.remove(f"{folder}/{name}")
         thread = threading.Thread(target=lease.keep, name="pairscore-lease", daemon=True)
