@@ -11,13 +11,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, Unpack
 
 import numpy as np
 import pyarrow as pa
 
 from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.drop_in import Keywords, NoModelCard, PredictOptions
 from pairscore.runtime.engines.protocol import Engine, EngineOptions
 from pairscore.runtime.engines.registry import ENGINES, choose_engine, is_installed, open_engine
 from pairscore.runtime.engines.several_devices import SpreadEngine
@@ -116,6 +117,11 @@ class Scorer:
         return self.bundle.manifest.labels
 
     @property
+    def model_card_data(self) -> NoModelCard:
+        """What the evaluators of sentence-transformers ask of a model beside `predict`."""
+        return NoModelCard()
+
+    @property
     def max_length(self) -> int:
         """Tokens that a pair is truncated to, special tokens included."""
         return self.tokenizer.max_length
@@ -125,32 +131,35 @@ class Scorer:
         pairs: Sequence[Pair] | Pair | np.ndarray,
         *,
         activation: str | None = None,
-        apply_softmax: bool = False,
+        **keywords: Unpack[Keywords],
     ) -> Any:
         """Score pairs as `sentence_transformers.CrossEncoder.predict` does.
 
         pairs: a list of (claim, evidence), or one such pair. `activation`: overrides the checkpoint's; "identity"
-        gives logits. `apply_softmax`: over the labels of a multi-label model, after the activation.
+        gives logits. `keywords`: those of CrossEncoder; `PredictOptions` says what each does.
 
         Returns float32 of Shape (pairs,), or (pairs, labels) for a multi-label model; for a single pair that
-        row alone. Raises PairscoreError for anything that is not a pair of strings.
+        row alone. Raises PairscoreError for anything that is not a pair of strings, and for a keyword that means
+        nothing here.
         """
+        options = PredictOptions(**keywords)
+        if activation is not None and options.activation_fn is not None:
+            raise PairscoreError("activation and activation_fn are two names of one thing: give one of them")
         if isinstance(pairs, np.ndarray):
             pairs = pairs.tolist()
         single = len(pairs) > 0 and isinstance(pairs[0], str)
         rows: list[Any] = [pairs] if single else list(pairs)
         if not rows:
-            return np.asarray([])  # as CrossEncoder returns it
+            return options.converted(np.asarray([]))  # as CrossEncoder returns it
         for place, row in enumerate(rows):
             if not isinstance(row, list | tuple) or len(row) != 2 or not all(isinstance(text, str) for text in row):
                 raise PairscoreError(f"pair {place} is {row!r:.80}: a pair is (claim, evidence), two strings")
-        logits = np.concatenate([scored.logits for scored in self.stream_pairs(rows)])
-        scores = activate(activation or self.bundle.manifest.activation, logits)
-        if len(self.labels) == 1:
-            scores = scores[:, 0]
-        elif apply_softmax:
-            scores = activate("softmax", scores)
-        return scores[0] if single else scores
+        with options.progress(len(rows)) as on_progress:
+            parts = self.stream_pairs(rows, on_progress, options.batch_size)
+            logits = np.concatenate([scored.logits for scored in parts])
+        scores = options.scores(activation or self.bundle.manifest.activation, logits)
+        result = options.converted(scores[:, 0] if len(self.labels) == 1 else scores)
+        return result[0] if single else result
 
     def rank(
         self,
@@ -159,15 +168,16 @@ class Scorer:
         *,
         top_k: int | None = None,
         return_documents: bool = False,
+        **keywords: Unpack[Keywords],
     ) -> list[dict[str, Any]]:
         """Documents by falling score, as `sentence_transformers.CrossEncoder.rank` gives them.
 
-        Each result has `corpus_id`, `score` and, if asked for, `text`. Raises PairscoreError for a
-        multi-label model.
+        `keywords`: those of `predict`. Each result has `corpus_id`, `score` and, if asked for, `text`. Raises
+        PairscoreError for a multi-label model.
         """
         if len(self.labels) != 1:
             raise PairscoreError(f"rank needs a model with one label, and this one has {len(self.labels)}: use predict")
-        scores = self.predict([(query, document) for document in documents])
+        scores = self.predict([(query, document) for document in documents], **keywords)
         results = [{"corpus_id": place, "score": score} for place, score in enumerate(scores)]
         if return_documents:
             results = [{**result, "text": document} for result, document in zip(results, documents, strict=True)]
@@ -253,17 +263,24 @@ class Scorer:
         """Tokenize each unique text once."""
         return tokenize_pairs(self.tokenizer, *pair_arrays(pairs))
 
-    def stream_pairs(self, pairs: Sequence[Pair]) -> Generator[Scored[None], None, None]:
+    def stream_pairs(
+        self, pairs: Sequence[Pair], on_progress: Callable[[int], None] | None = None, batch_size: int | None = None
+    ) -> Generator[Scored[None], None, None]:
         """Score pairs, in order, a window at a time."""
         table = pa.table(pair_arrays(pairs), _PAIR_COLUMNS)
         cut = self._cut(table.to_batches(), _PAIR_COLUMNS)
-        return self.stream(Window(*text_pair(piece, _PAIR_COLUMNS)[:2], None) for piece in cut)
+        ready = (Window(*text_pair(piece, _PAIR_COLUMNS)[:2], None) for piece in cut)
+        return self.stream(ready, on_progress, batch_size)
 
     def stream(
-        self, windows_in: Iterable[Window[T]], on_progress: Callable[[int], None] | None = None
+        self,
+        windows_in: Iterable[Window[T]],
+        on_progress: Callable[[int], None] | None = None,
+        batch_size: int | None = None,
     ) -> Generator[Scored[T], None, None]:
         """Score windows, in order, overlapping: see `pairscore.runtime.stream.pipeline.stream`."""
-        return stream(windows_in, self.tokenizer, self.engine, len(self.labels), on_progress)
+        labels = len(self.labels)
+        return stream(windows_in, self.tokenizer, self.engine, labels, on_progress=on_progress, batch_size=batch_size)
 
     def _cut(self, batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Iterator[pa.Table]:
         return windows(batches, columns, self.window_pairs, self.window_bytes)

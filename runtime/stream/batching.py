@@ -91,8 +91,8 @@ def tokenize_pairs(tokenizer: PairTokenizer, claims: pa.StringArray, evidence: p
     )
 
 
-def plan_batches(lengths: Int64Array, token_budget: int) -> list[Int64Array]:
-    """Group pairs of one length into batches of at most `token_budget` tokens (or one pair).
+def plan_batches(lengths: Int64Array, token_budget: int, most_pairs: int | None = None) -> list[Int64Array]:
+    """Group pairs of one length into batches of at most `token_budget` tokens (or one pair), and `most_pairs` pairs.
 
     lengths: Shape (pairs,), in tokens. Returns the rows of each batch, longest pairs first: the engine's
     arena reaches its size with the first batches, and the last ones to finish are short.
@@ -102,5 +102,6 @@ def plan_batches(lengths: Int64Array, token_budget: int) -> list[Int64Array]:
     batches: list[Int64Array] = []
     for start, stop in pairwise(bounds):
         pairs = max(1, token_budget // int(lengths[order[start]]))
+        pairs = pairs if most_pairs is None else min(pairs, most_pairs)
         batches.extend(order[first : min(first + pairs, stop)] for first in range(start, stop, pairs))
     return batches

@@ -107,12 +107,15 @@ def stream(
     tokenizer: PairTokenizer,
     engine: Engine,
     labels: int,
+    *,
     on_progress: Callable[[int], None] | None = None,
+    batch_size: int | None = None,
 ) -> Generator[Scored[T], None, None]:
     """Score windows, in order; one computes while the next is tokenized.
 
     `windows` is read in the caller's thread, at most one window ahead of what has been yielded.
-    `on_progress`: called with the number of pairs of each finished batch, from the engine's threads.
+    `on_progress`: called with the number of pairs of each finished batch, from the engine's threads. `batch_size`: at
+    most so many pairs in one batch; by default what fits the engine's token budget.
     Closing the iterator early drops what has not started. Raises what the engine raises, and
     PairscoreError for a logit that is not finite.
     """
@@ -124,7 +127,7 @@ def stream(
     def prepare(window: Window[T]) -> _Job[T]:
         started = time.perf_counter()
         pairs = tokenize_pairs(tokenizer, window.claims, window.evidence)
-        plan = plan_batches(pairs.lengths, engine.token_budget)
+        plan = plan_batches(pairs.lengths, engine.token_budget, batch_size)
         statistics = Statistics(
             pairs=len(window.claims),
             unique_pairs=len(pairs),
