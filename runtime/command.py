@@ -159,7 +159,9 @@ def info(*, bundle: str, as_json: bool) -> int:
 @click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in --pairs.")
 @click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in --pairs.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time for measuring.")
+@click.option(
+    "--seconds", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Time for measuring."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def tune(
     *,

@@ -10,6 +10,7 @@ from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.filters import check_filter, parse_filter
 from pairscore.runtime.job.input.find import (
+    FooterReading,
     Found,
     InputFile,
     check_same_schema,
@@ -108,7 +109,7 @@ class Plan:
         )
 
 
-def make_plan(options: JobOptions, manifest: Manifest) -> Plan:
+def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | None = None) -> Plan:
     """Check everything that can be checked before scoring. Raises PairscoreError for input that does not fit."""
     _check_options(options)
     condition, filter_columns = parse_filter(options.filter) if options.filter else (None, frozenset[str]())
@@ -139,7 +140,9 @@ def make_plan(options: JobOptions, manifest: Manifest) -> Plan:
     def skip(place: int, error: PairscoreError) -> None:
         skipped[place] = str(error)
 
-    files = open_files(found, text_columns, check, skip if options.on_error == "skip-file" else None)
+    files = open_files(
+        found, text_columns, check, skip if options.on_error == "skip-file" else None, footers or FooterReading()
+    )
     if not accepted:
         raise every_file_left_out(skipped)
     partitions = tuple(partition_fields(accepted))
@@ -188,7 +191,6 @@ def run_settings(options: JobOptions, **opened: Any) -> RunSettings:
         score_column=options.score_column,
         on_null=options.on_null,
         on_invalid_utf8=options.on_invalid_utf8,
-        on_error=options.on_error,
         part_rows=options.part_rows,
         keep=options.keep,
         filter=options.filter,

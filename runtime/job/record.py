@@ -16,7 +16,6 @@ _LABELS = {
     "keep": "columns to keep",
     "on_null": "--on-null",
     "on_invalid_utf8": "--on-invalid-utf8",
-    "on_error": "--on-error",
     "filter": "--filter",
     "limit": "--limit",
     "part_rows": "--part-rows",
@@ -44,7 +43,6 @@ class RunSettings:
     score_column: str
     on_null: str
     on_invalid_utf8: str
-    on_error: str
     part_rows: int
     keep: tuple[str, ...] | None = None
     filter: str | None = None

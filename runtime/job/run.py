@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -13,8 +13,10 @@ import pyarrow as pa
 
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.crash import Note, noted
 from pairscore.runtime.job.events import EventLog
 from pairscore.runtime.job.finished import already_whole
+from pairscore.runtime.job.input.find import FooterReading
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.input.read import Piece, piece_texts, read_pieces
 from pairscore.runtime.job.old_scores import OldScores
@@ -74,14 +76,36 @@ def run_job(
     output = out.open_output(options.output)
     out.check_output(output)
     check_not_own(options.reuse, output)
-    plan = make_plan(options, bundle.manifest)
-    whole = None if options.overwrite else already_whole(options, plan, bundle, output)
-    if whole is not None:
-        if out.has_leftovers(output):
-            with _locked(output, options.shard):
-                out.tidy(output)
-        log.write("end", **whole.as_dict())
-        return whole
+    with noted(output, options.shard) as note:
+        culprits = note.culprits(options, bundle.manifest)
+        note.set()
+        plan = make_plan(options, bundle.manifest, FooterReading(culprits.footers))
+        whole = None if options.overwrite else already_whole(options, plan, bundle, output)
+        note.clear()
+        if whole is not None:
+            if out.has_leftovers(output):
+                with _locked(output, options.shard):
+                    out.tidy(output)
+            log.write("end", **whole.as_dict())
+            return whole
+        if culprits.rows and options.on_error != "skip-file":
+            place, reason = next(iter(culprits.rows.items()))
+            raise PairscoreError(f"{plan.found[place].display!r} {reason}")
+        return _run_plan(options, plan, output, note, culprits.rows, progress=progress, log=log, scorer=scorer)
+
+
+def _run_plan(
+    options: JobOptions,
+    plan: Plan,
+    output: out.Output,
+    note: Note,
+    unreadable: Mapping[int, str],
+    *,
+    progress: Callable[[Progress], None] | None,
+    log: EventLog,
+    scorer: Scorer | None,
+) -> Summary:
+    """`unreadable`: place of a file to leave out -> the reason."""
     started = time.perf_counter()
     earlier = None if options.overwrite else out.recorded_settings(output)
     opened = Opened(scorer) if scorer else open_scorer(options, earlier or settings_of(options.reuse))
@@ -93,6 +117,8 @@ def run_job(
     with _old_scores(old_files, scorer, log) as old, _locked(output, options.shard) as held:
         try:
             continues = out.begin(output, record, options.overwrite)
+            for place, reason in unreadable.items():
+                out.mark_skipped(output, place, f"{plan.found[place].display!r} {reason}")
             run = _Run(
                 options=options,
                 plan=plan,
@@ -100,6 +126,7 @@ def run_job(
                 output=output,
                 record=record,
                 held=held,
+                note=note,
                 progress=progress,
                 log=log,
                 old=old,
@@ -109,7 +136,7 @@ def run_job(
         except BaseException as error:
             name = "stopped" if isinstance(error, Stopped) else "error"
             log.write(name, message=str(error))
-            if options.shard is None:
+            if options.shard is None and not note.stays:
                 with suppress(OSError):  # the storage may be what failed
                     out.abandon(output)
             raise
@@ -151,6 +178,7 @@ class _Run:
         output: out.Output,
         record: RunRecord,
         held: Held,
+        note: Note,
         progress: Callable[[Progress], None] | None,
         log: EventLog,
         old: OldScores | None,
@@ -163,6 +191,7 @@ class _Run:
         self._output = output
         self._record = record
         self._held = held
+        self._note = note
         self._progress = progress
         self._log = log
         self._old = old
@@ -245,7 +274,7 @@ class _Run:
             file = self._plan.file(place)
             try:
                 started = time.perf_counter()
-                with closing(read_pieces(file, list(group), self._plan.reading)) as pieces:
+                with closing(read_pieces(file, list(group), self._plan.reading, self._note.mark)) as pieces:
                     for piece in pieces:
                         window = self._window(piece)
                         self._figures.read_seconds += time.perf_counter() - started

@@ -26,7 +26,7 @@ from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.storage.local import LocalStorage
 from tests.pairs_files import AtPart, files_below, job, read_output, same, write_pairs
 
-KILLS = 50
+KILLS = 15
 ROWS = (330, 0, 250)
 
 
@@ -54,7 +54,7 @@ def expected(bundle, data, tmp_path_factory):
 # Kills -------------------------------------------------------------------------------------------------
 
 
-def test_fifty_kills_lose_nothing(bundle, data, expected, tmp_path):
+def test_kills_lose_nothing(bundle, data, expected, tmp_path):
     """Real processes, killed at random moments of their whole life, go on until they end by themselves."""
     processes = multiprocessing.get_context("forkserver")  # imports once; no engine threads to inherit
     processes.set_forkserver_preload(["pairscore.runtime.job.run", "onnxruntime"])
@@ -88,7 +88,7 @@ def test_fifty_kills_lose_nothing(bundle, data, expected, tmp_path):
             assert process.exitcode in (0, -signal.SIGKILL)
         assert same(read_output(output), expected)
         finished += 1
-    assert finished > 2
+    assert finished >= 2
 
 
 def _is_finished(output):

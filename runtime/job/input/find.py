@@ -3,9 +3,9 @@
 import hashlib
 import re
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -24,7 +24,7 @@ PASSING_ERRORS = (PermissionError, FileNotFoundError, ConnectionError, TimeoutEr
 _MAGIC = b"PAR1"
 # One request for most footers of an object store.
 _TAIL_BYTES = 64 * 1024
-_FOOTERS_AT_ONCE = 16
+FOOTERS_AT_ONCE = 16
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -78,6 +78,15 @@ class InputFile:
         return f"row {row} of {self.found.display!r}"
 
 
+@dataclass(frozen=True)
+class FooterReading:
+    """How footers are read. `left_out`: place of a file -> why it is not. `announce`: told of a place before it is."""
+
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    at_once: int = FOOTERS_AT_ONCE
+    announce: Callable[[int], None] = lambda place: None
+
+
 def find_files(inputs: Sequence[str], output: str | None = None) -> list[Found]:
     """The files that `inputs` name, in order: sorted within a folder or a pattern.
 
@@ -119,21 +128,26 @@ def open_files(
     text_columns: Sequence[str],
     check: Callable[[InputFile], None],
     skip: Callable[[int, PairscoreError], None] | None,
+    reading: FooterReading = FooterReading(),
 ) -> list[InputFile | None]:
     """Read the footer of each file once, several at a time, and `check` them in order.
 
     `skip`: told of a file that fails, by its place in `found`, which is then None; without it the failure is raised.
     """
 
-    def opened(file: Found) -> InputFile | PairscoreError:
+    def opened(place: int) -> InputFile | PairscoreError:
+        if place in reading.left_out:
+            return PairscoreError(f"{found[place].display!r} {reading.left_out[place]}")
+        reading.announce(place)
         try:
-            return open_file(file, text_columns)
+            return open_file(found[place], text_columns)
         except PairscoreError as error:
             return error
 
     files: list[InputFile | None] = []
-    with ThreadPoolExecutor(_FOOTERS_AT_ONCE, thread_name_prefix="pairscore-footer") as pool:
-        for place, result in enumerate(pool.map(opened, found)):
+    with ThreadPoolExecutor(reading.at_once, thread_name_prefix="pairscore-footer") as pool:
+        places = range(len(found))
+        for place, result in enumerate(pool.map(opened, places) if reading.at_once > 1 else map(opened, places)):
             try:
                 if isinstance(result, PairscoreError):
                     raise result

@@ -1,7 +1,7 @@
 """Rows of an input file as windows to score, in memory bounded whatever the file's row groups are."""
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -50,8 +50,13 @@ class Piece:
         return self.file.row_name(int(self.rows[row]))
 
 
-def read_pieces(file: InputFile, blocks: Sequence[Block], reading: Reading) -> Generator[Piece, None, None]:
-    """The parts of consecutive `blocks` of one file, in order.
+def read_pieces(
+    file: InputFile,
+    blocks: Sequence[Block],
+    reading: Reading,
+    announce: Callable[[Block | None], None] = lambda block: None,
+) -> Generator[Piece, None, None]:
+    """The parts of consecutive `blocks` of one file, in order. `announce`: told of a block before, None after reading.
 
     Where a part ends depends on the block's rows alone. Raises PairscoreError, naming the file, for a file
     that cannot be read to its end.
@@ -61,7 +66,12 @@ def read_pieces(file: InputFile, blocks: Sequence[Block], reading: Reading) -> G
             with closing(_batches(file, reading.columns, run[0].start, run[-1].stop)) as batches:
                 cursor = _Cursor(batches, run[0].start)
                 for block in run:
-                    yield from _block_pieces(file, block, cursor.take(block.stop), reading)
+                    announce(block)
+                    for piece in _block_pieces(file, block, cursor.take(block.stop), reading):
+                        announce(None)
+                        yield piece
+                        announce(block)
+                    announce(None)
     except (OSError, pa.ArrowException) as error:
         if isinstance(error, PASSING_ERRORS):
             raise PairscoreError(f"cannot read {file.found.display!r}: {one_line(error)}") from error

@@ -1,0 +1,159 @@
+"""Input files that end the process which reads them: Arrow calls abort() on some damaged footers.
+
+    with noted(output, shard) as note:
+        culprits = note.culprits(options, manifest)
+
+While a run reads footers or a block of rows, a note stands among the control files, and only then. A run that finds one
+reads the same again in a process of its own: where that dies, the file is bad. Otherwise the earlier run was killed
+from outside in that moment.
+"""
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pairscore.runtime.bundle.manifest import Manifest
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.input.find import FOOTERS_AT_ONCE, FooterReading
+from pairscore.runtime.job.input.read import read_pieces
+from pairscore.runtime.job.output.layout import Output, cannot_write, prepare_control
+from pairscore.runtime.job.parts import Block
+from pairscore.runtime.job.plan import JobOptions, make_plan
+from pairscore.runtime.typed_json import from_json
+
+_CHILD = "from pairscore.runtime.job.crash import rehearse; rehearse()"
+
+
+@dataclass(frozen=True)
+class Culprits:
+    """Places of input files -> what their reading does. `footers`: while planning. `rows`: while scoring."""
+
+    footers: dict[int, str] = field(default_factory=dict)
+    rows: dict[int, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.footers or self.rows)
+
+
+class Note:
+    """The note of one run or shard."""
+
+    def __init__(self, output: Output, shard: tuple[int, int] | None) -> None:
+        self._output = output
+        self._path = f"{output.control}/reading-{'{}-of-{}'.format(*shard) if shard else 'whole'}"
+        # That an earlier run left a note, and the block that it names.
+        self._found, self._block = self._read()
+        self.stays = False
+
+    def set(self, block: Block | None = None) -> None:
+        """Footers, or the rows of a block, are going to be read. Raises PairscoreError where the storage refuses."""
+        storage = self._output.storage
+        text = "null" if block is None else json.dumps(asdict(block))
+        try:
+            if storage.scheme == "file":
+                Path(self._path).write_text(text)  # in no hurry to reach the disk: no machine ends here
+            else:
+                storage.write(self._path, text.encode(), self._output.control)
+        except OSError as error:
+            raise cannot_write(self._output.url, error) from error
+
+    def clear(self) -> None:
+        """They were read, or this process comes to a tidy end."""
+        if self.stays:
+            self.set(self._block)
+        else:
+            self._output.storage.remove(self._path)
+
+    def mark(self, block: Block | None) -> None:
+        """As `read_pieces` announces: a block that is going to be read, or None."""
+        if block is None:
+            self.clear()
+        else:
+            self.set(block)
+
+    def culprits(self, options: JobOptions, manifest: Manifest) -> Culprits:
+        """The files that end a process; without `--on-error skip-file`, the first of them. None without a note.
+
+        While there are any, the note stays.
+        """
+        culprits, block = Culprits(), self._block
+        while self._found and (not culprits or options.on_error == "skip-file"):
+            if not _ends(options, manifest, culprits, block, FOOTERS_AT_ONCE):
+                break
+            ended = _ends(options, manifest, culprits, block, 1)  # one at a time, which tells them apart
+            if ended is None:
+                break
+            phase, place, code = ended
+            how = signal.Signals(-code).name if code < 0 else f"code {code}"
+            reason = (
+                f"ends the process that reads it ({how}): write it again, or leave it out with --on-error skip-file"
+            )
+            (culprits.footers if phase == "footer" else culprits.rows)[place] = reason
+            block = None if phase == "rows" else block
+        self.stays = bool(culprits)
+        return culprits
+
+    def _read(self) -> tuple[bool, Block | None]:
+        try:
+            text = self._output.storage.read(self._path)
+        except OSError:
+            return False, None
+        try:
+            return True, None if text == b"null" else from_json(Block, text)
+        except ValueError:
+            return True, None
+
+
+@contextmanager
+def noted(output: Output, shard: tuple[int, int] | None) -> Iterator[Note]:
+    """The note, cleared at any tidy end; folders that were made for it go with it."""
+    note = Note(output, shard)
+    folders = [Path(output.control), *Path(output.control).parents] if output.storage.scheme == "file" else []
+    made = [folder for folder in folders if not folder.exists()]
+    try:
+        prepare_control(output)
+    except OSError as error:
+        raise cannot_write(output.url, error) from error
+    try:
+        yield note
+    finally:
+        with suppress(OSError, PairscoreError):  # the storage may be what failed
+            note.clear()
+        for folder in made:
+            with suppress(OSError):  # something is in it now
+                folder.rmdir()
+
+
+def _ends(
+    options: JobOptions, manifest: Manifest, culprits: Culprits, block: Block | None, at_once: int
+) -> tuple[Literal["footer", "rows"], int, int] | None:
+    """What ends a process that plans the job and reads the block: phase, file and exit code; None when it survives."""
+    given = pickle.dumps((options, manifest, culprits.footers, block, at_once))
+    child = subprocess.run([sys.executable, "-c", _CHILD], input=given, capture_output=True, check=False)
+    if child.returncode == 0:
+        return None
+    phase, place = child.stdout.split()[-2:]
+    return "rows" if phase == b"rows" else "footer", int(place), child.returncode
+
+
+def rehearse() -> None:
+    """What the process of its own does: it says on standard output what it is going to read, then reads it."""
+    options, manifest, left_out, block, at_once = pickle.load(sys.stdin.buffer)
+
+    def say(phase: str, place: int) -> None:
+        sys.stdout.write(f"{phase} {place}\n")
+        sys.stdout.flush()
+
+    with suppress(PairscoreError):  # the run itself will come to it
+        plan = make_plan(options, manifest, FooterReading(left_out, at_once, lambda place: say("footer", place)))
+        if block is not None and block.file < len(plan.files) and (file := plan.files[block.file]) is not None:
+            say("rows", block.file)
+            for _ in read_pieces(file, [block], plan.reading):
+                pass
