@@ -19,7 +19,7 @@ CHECKPOINT := models/climate-claims-minilm-l6
 demo: $(VENV)/.demo
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
 	$(BIN)/pairscore score $(BUNDLE) examples/claims.parquet --output out/scored.parquet --overwrite
-	$(BIN)/python examples/show.py out/scored.parquet
+	$(BIN)/pairscore show out/scored.parquet
 	$(BIN)/pairscore verify $(BUNDLE) --reference $(CHECKPOINT) --pairs examples/claims.parquet
 
 test: $(VENV)/.test

@@ -1,4 +1,4 @@
-"""`pairscore score`, `pairscore info` and `pairscore tune`."""
+"""`pairscore score`, `pairscore show`, `pairscore info` and `pairscore tune`."""
 
 import json
 import shlex
@@ -136,6 +136,36 @@ def score(
         click.echo(f"pairscore: stopped by {stopped}; whole parts are kept, continue with: {again}", err=True)
         return stopped.exit_code
     _print(result.as_dict() if as_json else result.lines(), quiet)
+    return 0
+
+
+@click.command(context_settings={"max_content_width": 120})
+@click.argument("output")
+@click.option("--claim", "text", metavar="TEXT", help="Show claims that contain TEXT, whatever the case.")
+@click.option("--claims", type=click.IntRange(min=1), default=6, show_default=True, help="How many claims to show.")
+@click.option("--rows", type=click.IntRange(min=1), default=2, show_default=True, help="Best and worst rows of each.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write one page with pictures instead.")
+@click.option("--claim-column", help="Column of the claims.  [default: the output's own]")
+@click.option("--evidence-column", help="Column of the evidence.  [default: the output's own]")
+@click.option("--score-column", help="Column of the scores.  [default: the output's own]")
+def show(*, output: str, html: Path | None, **chosen: Any) -> int:
+    """Look at OUTPUT, which `pairscore score` wrote: scores, nulls, lengths, best and worst evidence of some claims.
+
+    Memory stays bounded whatever its size.
+    """
+    from pairscore.runtime.report.survey import survey
+    from pairscore.runtime.report.views import print_survey, survey_page
+    from pairscore.runtime.storage.local import LocalStorage
+
+    seen = survey(output, **chosen)
+    if html is None:
+        print_survey(seen, Console())
+        return 0
+    try:
+        LocalStorage().write(str(html.absolute()), survey_page(seen).encode(), str(html.absolute().parent))
+    except OSError as error:
+        raise PairscoreError(f"cannot write {str(html)!r} ({error.strerror}): choose another file") from error
+    click.echo(f"Wrote {html}", err=True)
     return 0
 
 

@@ -4,27 +4,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from pairscore.benchmarks.tables.pictures import Bar, Series, bars, plot
+from pairscore.runtime.report.page import figure, whole_page
+from pairscore.runtime.report.pictures import Bar, Series, bars, plot
 
 # A difference of exactly zero has no place on a logarithmic axis.
 SMALLEST_DIFFERENCE = 1e-9
 # Of the processors: more than the operating system itself takes.
 SHARED = 0.05
-
-_CSS = """
-:root{color-scheme:light dark;--page:#fff;--text:#1d2733;--soft:#5d6b7a;--line:#d9e0e7;--bad:#b42318}
-@media (prefers-color-scheme:dark){:root{--page:#11161c;--text:#e6edf3;--soft:#9aa7b4;--line:#323c47;--bad:#ff8a80}}
-body{margin:0 auto;max-width:80rem;padding:1rem;background:var(--page);color:var(--text);
-font:16px/1.5 system-ui,sans-serif}
-h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.1rem;margin:1.5rem 0 .5rem}p{margin:.5rem 0;overflow-wrap:anywhere}
-.soft{color:var(--soft)}.bad{color:var(--bad)}.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:.9rem}th,td{padding:.3rem .5rem;border-bottom:1px solid var(--line);
-text-align:right}
-th:first-child,td:first-child{text-align:left;min-width:11rem}td.why{text-align:left}
-tr.ours td:first-child{font-weight:700}
-.pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,28rem),1fr));gap:1.5rem 2.5rem}
-figure{margin:0}figcaption{font-size:.85rem;color:var(--soft)}svg{width:100%;height:auto;display:block}
-"""
 
 
 def render_page(result: dict[str, Any]) -> str:
@@ -45,10 +31,7 @@ def render_page(result: dict[str, Any]) -> str:
         *_broken(result),
         *(f"<p class=soft>{escape(remark)}</p>" for remark in remarks(result)),
         '<div class="pictures">',
-        *(
-            f"<figure><h2>{escape(name)}</h2>{picture}<figcaption>{escape(caption)}</figcaption></figure>"
-            for name, picture, caption in pictures(result)
-        ),
+        *(figure(name, picture, caption) for name, picture, caption in pictures(result)),
         "</div>",
         "<h2>Stages</h2>",
         '<div class="wide">',
@@ -57,11 +40,7 @@ def render_page(result: dict[str, Any]) -> str:
         "<h2>Machine</h2>",
         f"<p class=soft>{escape(_machine(result))}</p>",
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_CSS}</style></head>\n<body>\n" + "\n".join(body) + "\n</body></html>\n"
-    )
+    return whole_page(title, body)
 
 
 def pictures(result: dict[str, Any]) -> list[tuple[str, str, str]]:

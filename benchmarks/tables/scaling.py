@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pairscore.benchmarks.tables.pictures import Series, plot
+from pairscore.runtime.report.pictures import Series, plot
 
 Point = dict[str, Any]
 

@@ -17,6 +17,7 @@ from pairscore.runtime.errors import PairscoreError
 COMMANDS = {
     "export": ("pairscore.export.command", "Export a PyTorch cross-encoder into a model bundle."),
     "score": ("pairscore.runtime.command", "Score Parquet files of claim-evidence pairs."),
+    "show": ("pairscore.runtime.command", "Look at a scored output: scores, nulls, best and worst evidence."),
     "info": ("pairscore.runtime.command", "Show what a bundle holds and what was promised for it."),
     "tune": ("pairscore.runtime.command", "Find the fastest settings on this machine, and remember them."),
     "verify": ("pairscore.export.command", "Compare a bundle with its PyTorch checkpoint."),

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairscore.benchmarks.tables.pages import throughput_table
-from pairscore.benchmarks.tables.pictures import Series, plot
 from pairscore.benchmarks.tables.report_page import frontier, remarks, render_page
 from pairscore.benchmarks.work import operations, padding_by_policy
 from pairscore.benchmarks.worker import peak_memory, share_of_others
+from pairscore.runtime.report.pictures import Series, plot
 from tests import corpus
 from tests.command_line import run
 

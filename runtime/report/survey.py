@@ -1,0 +1,302 @@
+"""A look at a scored output of any size: how scores and lengths are spread, and the best and worst rows of some claims.
+
+The footers are read first (names of columns, numbers of rows, the range of the scores), then the rows once, batch by
+batch. What stays in memory is counts and the few rows that are shown.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.output.layout import SUCCESS_NAME
+from pairscore.runtime.job.parts import figures, listed_parts
+from pairscore.runtime.storage.local import Storage, open_storage
+from pairscore.runtime.stream.columns import windows
+
+_BATCH_ROWS = 8192
+_BINS = 20
+# Lengths are counted in powers of two, up to 2^20 characters.
+_LENGTH_BINS = 21
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row that is shown. `place`: its row number in the output, from 0."""
+
+    score: float
+    place: int
+    evidence: str
+
+
+@dataclass
+class ClaimRows:
+    """Rows of one claim that have a score: how many, the best ones from the top, the worst ones from the bottom."""
+
+    claim: str
+    rows: int = 0
+    best: list[Row] = field(default_factory=list)
+    worst: list[Row] = field(default_factory=list)
+
+    def add(self, found: Sequence[Row], rows: int, most: int) -> None:
+        """Count `rows` more, among which `found` are the best and the worst. most: rows to keep of each."""
+        self.rows += rows
+        self.best = heapq.nsmallest(most, {*self.best, *found}, key=lambda row: (-row.score, row.place))
+        self.worst = heapq.nsmallest(most, {*self.worst, *found}, key=lambda row: (row.score, -row.place))
+
+    def without_overlap(self) -> "ClaimRows":
+        """The same with no row among the worst that is among the best."""
+        return ClaimRows(self.claim, self.rows, self.best, [row for row in self.worst if row not in self.best])
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """`counts`: Shape (bins,). `edges`: Shape (bins + 1,)."""
+
+    counts: npt.NDArray[np.int64]
+    edges: npt.NDArray[np.float64]
+
+    def quantile(self, share: float) -> float:
+        """The value below which `share` of what was counted lies, as exact as the bins are wide."""
+        total = self.counts.sum()
+        if not total:
+            return float("nan")
+        ends = np.cumsum(self.counts) / total
+        place = int(np.searchsorted(ends, share))
+        before = ends[place - 1] if place else 0.0
+        inside = (share - before) / max(ends[place] - before, 1e-12)
+        return float(self.edges[place] + inside * (self.edges[place + 1] - self.edges[place]))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was seen. `scores`: score column -> its spread. `lengths`: text column -> characters, by powers of two.
+
+    `unscored`: rows without a score. `told`: the output's own metadata, empty where it has none. `whole`: whether its
+    run has ended. `best_by`: the score column that decides what is best.
+    """
+
+    name: str
+    whole: bool
+    rows: int
+    unscored: int
+    files: int
+    told: dict[str, Any]
+    scores: dict[str, Histogram]
+    lengths: dict[str, Histogram]
+    claims: tuple[ClaimRows, ...]
+    best_by: str
+
+
+@dataclass(frozen=True)
+class _File:
+    path: str
+    metadata: pq.FileMetaData
+
+
+def survey(
+    url: str,
+    *,
+    claim_column: str | None = None,
+    evidence_column: str | None = None,
+    score_column: str | None = None,
+    text: str | None = None,
+    claims: int = 6,
+    rows: int = 2,
+) -> Survey:
+    """Look through an output.
+
+    url: a Parquet file or a folder of parts. Columns: None for those that the output's metadata names, or else `claim`,
+    `evidence` and `score`. `text`: show claims that contain it, whatever the case; None for claims from all over the
+    output. `claims`: how many claims to show. `rows`: how many of the best and of the worst rows of each.
+
+    Raises PairscoreError for what is no Parquet, has no score column, or no claim that contains the text.
+    """
+    storage, files, whole = _files(url)
+    told = _told(files[0].metadata)
+    named = told.get("settings", {})
+    schema = files[0].metadata.schema.to_arrow_schema()
+    claim, evidence, score = (
+        str(given or named.get(f"{kind}_column") or kind)
+        for kind, given in (("claim", claim_column), ("evidence", evidence_column), ("score", score_column))
+    )
+    score_names = [name for name in schema.names if name == score or name.startswith(f"{score}_")]
+    score_names = [name for name in score_names if pa.types.is_floating(schema.field(name).type)]
+    if not score_names:
+        raise PairscoreError(f"{url!r} has no column {score!r} of scores: it has {', '.join(schema.names)}")
+    texts = [name for name in (claim, evidence) if name in schema.names]
+    if text is not None and len(texts) < 2:
+        raise PairscoreError(f"{url!r} lacks column {claim!r} or {evidence!r}: without both no claim can be shown")
+    found: dict[str, ClaimRows] = {}
+    if text is None and len(texts) == 2:
+        found = {each: ClaimRows(each) for each in _spread_claims(storage, files, claim, score_names[0], claims)}
+    edges = {name: _edges(storage, files, name) for name in score_names}
+    counts = {name: np.zeros(_BINS, np.int64) for name in score_names}
+    lengths = {name: np.zeros(_LENGTH_BINS, np.int64) for name in texts}
+    total = scored = 0
+    for window in _tables(storage, files, [*texts, *score_names], texts):
+        numbers = pa.array(np.arange(total, total + window.num_rows))
+        total += window.num_rows
+        table = window.append_column("", numbers).filter(window.column(score_names[0]).is_valid())
+        scored += table.num_rows
+        for name in score_names:
+            counts[name] += np.histogram(table.column(name).to_numpy(), edges[name])[0]
+        for name in texts:
+            characters = pc.call_function("utf8_length", [table.column(name).cast(pa.large_string())]).to_numpy()
+            powers = np.ceil(np.log2(np.maximum(characters, 1))).astype(np.int64)
+            lengths[name] += np.bincount(np.minimum(powers, _LENGTH_BINS - 1), minlength=_LENGTH_BINS)
+        if len(texts) == 2:
+            _note(table, (claim, evidence, score_names[0]), found, text, claims, rows)
+    if text is not None and not found:
+        raise PairscoreError(f"no claim of {url!r} contains {text!r}: give a part of a claim's text")
+    powers_of_two = np.concatenate([[0.0], 2.0 ** np.arange(_LENGTH_BINS)])
+    return Survey(
+        name=url,
+        whole=whole,
+        rows=total,
+        unscored=total - scored,
+        files=len(files),
+        told=told,
+        scores={name: Histogram(counts[name], edges[name]) for name in score_names},
+        lengths={name: Histogram(each, powers_of_two) for name, each in lengths.items()},
+        claims=tuple(each.without_overlap() for each in found.values() if each.rows),
+        best_by=score_names[0],
+    )
+
+
+def _files(url: str) -> tuple[Storage, list[_File], bool]:
+    """The files, in order, and whether their run has ended."""
+    storage, path = open_storage(url)
+    kind = storage.kind(path)
+    if kind is None:
+        raise PairscoreError(f"no output {url!r}: name a file or a folder that `pairscore score` wrote")
+    paths, whole = [path], True
+    if kind == "folder":
+        names = storage.files(path)
+        parts = [part.name for part in listed_parts(names)]
+        if not parts:
+            raise PairscoreError(f"folder {url!r} holds no part: name a file or a folder that `pairscore score` wrote")
+        paths, whole = [f"{path.rstrip('/')}/{name}" for name in parts], SUCCESS_NAME in names
+    files = []
+    for each in paths:
+        try:
+            with storage.open(each) as source:
+                files.append(_File(each, pq.read_metadata(source)))
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(storage, each, error) from error
+    return storage, files, whole
+
+
+def _told(metadata: pq.FileMetaData) -> dict[str, Any]:
+    try:
+        return figures(metadata)
+    except ValueError:
+        return {}
+
+
+def _tables(storage: Storage, files: Sequence[_File], columns: list[str], texts: Sequence[str]) -> Iterator[pa.Table]:
+    for file in files:
+        try:
+            with (
+                storage.open(file.path) as source,
+                pq.ParquetFile(
+                    source, buffer_size=storage.buffer_size, pre_buffer=False, page_checksum_verification=True
+                ) as parquet,
+            ):
+                batches = parquet.iter_batches(_BATCH_ROWS, columns=list(dict.fromkeys(columns)), use_threads=False)
+                yield from windows(batches, texts)
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(storage, file.path, error) from error
+
+
+def _edges(storage: Storage, files: Sequence[_File], name: str) -> npt.NDArray[np.float64]:
+    """Bins from 0 to 1 for probabilities, else from the lowest score to the highest: from statistics where possible."""
+    lowest, highest = np.inf, -np.inf
+    for file in files:
+        place = file.metadata.schema.to_arrow_schema().names.index(name)
+        place = next(
+            leaf for leaf in range(place, file.metadata.num_columns) if file.metadata.schema.column(leaf).path == name
+        )
+        for group in range(file.metadata.num_row_groups):
+            statistics = file.metadata.row_group(group).column(place).statistics
+            if statistics is not None and statistics.has_min_max:
+                lowest, highest = min(lowest, statistics.min), max(highest, statistics.max)
+            elif file.metadata.row_group(group).num_rows and (statistics is None or statistics.num_values):
+                for table in _tables(storage, [file], [name], []):
+                    values = table.column(name).drop_null().to_numpy()
+                    if len(values):
+                        lowest, highest = min(lowest, values.min()), max(highest, values.max())
+                break
+    if lowest >= 0 and highest <= 1:
+        lowest, highest = 0.0, 1.0
+    if not lowest < highest:
+        lowest, highest = (lowest - 0.5, lowest + 0.5) if np.isfinite(lowest) else (0.0, 1.0)
+    return np.linspace(lowest, highest, _BINS + 1)
+
+
+def _spread_claims(storage: Storage, files: Sequence[_File], claim: str, score: str, most: int) -> list[str]:
+    """Claims of scored rows from all over the output, in order: one from each of `most` equal shares of the row groups,
+    more where these give fewer.
+    """
+    groups = [(file, group) for file in files for group in range(file.metadata.num_row_groups)]
+    chosen: dict[str, None] = {}
+    for place in sorted({number * len(groups) // most for number in range(most)} if groups else ()):
+        file, group = groups[place]
+        try:
+            with storage.open(file.path) as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
+                table = parquet.read_row_group(group, columns=[claim, score], use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(storage, file.path, error) from error
+        claims = table.filter(table.column(score).is_valid()).column(claim).drop_null()
+        different = claims.cast(pa.string()).unique()
+        wanted = max(1, -(-most // len(groups)))
+        step = max(1, len(different) // wanted)
+        chosen.update(dict.fromkeys(different.take(pa.array(range(0, len(different), step)[:wanted])).to_pylist()))
+    return list(chosen)[:most]
+
+
+def _note(  # noqa: PLR0917
+    table: pa.Table,
+    columns: tuple[str, str, str],
+    found: dict[str, ClaimRows],
+    text: str | None,
+    claims: int,
+    rows: int,
+) -> None:
+    """Add a table's rows of the claims that are shown. Its last column is the row numbers.
+
+    columns: claim, evidence, score.
+    """
+    claim_texts = table.column(columns[0]).cast(pa.string())
+    if text is not None:
+        matching = pc.call_function("match_substring", [claim_texts], pc.MatchSubstringOptions(text, ignore_case=True))
+        for each in claim_texts.filter(matching).unique().to_pylist():
+            if each not in found and len(found) < claims:
+                found[each] = ClaimRows(each)
+    mine = pc.call_function("is_in", [claim_texts], pc.SetLookupOptions(pa.array(list(found), pa.string())))
+    places = np.flatnonzero(mine.to_numpy())
+    if not len(places):
+        return
+    names = claim_texts.take(pa.array(places)).combine_chunks().dictionary_encode()
+    codes = names.indices.to_numpy()
+    scores = table.column(columns[2]).to_numpy()[places]
+    for code, name in enumerate(names.dictionary.to_pylist()):
+        of_claim = np.flatnonzero(codes == code)
+        order = of_claim[np.argsort(-scores[of_claim], kind="stable")]
+        few = pa.array(places[np.unique(np.concatenate([order[:rows], order[-rows:]]))])
+        evidence = table.column(columns[1]).take(few).cast(pa.string()).to_pylist()
+        numbers = table.column(table.num_columns - 1).take(few).to_pylist()
+        shown = zip(table.column(columns[2]).take(few).to_pylist(), numbers, evidence, strict=True)
+        found[name].add([Row(*each) for each in shown], len(of_claim), rows)
+
+
+def _unreadable(storage: Storage, path: str, error: Exception) -> PairscoreError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return PairscoreError(f"{storage.display(path)!r} cannot be read ({reason}): score it again")

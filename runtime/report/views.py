@@ -1,0 +1,120 @@
+"""A survey for people: tables and bars in a terminal, or one page."""
+
+from html import escape
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pairscore.runtime.report.page import figure, whole_page
+from pairscore.runtime.report.pictures import Bar, bars
+from pairscore.runtime.report.survey import ClaimRows, Histogram, Row, Survey
+
+# Of a text that is shown.
+_CHARACTERS = 400
+_BAR_CHARACTERS = 40
+
+
+def print_survey(seen: Survey, console: Console) -> None:
+    """Print it all; texts are shortened and freed of control characters."""
+    say = console.out
+    for line in headlines(seen):
+        say(line, highlight=False)
+    for name, spread in seen.scores.items():
+        say(f"\nSpread of {name} (median {spread.quantile(0.5):.4g})", highlight=False)
+        for label, count, share in _bins(spread):
+            say(f"{label:>17} {'█' * round(_BAR_CHARACTERS * share):<{_BAR_CHARACTERS}} {count:,}", highlight=False)
+    if seen.claims:
+        table = Table("claim", "", "evidence", "score", title="Best and worst evidence", show_lines=True)
+        for claim in seen.claims:
+            first = _shortened(claim.claim) + f" ({claim.rows:,} rows)"
+            for label, row in _labelled(claim):
+                table.add_row(Text(first), label, Text(_shortened(row.evidence)), f"{row.score:.4f}")
+                first = ""
+        console.print(table)
+
+
+def headlines(seen: Survey) -> list[str]:
+    """What it is, in lines: rows, what scored them, lengths."""
+    settings = seen.told.get("settings", {})
+    source = seen.told.get("source", {})
+    unfinished = "" if seen.whole else ", not finished"
+    lines = [f"{seen.name}: {seen.rows:,} rows, {seen.unscored:,} without a score, {seen.files:,} files{unfinished}"]
+    if settings:
+        lines.append(
+            f"Scored by {source.get('name', 'an unknown model')} in {settings.get('precision')} on "
+            f"{settings.get('engine')} ({settings.get('device')}), at most {settings.get('max_length')} tokens a pair"
+        )
+    lines += [
+        f"Characters of {name}: median about {each.quantile(0.5):,.0f}, 95 % below about {each.quantile(0.95):,.0f}"
+        for name, each in seen.lengths.items()
+        if each.counts.any()
+    ]
+    return lines
+
+
+def survey_page(seen: Survey) -> str:
+    """The same as one HTML file with pictures."""
+    title = f"Scores of {seen.name}"
+    pictures = [
+        figure(
+            f"Spread of {name}",
+            bars(name, [Bar(label, count, f"{count:,}", ours=True) for label, count, _ in _bins(spread)]),
+            f"Rows by score; the median is {spread.quantile(0.5):.4g}.",
+        )
+        for name, spread in seen.scores.items()
+    ]
+    pictures += [
+        figure(
+            f"Length of {name}",
+            bars(name, [Bar(label, count, f"{count:,}") for label, count in _length_bins(spread)]),
+            "Rows by characters of text.",
+        )
+        for name, spread in seen.lengths.items()
+    ]
+    body = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in headlines(seen))]
+    body += ['<div class="pictures">', *pictures, "</div>"]
+    if seen.claims:
+        body += ["<h2>Best and worst evidence</h2>", '<div class="wide"><table>']
+        body.append("<thead><tr><th>claim</th><th></th><th>evidence</th><th>score</th></tr></thead><tbody>")
+        for claim in seen.claims:
+            first = f"{escape(_shortened(claim.claim))} <span class=soft>({claim.rows:,} rows)</span>"
+            for label, row in _labelled(claim):
+                body.append(
+                    f'<tr><td class="text">{first}</td><td>{label}</td>'
+                    f'<td class="text">{escape(_shortened(row.evidence))}</td><td>{row.score:.4f}</td></tr>'
+                )
+                first = ""
+        body.append("</tbody></table></div>")
+    return whole_page(title, body)
+
+
+def _labelled(claim: ClaimRows) -> list[tuple[str, Row]]:
+    return [*(("best", row) for row in claim.best), *(("worst", row) for row in reversed(claim.worst))]
+
+
+def _bins(spread: Histogram) -> list[tuple[str, int, float]]:
+    """(range, count, share of the largest count) of each bin."""
+    largest = max(1, int(spread.counts.max()))
+    return [
+        (f"{low:.3g} to {high:.3g}", int(count), int(count) / largest)
+        for low, high, count in zip(spread.edges[:-1], spread.edges[1:], spread.counts, strict=True)
+    ]
+
+
+def _length_bins(spread: Histogram) -> list[tuple[str, int]]:
+    """(range, count) from the first bin that holds something to the last."""
+    filled = np.flatnonzero(spread.counts)
+    if not len(filled):
+        return []
+    return [
+        (f"{spread.edges[place]:,.0f} to {spread.edges[place + 1]:,.0f}", int(spread.counts[place]))
+        for place in range(filled[0], filled[-1] + 1)
+    ]
+
+
+def _shortened(text: str) -> str:
+    """Printable, on one line, not too long: a text may hold what a terminal would obey."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return plain if len(plain) <= _CHARACTERS else plain[: _CHARACTERS - 1] + "…"
