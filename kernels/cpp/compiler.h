@@ -3,9 +3,11 @@
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define INLINE static __forceinline
+#define NOINLINE static __declspec(noinline)
 #define PAIRSCORE_UNROLL
 #else
 #define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
 #if defined(__clang__)
 #define PAIRSCORE_UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -13,12 +15,13 @@
 #endif
 #endif
 
-// KEEP(x) holds the vector x in a register at this point of the program and moves no later work before it. GCC
+// KEEP(sum, factor) holds two vectors in registers at this point of the program and moves no later work before it. GCC
 // otherwise collects the loads of several rows first, runs out of registers and keeps the sums of the innermost loops
-// in memory, at half of the speed. It costs no instruction. PAIRSCORE_REGISTER is the letter for a vector register in
-// the compiler's inline assembly; without it (portable code, emulated intrinsics, MSVC) KEEP does nothing.
+// in memory, at half of the speed. It costs no instruction; naming the factor keeps the sum from moving into the
+// register that the factor leaves free. PAIRSCORE_REGISTER is the letter for a vector register in the compiler's inline
+// assembly; without it (portable code, emulated intrinsics, MSVC) KEEP does nothing.
 #if defined(PAIRSCORE_REGISTER)
-#define KEEP(x) __asm__ volatile("" : "+" PAIRSCORE_REGISTER(x))
+#define KEEP(sum, factor) __asm__ volatile("" : "+" PAIRSCORE_REGISTER(sum) : PAIRSCORE_REGISTER(factor))
 #else
-#define KEEP(x) static_cast<void>(x)
+#define KEEP(sum, factor) static_cast<void>(sum)
 #endif

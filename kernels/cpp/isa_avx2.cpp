@@ -23,7 +23,7 @@ constexpr std::size_t kTileRows = 6;
 constexpr std::size_t kPanelColumns = 16;
 constexpr std::size_t kWord = 2;
 
-INLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t count, unsigned char* scratch) {
+NOINLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t count, unsigned char* scratch) {
   for (std::size_t i = 0; i < count; i += 16) {
     __m128i narrow = _mm_loadu_si128(reinterpret_cast<const __m128i*>(packed + i));
     _mm256_store_si256(reinterpret_cast<__m256i*>(scratch + 2 * i), _mm256_cvtepi8_epi16(narrow));
@@ -31,8 +31,17 @@ INLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t count,
   return reinterpret_cast<const Weight*>(scratch);
 }
 
+// In assembly, since GCC adds into the register of the product and then copies it back: as slow as a third operation.
+INLINE void add_to(__m256i& sum, __m256i product) {
+#ifdef PAIRSCORE_REGISTER
+  __asm__ volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(product));
+#else
+  sum = _mm256_add_epi32(sum, product);
+#endif
+}
+
 // 12 sums, 2 registers of weights, 1 of activations and 1 product: all 16 registers.
-INLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
+NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
                      std::int32_t* out) {
   __m256i sums[kTileRows][2];
   PAIRSCORE_UNROLL
@@ -45,10 +54,8 @@ INLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Wei
       std::int32_t two;
       std::memcpy(&two, rows + i * row_bytes + word * sizeof two, sizeof two);
       __m256i values = _mm256_set1_epi32(two);
-      sums[i][0] = _mm256_add_epi32(sums[i][0], _mm256_madd_epi16(values, left));
-      KEEP(sums[i][0]);
-      sums[i][1] = _mm256_add_epi32(sums[i][1], _mm256_madd_epi16(values, right));
-      KEEP(sums[i][1]);
+      add_to(sums[i][0], _mm256_madd_epi16(values, left));
+      add_to(sums[i][1], _mm256_madd_epi16(values, right));
     }
   }
   PAIRSCORE_UNROLL

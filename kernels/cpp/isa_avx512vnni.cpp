@@ -25,7 +25,7 @@ constexpr std::size_t kWord = 4;
 INLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t, unsigned char*) { return packed; }
 
 // 24 sums, 2 registers of weights and 1 of activations, of 32 registers.
-INLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
+NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
                      std::int32_t* out) {
   __m512i sums[kTileRows][2];
   PAIRSCORE_UNROLL
@@ -39,9 +39,9 @@ INLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Wei
       std::memcpy(&four, rows + i * row_bytes + word * sizeof four, sizeof four);
       __m512i values = _mm512_set1_epi32(four);
       sums[i][0] = _mm512_dpbusd_epi32(sums[i][0], values, left);
-      KEEP(sums[i][0]);
+      KEEP(sums[i][0], values);
       sums[i][1] = _mm512_dpbusd_epi32(sums[i][1], values, right);
-      KEEP(sums[i][1]);
+      KEEP(sums[i][1], values);
     }
   }
   PAIRSCORE_UNROLL

@@ -24,7 +24,7 @@ constexpr std::size_t kWord = 4;
 
 INLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t, unsigned char*) { return packed; }
 
-INLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
+NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
                      std::int32_t* out) {
   __m256i sums[kTileRows][2];
   PAIRSCORE_UNROLL
@@ -38,9 +38,9 @@ INLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Wei
       std::memcpy(&four, rows + i * row_bytes + word * sizeof four, sizeof four);
       __m256i values = _mm256_set1_epi32(four);
       sums[i][0] = _mm256_dpbusd_avx_epi32(sums[i][0], values, left);
-      KEEP(sums[i][0]);
+      KEEP(sums[i][0], values);
       sums[i][1] = _mm256_dpbusd_avx_epi32(sums[i][1], values, right);
-      KEEP(sums[i][1]);
+      KEEP(sums[i][1], values);
     }
   }
   PAIRSCORE_UNROLL

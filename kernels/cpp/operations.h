@@ -19,19 +19,20 @@ static_assert(kFloatRows <= kMostQueryRows, "attention_scratch() counts on it");
 
 // ---- int8 -----------------------------------------------------------------------------------------------------------
 
-void quantize(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, std::size_t group_size,
-              const float* smooth, const QuantizedRows& quantized) {
+template <bool kSmooth>
+void quantize_with(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
+                   std::size_t group_size, const float* smooth, const QuantizedRows& quantized) {
   std::size_t groups = inputs / group_size;
   for (std::size_t row = 0; row < count; row++) {
     const float* x = rows + row * stride;
     Value* out = reinterpret_cast<Value*>(quantized.values + row * quantized.row_bytes);
     for (std::size_t group = 0; group < groups; group++) {
       std::size_t first = group * group_size, end = first + group_size;
-      auto smoothed = [&](std::size_t i) { return smooth ? load(x + i) * load(smooth + i) : load(x + i); };
       F16 low = splat(0.0f), high = splat(0.0f);
       for (std::size_t i = first; i < end; i += kLanes) {
-        low = min(smoothed(i), low);
-        high = max(smoothed(i), high);
+        F16 value = kSmooth ? load(x + i) * load(smooth + i) : load(x + i);
+        low = min(value, low);
+        high = max(value, high);
       }
       float lowest = smallest(low);
       float scale = (largest(high) - lowest) / 255.0f;
@@ -39,12 +40,20 @@ void quantize(const float* rows, std::size_t stride, std::size_t count, std::siz
       float inverse = 1.0f / scale;
       std::int32_t zero = nearest(-lowest * inverse);
       zero = zero < 0 ? 0 : zero > 255 ? 255 : zero;
-      for (std::size_t i = first; i < end; i += kLanes)
-        store_clamped(out + i, nearest(smoothed(i) * splat(inverse)) + splat(zero));
+      for (std::size_t i = first; i < end; i += kLanes) {
+        F16 value = kSmooth ? load(x + i) * load(smooth + i) : load(x + i);
+        store_clamped(out + i, nearest(value * splat(inverse)) + splat(zero));
+      }
       quantized.scales[row * groups + group] = scale;
       quantized.zero_points[row * groups + group] = zero;
     }
   }
+}
+
+void quantize(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, std::size_t group_size,
+              const float* smooth, const QuantizedRows& quantized) {
+  if (smooth) return quantize_with<true>(rows, stride, count, inputs, group_size, smooth, quantized);
+  quantize_with<false>(rows, stride, count, inputs, group_size, smooth, quantized);
 }
 
 // What `linear` does with finished results: to the activation or the residual, and to memory.
@@ -131,7 +140,7 @@ INLINE void float_tile(const float* a, std::size_t a_stride, const float* b, std
       PAIRSCORE_UNROLL
       for (std::size_t j = 0; j < kVectors; j++) {
         sums[i][j] = fma(left, right[j], sums[i][j]);
-        keep(sums[i][j]);
+        keep(sums[i][j], left);
       }
     }
   }

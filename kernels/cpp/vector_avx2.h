@@ -31,9 +31,9 @@ INLINE void store(float* to, F16 a) {
   _mm256_storeu_ps(to, a.low);
   _mm256_storeu_ps(to + 8, a.high);
 }
-INLINE void keep(F16& a) {
-  KEEP(a.low);
-  KEEP(a.high);
+INLINE void keep(F16& sum, F16 factor) {
+  KEEP(sum.low, factor.low);
+  KEEP(sum.high, factor.low);
 }
 
 INLINE F16 operator+(F16 a, F16 b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }

@@ -25,7 +25,7 @@ INLINE I16 splat(std::int32_t value) { return {_mm512_set1_epi32(value)}; }
 INLINE F16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
 INLINE I16 load(const std::int32_t* from) { return {_mm512_loadu_si512(from)}; }
 INLINE void store(float* to, F16 a) { _mm512_storeu_ps(to, a.all); }
-INLINE void keep(F16& a) { KEEP(a.all); }
+INLINE void keep(F16& sum, F16 factor) { KEEP(sum.all, factor.all); }
 
 INLINE F16 operator+(F16 a, F16 b) { return {_mm512_add_ps(a.all, b.all)}; }
 INLINE F16 operator-(F16 a, F16 b) { return {_mm512_sub_ps(a.all, b.all)}; }

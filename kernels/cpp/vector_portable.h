@@ -32,8 +32,8 @@ INLINE I16 splat(std::int32_t value) { I16 result; PAIRSCORE_LANES(value); }
 INLINE F16 load(const float* from) { F16 result; PAIRSCORE_LANES(from[i]); }
 INLINE I16 load(const std::int32_t* from) { I16 result; PAIRSCORE_LANES(from[i]); }
 INLINE void store(float* to, F16 a) { std::memcpy(to, a.lane, sizeof a.lane); }
-// Holds a in registers; see KEEP.
-INLINE void keep(F16&) {}
+// Holds both in registers; see KEEP.
+INLINE void keep(F16&, F16) {}
 
 INLINE F16 operator+(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] + b.lane[i]); }
 INLINE F16 operator-(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] - b.lane[i]); }
