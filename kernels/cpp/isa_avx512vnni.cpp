@@ -25,16 +25,17 @@ constexpr std::size_t kWord = 4;
 INLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t, unsigned char*) { return packed; }
 
 // 24 sums, 2 registers of weights and 1 of activations, of 32 registers.
+template <std::size_t kRows>
 NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
                      std::int32_t* out) {
-  __m512i sums[kTileRows][2];
+  __m512i sums[kRows][2];
   PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < kTileRows; i++) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
+  for (std::size_t i = 0; i < kRows; i++) sums[i][0] = sums[i][1] = _mm512_setzero_si512();
   for (std::size_t word = 0; word < words; word++) {
     const Weight* pair = weights + word * kPanelColumns * kWord;
     __m512i left = _mm512_load_si512(pair), right = _mm512_load_si512(pair + 64);
     PAIRSCORE_UNROLL
-    for (std::size_t i = 0; i < kTileRows; i++) {
+    for (std::size_t i = 0; i < kRows; i++) {
       std::int32_t four;
       std::memcpy(&four, rows + i * row_bytes + word * sizeof four, sizeof four);
       __m512i values = _mm512_set1_epi32(four);
@@ -45,7 +46,7 @@ NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const W
     }
   }
   PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < kTileRows; i++) {
+  for (std::size_t i = 0; i < kRows; i++) {
     _mm512_store_si512(out + i * kPanelColumns, sums[i][0]);
     _mm512_store_si512(out + i * kPanelColumns + 16, sums[i][1]);
   }

@@ -24,16 +24,17 @@ constexpr std::size_t kWord = 4;
 
 INLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t, unsigned char*) { return packed; }
 
+template <std::size_t kRows>
 NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
                      std::int32_t* out) {
-  __m256i sums[kTileRows][2];
+  __m256i sums[kRows][2];
   PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < kTileRows; i++) sums[i][0] = sums[i][1] = _mm256_setzero_si256();
+  for (std::size_t i = 0; i < kRows; i++) sums[i][0] = sums[i][1] = _mm256_setzero_si256();
   for (std::size_t word = 0; word < words; word++) {
     const __m256i* pair = reinterpret_cast<const __m256i*>(weights + word * kPanelColumns * kWord);
     __m256i left = _mm256_load_si256(pair), right = _mm256_load_si256(pair + 1);
     PAIRSCORE_UNROLL
-    for (std::size_t i = 0; i < kTileRows; i++) {
+    for (std::size_t i = 0; i < kRows; i++) {
       std::int32_t four;
       std::memcpy(&four, rows + i * row_bytes + word * sizeof four, sizeof four);
       __m256i values = _mm256_set1_epi32(four);
@@ -44,7 +45,7 @@ NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const W
     }
   }
   PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < kTileRows; i++) {
+  for (std::size_t i = 0; i < kRows; i++) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(out + i * kPanelColumns), sums[i][0]);
     _mm256_store_si256(reinterpret_cast<__m256i*>(out + i * kPanelColumns + 8), sums[i][1]);
   }

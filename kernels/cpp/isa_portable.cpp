@@ -21,9 +21,10 @@ constexpr std::size_t kWord = 4;
 INLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t, unsigned char*) { return packed; }
 
 // Sums of four products of an unsigned activation and a signed weight: what vpdpbusd does in one instruction.
-INLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
+template <std::size_t kRows>
+NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
                      std::int32_t* out) {
-  for (std::size_t i = 0; i < kTileRows; i++) {
+  for (std::size_t i = 0; i < kRows; i++) {
     std::int32_t sums[kPanelColumns] = {};
     for (std::size_t word = 0; word < words; word++) {
       const unsigned char* values = rows + i * row_bytes + word * kWord;

@@ -28,7 +28,7 @@ struct LinearWeights {
 };
 
 // Rows of 8-bit activations: x is close to scale * (value - zero point), with one scale and zero point a group.
-// The table says how many bytes a value takes, and of how many rows (a multiple of tile_rows) there must be memory.
+// The table says how many bytes a value takes.
 struct QuantizedRows {
   unsigned char* values;
   std::size_t row_bytes;          // from one row to the next
@@ -44,8 +44,7 @@ struct AttentionShape {
 
 struct Kernels {
   const char* name;
-  std::size_t tile_rows;          // rows that the int8 product computes at once
-  std::size_t panel_columns;      // columns that it computes at once
+  std::size_t panel_columns;      // columns that the int8 product computes at once
   std::size_t word;               // activations in the four bytes that it broadcasts at once
   std::size_t activation_bytes;   // bytes of one quantized activation in memory
 
@@ -86,11 +85,11 @@ static inline std::size_t panel_scratch(const Kernels& kernels, std::size_t inpu
   return inputs * kernels.panel_columns * 2;
 }
 
-// Floats that `attention` needs: keys transposed, values, and at most kMostQueryRows rows of queries and scores.
+// Floats that `attention` needs: keys transposed, values, and at most kMostQueryRows rows of scores.
 constexpr std::size_t kMostQueryRows = 16;
 static inline std::size_t attention_scratch(std::size_t length, std::size_t head_size) {
   std::size_t keys = round_up(length, kLanes);
-  return keys * head_size * 2 + kMostQueryRows * (keys + 2 * head_size);
+  return keys * head_size * 2 + kMostQueryRows * keys;
 }
 
 // One table for each instruction set; those that the compiler cannot build are not defined (cpu.cpp).

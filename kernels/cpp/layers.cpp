@@ -56,7 +56,7 @@ void PackedDense::run(const Kernels& kernels, const float* rows, std::size_t str
 void RowsBuffer::reserve(const Kernels& kernels, std::size_t count, std::size_t inputs, std::size_t group_size) {
   std::size_t groups = inputs / group_size;
   view_.row_bytes = quantized_row_bytes(kernels, inputs);
-  values_.reserve(round_up(count, kernels.tile_rows) * view_.row_bytes);
+  values_.reserve(count * view_.row_bytes);
   scales_.reserve(count * groups);
   zero_points_.reserve(count * groups);
   view_.values = values_.data();

@@ -64,6 +64,14 @@ struct Finish {
   std::size_t out_stride;
 };
 
+// dot_tile for `height` rows, from 1 to kRows.
+template <std::size_t kRows>
+INLINE void dot_rows(std::size_t height, const unsigned char* rows, std::size_t row_bytes, const Weight* weights,
+                     std::size_t words, std::int32_t* out) {
+  if (height == kRows) return dot_tile<kRows>(rows, row_bytes, weights, words, out);
+  if constexpr (kRows > 1) dot_rows<kRows - 1>(height, rows, row_bytes, weights, words, out);
+}
+
 template <Activation kActivation>
 void linear_with(const QuantizedRows& rows, std::size_t count, const LinearWeights& weights, const Finish& finish,
                  unsigned char* scratch) {
@@ -79,8 +87,8 @@ void linear_with(const QuantizedRows& rows, std::size_t count, const LinearWeigh
       std::size_t height = count - tile < kTileRows ? count - tile : kTileRows;
       for (std::size_t group = 0; group < groups; group++) {
         std::size_t first = group * weights.group_size;
-        dot_tile(rows.values + tile * rows.row_bytes + first * sizeof(Value), rows.row_bytes,
-                 panel + first * kPanelColumns, weights.group_size / kWord, dots);
+        dot_rows<kTileRows>(height, rows.values + tile * rows.row_bytes + first * sizeof(Value), rows.row_bytes,
+                            panel + first * kPanelColumns, weights.group_size / kWord, dots);
         const float* scales = weights.scales + group * weights.padded_outputs + column;
         const std::int32_t* column_sums = weights.sums + group * weights.padded_outputs + column;
         for (std::size_t i = 0; i < height; i++) {
@@ -121,15 +129,17 @@ void linear(const QuantizedRows& rows, std::size_t count, const LinearWeights& w
 
 // ---- float ----------------------------------------------------------------------------------------------------------
 
-// out[i][j] = a[i][0] b[0][j] + a[i][1] b[1][j] + ..., added in that order, for kRows rows and kVectors * 16 columns.
+// out[i][j] = (a[i][0] b[0][j] + a[i][1] b[1][j] + ..., added in that order) * factors[i], for kRows rows and
+// kVectors * 16 columns; without factors where they are null.
 template <std::size_t kRows, std::size_t kVectors>
-INLINE void float_tile(const float* a, std::size_t a_stride, const float* b, std::size_t b_stride, std::size_t depth,
-                       float* out, std::size_t out_stride) {
+NOINLINE void float_tile(const float* a, std::size_t a_stride, const float* b, std::size_t b_stride, std::size_t depth,
+                         const float* factors, float* out, std::size_t out_stride) {
   F16 sums[kRows][kVectors];
   PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < kRows; i++)
+  for (std::size_t i = 0; i < kRows; i++) {
     PAIRSCORE_UNROLL
     for (std::size_t j = 0; j < kVectors; j++) sums[i][j] = splat(0.0f);
+  }
   for (std::size_t k = 0; k < depth; k++) {
     F16 right[kVectors];
     PAIRSCORE_UNROLL
@@ -145,20 +155,29 @@ INLINE void float_tile(const float* a, std::size_t a_stride, const float* b, std
     }
   }
   PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < kRows; i++)
+  for (std::size_t i = 0; i < kRows; i++) {
     PAIRSCORE_UNROLL
-    for (std::size_t j = 0; j < kVectors; j++) store(out + i * out_stride + j * kLanes, sums[i][j]);
+    for (std::size_t j = 0; j < kVectors; j++)
+      store(out + i * out_stride + j * kLanes, factors ? sums[i][j] * splat(factors[i]) : sums[i][j]);
+  }
 }
 
+// The same for `height` rows, from 1 to kRows, and any number of whole vectors.
 template <std::size_t kRows>
-INLINE void float_product(const float* a, std::size_t a_stride, const float* b, std::size_t b_stride,
-                          std::size_t depth, std::size_t columns, float* out, std::size_t out_stride) {
+INLINE void float_product(std::size_t height, const float* a, std::size_t a_stride, const float* b,
+                          std::size_t b_stride, std::size_t depth, std::size_t columns, const float* factors,
+                          float* out, std::size_t out_stride) {
+  if (height < kRows) {
+    if constexpr (kRows > 1)
+      float_product<kRows - 1>(height, a, a_stride, b, b_stride, depth, columns, factors, out, out_stride);
+    return;
+  }
   constexpr std::size_t kStep = kFloatVectors * kLanes;
   std::size_t column = 0;
   for (; column + kStep <= columns; column += kStep)
-    float_tile<kRows, kFloatVectors>(a, a_stride, b + column, b_stride, depth, out + column, out_stride);
+    float_tile<kRows, kFloatVectors>(a, a_stride, b + column, b_stride, depth, factors, out + column, out_stride);
   for (; column < columns; column += kLanes)
-    float_tile<kRows, 1>(a, a_stride, b + column, b_stride, depth, out + column, out_stride);
+    float_tile<kRows, 1>(a, a_stride, b + column, b_stride, depth, factors, out + column, out_stride);
 }
 
 template <Activation kActivation>
@@ -182,14 +201,10 @@ void exponential_of(const float* values, std::size_t count, float* out) {
 
 void dense(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, const float* weights,
            const float* bias, std::size_t outputs, Activation activation, float* out, std::size_t out_stride) {
-  std::size_t row = 0;
-  for (; row + kFloatRows <= count; row += kFloatRows)
-    float_product<kFloatRows>(rows + row * stride, stride, weights, outputs, inputs, outputs, out + row * out_stride,
-                              out_stride);
-  for (; row < count; row++)
-    float_product<1>(rows + row * stride, stride, weights, outputs, inputs, outputs, out + row * out_stride,
-                     out_stride);
-  for (row = 0; row < count; row++) {
+  for (std::size_t row = 0; row < count; row += kFloatRows)
+    float_product<kFloatRows>(count - row < kFloatRows ? count - row : kFloatRows, rows + row * stride, stride, weights,
+                              outputs, inputs, outputs, nullptr, out + row * out_stride, out_stride);
+  for (std::size_t row = 0; row < count; row++) {
     float* y = out + row * out_stride;
     for (std::size_t j = 0; j < outputs; j += kLanes) store(y + j, load(y + j) + load(bias + j));
     activate(activation, y, outputs, y);
@@ -233,33 +248,38 @@ INLINE float exponentials(float* scores, std::size_t length) {
   return sum(total);
 }
 
+// transposed[d][token] = keys[token][d]; columns behind the last token, up to whole vectors, are zero.
+INLINE void transpose_keys(const float* keys, std::size_t stride, std::size_t length, std::size_t size,
+                           float* transposed) {
+  static const float zeros[8] = {};
+  std::size_t padded = round_up(length, kLanes);
+  for (std::size_t token = 0; token < padded; token += 8)
+    for (std::size_t d = 0; d < size; d += 8) {
+      const float* rows[8];
+      for (std::size_t i = 0; i < 8; i++) rows[i] = token + i < length ? keys + (token + i) * stride + d : zeros;
+      transpose(rows, transposed + d * padded + token, padded);
+    }
+}
+
 void attention(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
                const float* values, std::size_t stride, float* out, std::size_t out_stride, float* scratch) {
   std::size_t length = shape.length, size = shape.head_size, padded = round_up(length, kLanes);
   float* transposed = scratch;                     // keys: [size][padded]
   float* packed = transposed + size * padded;      // values: [length][size]
-  float* tile = packed + padded * size;            // queries, then their context: [kFloatRows][size]
-  float* scores = tile + kFloatRows * size;        // [kFloatRows][padded]
-  for (std::size_t token = 0; token < length; token++)
-    for (std::size_t d = 0; d < size; d++) transposed[d * padded + token] = keys[token * stride + d];
-  for (std::size_t d = 0; d < size; d++)
-    for (std::size_t token = length; token < padded; token++) transposed[d * padded + token] = 0.0f;
+  float* scores = packed + padded * size;          // [kFloatRows][padded]
+  transpose_keys(keys, stride, length, size, transposed);
   for (std::size_t token = 0; token < length; token++)
     for (std::size_t d = 0; d < size; d += kLanes)
       store(packed + token * size + d, load(values + token * stride + d));
 
-  for (std::size_t first = 0; first < shape.queries; first += kFloatRows) {
-    std::size_t count = shape.queries - first < kFloatRows ? shape.queries - first : kFloatRows;
-    for (std::size_t i = 0; i < kFloatRows; i++)
-      for (std::size_t d = 0; d < size; d += kLanes)
-        store(tile + i * size + d, i < count ? load(queries + (first + i) * query_stride + d) : splat(0.0f));
-    float_product<kFloatRows>(tile, size, transposed, padded, size, padded, scores, padded);
-    float sums[kFloatRows];
-    for (std::size_t i = 0; i < count; i++) sums[i] = exponentials(scores + i * padded, length);
-    float_product<kFloatRows>(scores, padded, packed, size, length, size, tile, size);
-    for (std::size_t i = 0; i < count; i++)
-      for (std::size_t d = 0; d < size; d += kLanes)
-        store(out + (first + i) * out_stride + d, load(tile + i * size + d) / splat(sums[i]));
+  for (std::size_t row = 0; row < shape.queries; row += kFloatRows) {
+    std::size_t height = shape.queries - row < kFloatRows ? shape.queries - row : kFloatRows;
+    float_product<kFloatRows>(height, queries + row * query_stride, query_stride, transposed, padded, size, padded,
+                              nullptr, scores, padded);
+    float factors[kFloatRows];
+    for (std::size_t i = 0; i < height; i++) factors[i] = 1.0f / exponentials(scores + i * padded, length);
+    float_product<kFloatRows>(height, scores, padded, packed, size, length, size, factors, out + row * out_stride,
+                              out_stride);
   }
 }
 
@@ -277,8 +297,8 @@ void embed(const std::int32_t* ids, const std::int32_t* type_ids, std::size_t le
 }
 
 constexpr Kernels kTable = {
-    PAIRSCORE_NAME, kTileRows, kPanelColumns, kWord,  sizeof(Value), quantize, linear,
-    dense,          layer_norm, attention,    embed, activate,      exponential_of,
+    PAIRSCORE_NAME, kPanelColumns, kWord, sizeof(Value), quantize, linear,
+    dense,          layer_norm,    attention, embed, activate, exponential_of,
 };
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 #include "compiler.h"
 #include "kernels.h"
-#include "vector_reduce.h"
+#include "vector_x86.h"
 
 namespace pairscore {
 namespace PAIRSCORE_ISA {

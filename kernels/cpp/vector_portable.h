@@ -80,6 +80,12 @@ INLINE float sum(F16 a) { return reduce(a, [](float x, float y) { return x + y; 
 INLINE float smallest(F16 a) { return reduce(a, [](float x, float y) { return x < y ? x : y; }); }
 INLINE float largest(F16 a) { return reduce(a, [](float x, float y) { return x > y ? x : y; }); }
 
+// to[j][i] = rows[i][j] for eight rows of eight columns.
+INLINE void transpose(const float* const rows[8], float* to, std::size_t to_stride) {
+  for (std::size_t i = 0; i < 8; i++)
+    for (std::size_t j = 0; j < 8; j++) to[j * to_stride + i] = rows[i][j];
+}
+
 // The lanes, clamped to 0 ... 255, as bytes.
 INLINE void store_clamped(std::uint8_t* to, I16 a) {
   for (std::size_t i = 0; i < kLanes; i++)
