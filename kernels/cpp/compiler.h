@@ -23,5 +23,5 @@
 #if defined(PAIRSCORE_REGISTER)
 #define KEEP(sum, factor) __asm__ volatile("" : "+" PAIRSCORE_REGISTER(sum) : PAIRSCORE_REGISTER(factor))
 #else
-#define KEEP(sum, factor) static_cast<void>(sum)
+#define KEEP(sum, factor) static_cast<void>(sum), static_cast<void>(factor)
 #endif

@@ -7,7 +7,7 @@
 #define PAIRSCORE_NAME "avx512vnni"
 #define PAIRSCORE_FLOAT_ROWS 8
 #define PAIRSCORE_FLOAT_VECTORS 2
-#ifdef __GNUC__
+#if defined(__GNUC__) && !defined(PAIRSCORE_EMULATED)
 #define PAIRSCORE_REGISTER "v"
 #endif
 #include "vector_avx512.h"

@@ -7,7 +7,7 @@
 #define PAIRSCORE_NAME "avxvnni"
 #define PAIRSCORE_FLOAT_ROWS 6
 #define PAIRSCORE_FLOAT_VECTORS 1
-#ifdef __GNUC__
+#if defined(__GNUC__) && !defined(PAIRSCORE_EMULATED)
 #define PAIRSCORE_REGISTER "x"
 #endif
 #include "vector_avx2.h"
