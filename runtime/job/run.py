@@ -119,18 +119,7 @@ def _run_plan(
             continues = out.begin(output, record, options.overwrite)
             for place, reason in unreadable.items():
                 out.mark_skipped(output, place, f"{plan.found[place].display!r} {reason}")
-            run = _Run(
-                options=options,
-                plan=plan,
-                opened=opened,
-                output=output,
-                record=record,
-                held=held,
-                note=note,
-                progress=progress,
-                log=log,
-                old=old,
-            )
+            run = _Run(options, plan, opened, output, record, held, note, progress, log, old)
             run.score(out.whole_parts(output, record.digest, plan.mine) if continues else [])
             return run.finish(load_seconds)
         except BaseException as error:
@@ -166,43 +155,35 @@ def _locked(output: out.Output, shard: tuple[int, int] | None) -> Iterator[Held]
         raise out.cannot_write(output.url, error) from error
 
 
+@dataclass
 class _Run:
-    """A run that holds its output's lock: `score`, then `finish`."""
+    """A run that holds its output's lock: `score`, then `finish`.
 
-    def __init__(
-        self,
-        *,
-        options: JobOptions,
-        plan: Plan,
-        opened: Opened,
-        output: out.Output,
-        record: RunRecord,
-        held: Held,
-        note: Note,
-        progress: Callable[[Progress], None] | None,
-        log: EventLog,
-        old: OldScores | None,
-    ) -> None:
-        """`output`: begun for `record`. `old`: scores to reuse."""
-        self._options = options
-        self._plan = plan
-        self._scorer = scorer = opened.scorer
-        self._chosen = opened.chosen
-        self._output = output
-        self._record = record
-        self._held = held
-        self._note = note
-        self._progress = progress
-        self._log = log
-        self._old = old
+    `_output`: begun for `_record`. `_old`: scores to reuse.
+    """
+
+    _options: JobOptions
+    _plan: Plan
+    _opened: Opened
+    _output: out.Output
+    _record: RunRecord
+    _held: Held
+    _note: Note
+    _progress: Callable[[Progress], None] | None
+    _log: EventLog
+    _old: OldScores | None
+
+    def __post_init__(self) -> None:
+        self._scorer = self._opened.scorer
         self._earlier_parts = 0
         # Place of an input file that is left out -> the reason.
-        self._skipped = {**plan.skipped, **out.skipped_files(output)}
-        self._figures = Figures(engine_callers=scorer.engine.callers)
+        self._skipped = {**self._plan.skipped, **out.skipped_files(self._output)}
+        self._figures = Figures(engine_callers=self._scorer.engine.callers)
         self._meter = Meter()
         # Where scores come from, for the Parquet metadata.
-        source = asdict(scorer.bundle.manifest.source)
-        self._origin = {"run": record.digest, "settings": record.settings.as_dict(), "source": source}
+        source = asdict(self._scorer.bundle.manifest.source)
+        settings = self._record.settings.as_dict()
+        self._origin = {"run": self._record.digest, "settings": settings, "source": source}
 
     def score(self, done: Sequence[Part]) -> None:
         """Score what `done` does not cover and write it, part by part."""
@@ -263,7 +244,7 @@ class _Run:
             max_length=scorer.max_length,
             load_seconds=round(load_seconds, 3),
             best=self._plan.best,
-            chosen=self._chosen,
+            chosen=self._opened.chosen,
         )
         self._log.write("end", **summary.as_dict())
         return summary

@@ -19,8 +19,6 @@ from pairscore.runtime.storage.local import Storage, is_hidden, open_storage
 from pairscore.runtime.stream.columns import check_text_column
 
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
-# What is no damage of the file itself.
-PASSING_ERRORS = (PermissionError, FileNotFoundError, ConnectionError, TimeoutError)
 _MAGIC = b"PAR1"
 # One request for most footers of an object store.
 _TAIL_BYTES = 64 * 1024
@@ -170,12 +168,7 @@ def open_file(found: Found, text_columns: Sequence[str] = ()) -> InputFile:
         metadata = pq.read_metadata(pa.BufferReader(footer))
         schema = metadata.schema.to_arrow_schema()
     except (OSError, pa.ArrowException) as error:
-        if isinstance(error, PASSING_ERRORS):
-            raise PairscoreError(f"cannot read {found.display!r}: {one_line(error)}") from error
-        raise PairscoreError(
-            f"{found.display!r} is not a whole Parquet file ({one_line(error)}): write it again, "
-            "or leave it out (--on-error skip-file does so)"
-        ) from error
+        raise unreadable(found, error, "is not a whole Parquet file") from error
     groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
     return InputFile(
         found,
@@ -184,6 +177,15 @@ def open_file(found: Found, text_columns: Sequence[str] = ()) -> InputFile:
         schema,
         tuple(group.num_rows for group in groups),
         tuple(place for place, group in enumerate(groups) if _tells_of_null(group, text_columns)),
+    )
+
+
+def unreadable(found: Found, error: Exception, fault: str) -> PairscoreError:
+    """The error for a file that could not be read. fault: what is said of it where that does not pass by itself."""
+    if isinstance(error, PermissionError | FileNotFoundError | ConnectionError | TimeoutError):
+        return PairscoreError(f"cannot read {found.display!r}: {one_line(error)}")
+    return PairscoreError(
+        f"{found.display!r} {fault} ({one_line(error)}): write it again, or leave it out with --on-error skip-file"
     )
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError, one_line
-from pairscore.runtime.job.input.find import PASSING_ERRORS, InputFile, read_footer
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.input.find import InputFile, read_footer, unreadable
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.parts import Block, Part
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, text_pair, windows
@@ -73,12 +73,7 @@ def read_pieces(
                         announce(block)
                     announce(None)
     except (OSError, pa.ArrowException) as error:
-        if isinstance(error, PASSING_ERRORS):
-            raise PairscoreError(f"cannot read {file.found.display!r}: {one_line(error)}") from error
-        raise PairscoreError(
-            f"{file.found.display!r} is damaged ({one_line(error)}): write it again, or leave it out with "
-            "--on-error skip-file"
-        ) from error
+        raise unreadable(file.found, error, "is damaged") from error
 
 
 def piece_texts(
