@@ -47,6 +47,7 @@ def export_bundle(
     exporter: str = "auto",
     pairs: Sequence[Pair] = (),
     calibration: Calibration | None = None,
+    engine: str = "auto",
     max_difference: float | None = None,
     min_spearman: float | None = None,
     max_length: int | None = None,
@@ -57,8 +58,9 @@ def export_bundle(
 
     fp32 makes a new bundle. Any other precision is added to the bundle of the same source that is at `target`, or
     to a new one. `exporter`: of the fp32 graph, see `choose_exporter`. `pairs`: the user's own, checked beside the
-    built-in ones. `calibration`: what int8 is fitted to and judged on. `max_difference`, `min_spearman`: of the scores,
-    in place of the precision's promise. `say`: told what is being done, a line at a time.
+    built-in ones. `calibration`: what int8 is fitted to and judged on. `engine`: the one that int8 is made for; auto
+    races them all. `max_difference`, `min_spearman`: of the scores, in place of the precision's promise. `say`: told
+    what is being done, a line at a time.
 
     Raises PairscoreError for anything that cannot be exported, and ParityError (one of those) when the variant
     breaks its promise; in both cases `target` is as it was before.
@@ -67,6 +69,8 @@ def export_bundle(
         raise PairscoreError(f"unknown precision {precision!r}: use {', '.join(PRECISIONS)}")
     if precision == "int8" and calibration is None:
         raise PairscoreError("int8 is fitted to your own pairs: give a Parquet file of them with --calibration")
+    if precision != "int8" and engine != "auto":
+        raise PairscoreError(f"--engine {engine} chooses what int8 is made for: leave it out with {precision}")
     choose_exporter(exporter)  # what cannot be is said before anything is read
     promise = _promise(precision, max_difference, min_spearman)
     extends = precision != "fp32" and (target / MANIFEST_NAME).is_file()
@@ -88,7 +92,7 @@ def export_bundle(
             parity_set = ParitySet(parity_pairs, reference.logits(parity_pairs))
             manifest = old or _new_bundle(folder, checkpoint, reference, parity_set, exporter=exporter, say=say)
             if precision == "int8" and calibration is not None:
-                variant = best_int8(folder, reference, parity_set, calibration, promise=promise, say=say)
+                variant = best_int8(folder, reference, parity_set, calibration, engine=engine, promise=promise, say=say)
                 manifest = _with_variant(folder, manifest, variant)
             elif precision != "fp32":
                 say(f"Adding {precision}")

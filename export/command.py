@@ -38,6 +38,7 @@ BROKEN_PROMISE = 1
 )
 @click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in these files.")
 @click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in these files.")
+@click.option("--engine", default="auto", show_default=True, help="Engine that int8 is made for; auto races them all.")
 @click.option("--label-column", help="Column of --calibration that marks relevant evidence: adds ranking figures.")
 @click.option("--max-difference", type=click.FloatRange(0), help="Largest score difference, instead of the promise's.")
 @click.option("--min-spearman", type=click.FloatRange(-1, 1), help="Rank correlation, instead of the promise's.")
@@ -55,6 +56,7 @@ def export(
     calibration: Path | None,
     claim_column: str,
     evidence_column: str,
+    engine: str,
     label_column: str | None,
     max_difference: float | None,
     min_spearman: float | None,
@@ -94,6 +96,7 @@ def export(
             max_length=max_length,
             overwrite=overwrite,
             calibration=calibration_pairs,
+            engine=engine,
             max_difference=max_difference,
             min_spearman=min_spearman,
             say=say,

@@ -18,6 +18,7 @@ _DISTRIBUTIONS = (
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
+    "pairscore-kernels",
     "tokenizers",
     "numpy",
 )

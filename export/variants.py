@@ -22,7 +22,8 @@ class BuiltVariant:
     """A graph written into a bundle's folder, not measured yet.
 
     `files`: paths within the bundle, the graph first, then its external data. `engines`: which may run it.
-    `notes`: what was done to the graph, one sentence each. `settings`: see `Variant.settings`.
+    `notes`: what was done to the graph, one sentence each. `settings`: see `Variant.settings`. `inputs`: the model's
+    inputs, where the first file is no graph that says them.
     """
 
     precision: str
@@ -30,6 +31,7 @@ class BuiltVariant:
     engines: tuple[str, ...]
     notes: tuple[str, ...]
     settings: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] | None = None
 
 
 Builder = Callable[[Reference, Path], BuiltVariant]
@@ -73,7 +75,7 @@ def unmeasured(built: BuiltVariant, folder: Path, promise: Tier | None) -> Varia
     return Variant(
         precision=built.precision,
         files=built.files,
-        inputs=input_names(folder / built.files[0]),
+        inputs=input_names(folder / built.files[0]) if built.inputs is None else built.inputs,
         engines=built.engines,
         parity=ParityReport(0, 0.0, 0.0, 0.0, None, None, ()),
         measured_on=processor_name(),

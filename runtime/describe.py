@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pairscore.runtime.bundle.manifest import Bundle, Variant
+from pairscore.runtime.engines.native import instruction_set
 from pairscore.runtime.engines.registry import ENGINES
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.scorer import Scorer
@@ -40,6 +41,7 @@ def describe(folder: str) -> dict[str, Any]:
                 "settings": dict(variant.settings),
                 "notes": list(variant.notes),
                 "runs_here": _runs_here(bundle, variant),
+                "instruction_sets": {"native": instruction_set()} if "native" in variant.engines else {},
             }
             for name, variant in manifest.variants.items()
         },
@@ -74,11 +76,20 @@ def description_lines(description: dict[str, Any]) -> list[str]:
             f"  measured on {variant['measured_on']}",
             *(f"  graph       {note}" for note in variant["notes"]),
             *(
-                f"  {engine:<11} {'runs here' if reason is None else f'does not run here: {reason}'}"
+                f"  {engine:<11} "
+                + (
+                    f"does not run here: {reason}"
+                    if reason
+                    else "runs here" + _with(variant["instruction_sets"].get(engine))
+                )
                 for engine, reason in variant["runs_here"].items()
             ),
         ]
     return lines
+
+
+def _with(instruction_set: str | None) -> str:
+    return f", on {instruction_set}" if instruction_set else ""
 
 
 def _runs_here(bundle: Bundle, variant: Variant) -> dict[str, str | None]:

@@ -26,7 +26,7 @@ from pairscore.benchmarks.environment import environment
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.parity.gate import batch_difference
 from pairscore.export.parity.measure import open_unproven
-from pairscore.export.quantization.calibration import Calibration, hessians
+from pairscore.export.quantization.calibration import Calibration, observe
 from pairscore.export.quantization.int8 import GROUP_SIZES, products, quantize, sensitivities
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle.activation import activate
@@ -114,7 +114,7 @@ def make(bundle: Path, fitted: Sequence[Pair], folder: Path) -> list[Way]:
     batches = batches_of(fp32, fitted)
     model = onnx.load(str(graph))
     every = products(model)
-    seen = hessians(graph, [each.activation for each in every], batches)
+    seen = observe(graph, [each.activation for each in every], batches)
     ways = [Way(f"fp32, {engine}", graph, engine, "fp32", {}) for engine in ("onnxruntime", "openvino")]
 
     def grouped(name: str, made: onnx.ModelProto, size: int) -> None:

@@ -58,26 +58,36 @@ class Calibration:
         )
 
 
-def hessians(graph: Path, tensors: Iterable[str], batches: Iterable[Batch]) -> Mapping[str, npt.NDArray[np.float32]]:
-    """The sum of x xᵀ over every row x of each tensor, in a run over `batches`.
-
-    tensors: names within the graph at `graph`, each of Shape (..., channels). Returns name -> Shape (channels,
-    channels).
+@dataclass(frozen=True)
+class Seen:
+    """What a tensor of Shape (..., channels) held in a run. `hessian`: the sum of x xᵀ over its rows x, Shape
+    (channels, channels). `largest`: absolute values, Shape (channels,).
     """
+
+    hessian: npt.NDArray[np.float32]
+    largest: npt.NDArray[np.float32]
+
+
+def observe(graph: Path, tensors: Iterable[str], batches: Iterable[Batch]) -> Mapping[str, Seen]:
+    """Run the graph at `graph` over `batches` and look at its `tensors`, each of Shape (..., channels)."""
     model = onnx.load(str(graph))
     names = list(dict.fromkeys(tensors))
-    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    known = {output.name for output in model.graph.output}
+    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in known)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # Fusions would remove the tensors that are asked for.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     inputs = input_types(session)
-    sums: dict[str, npt.NDArray[np.float32]] = {}
+    seen: dict[str, Seen] = {}
     for batch in batches:
         values: list[Any] = list(session.run(names, batch.feeds(inputs)))
         for name, value in zip(names, values, strict=True):
             rows = np.asarray(value, dtype=np.float32).reshape(-1, value.shape[-1])
-            product = rows.T @ rows
-            sums[name] = sums[name] + product if name in sums else product
-    return sums
+            hessian, largest = rows.T @ rows, np.abs(rows).max(axis=0)
+            before = seen.get(name)
+            if before is not None:
+                hessian, largest = before.hessian + hessian, np.maximum(before.largest, largest)
+            seen[name] = Seen(hessian, largest)
+    return seen

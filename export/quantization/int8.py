@@ -18,13 +18,15 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from pairscore.export.graphs.rewrites import needs
-from pairscore.export.quantization.calibration import hessians
+from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import gptq, round_to_nearest
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.onnxruntime.session import input_types
 from pairscore.runtime.engines.registry import is_installed
 
+INT8_NAME = "onnx/model_int8.onnx"
 GROUP_SIZES = (32, 64, 128)
+# Engines that run these graphs.
 ENGINES = ("openvino", "onnxruntime")
 # Activations in int8 too; OpenVINO goes by its own property instead.
 _ACCURACY_LEVEL = 4
@@ -46,13 +48,18 @@ class Product:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run in int8, written to `file`. `settings`: see `Variant.settings`. `note`: what was done."""
+    """One way to run in int8, written to `files`, which belong in the bundle under the names `targets`.
+
+    `settings`, `inputs`: see `BuiltVariant`. `note`: what was done.
+    """
 
     name: str
-    file: Path
+    files: tuple[Path, ...]
+    targets: tuple[str, ...]
     engine: str
     settings: Mapping[str, str]
     note: str
+    inputs: tuple[str, ...] | None = None
 
 
 def products(model: onnx.ModelProto) -> list[Product]:
@@ -69,13 +76,13 @@ def products(model: onnx.ModelProto) -> list[Product]:
 def quantize(
     model: onnx.ModelProto,
     group_size: int,
-    seen: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    seen: Mapping[str, Seen] | None = None,
     keep: Collection[str] = (),
 ) -> tuple[onnx.ModelProto, str]:
     """A copy of `model` with every matrix product but those of `keep` in int8, and a sentence about it.
 
-    seen: activation name -> Hessian; products without one are rounded to nearest. keep: `Product.node` names. A
-    product whose channels `group_size` does not divide stays as it is.
+    seen: by activation name; products whose activation is not there are rounded to nearest. keep: `Product.node`
+    names. A product whose channels `group_size` does not divide stays as it is.
     """
     chosen = {each.node: each for each in products(model) if each.inputs % group_size == 0 and each.node not in keep}
     if not chosen:
@@ -93,8 +100,8 @@ def quantize(
         if product.weight not in written:
             written.add(product.weight)
             matrix = numpy_helper.to_array(weights[product.weight]).astype(np.float32)
-            hessian = (seen or {}).get(product.activation)
-            rounded = round_to_nearest(matrix, group_size) if hessian is None else gptq(matrix, hessian, group_size)
+            rows = (seen or {}).get(product.activation)
+            rounded = round_to_nearest(matrix, group_size) if rows is None else gptq(matrix, rows.hessian, group_size)
             made.graph.initializer.append(numpy_helper.from_array(rounded.codes, codes))
             made.graph.initializer.append(numpy_helper.from_array(rounded.scales.reshape(-1), scales))
         nodes.append(
@@ -128,20 +135,24 @@ def quantize(
     return made, note + (f", {rest} left in fp32" if rest else "")
 
 
-def candidates(graph: Path, folder: Path, batches: Sequence[Batch], keep: Collection[str] = ()) -> Iterator[Candidate]:
-    """Every group size on every installed engine, as graphs in `folder`. batches: what to calibrate on."""
-    model = onnx.load(str(graph))
+def candidates(
+    model: onnx.ModelProto,
+    folder: Path,
+    seen: Mapping[str, Seen],
+    engines: Collection[str] = ENGINES,
+    keep: Collection[str] = (),
+) -> Iterator[Candidate]:
+    """Every group size on each of `engines` that is installed, as graphs in `folder`. seen: by activation name."""
     wanted = [each for each in products(model) if each.node not in keep]
-    seen = hessians(graph, [each.activation for each in wanted], batches)
     for group_size in GROUP_SIZES:
         if not any(each.inputs % group_size == 0 for each in wanted):
             continue
         made, note = quantize(model, group_size, seen, keep)
         file = folder / f"groups-of-{group_size}.onnx"
         onnx.save(made, str(file))
-        for engine in filter(is_installed, ENGINES):
+        for engine in filter(is_installed, engines):
             settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group_size)} if engine == "openvino" else {}
-            yield Candidate(f"groups of {group_size} on {engine}", file, engine, settings, note)
+            yield Candidate(f"groups of {group_size} on {engine}", (file,), (INT8_NAME,), engine, settings, note)
 
 
 def sensitivities(model: onnx.ModelProto, batches: Sequence[Batch]) -> dict[str, float]:

@@ -1,30 +1,37 @@
 """int8 for one model and one user's pairs: fit every candidate, judge each, take the fastest that keeps the promise."""
 
 import tempfile
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 
 from pairscore.export.errors import ParityError
+from pairscore.export.graphs.encoder import Encoder
+from pairscore.export.graphs.recognise import NotRecognisedError, recognise
 from pairscore.export.parity.gate import Trial, choose, try_out
 from pairscore.export.parity.measure import ParitySet, open_unproven
 from pairscore.export.parity.ranking import ranking_figures
-from pairscore.export.quantization.calibration import Calibration
-from pairscore.export.quantization.int8 import candidates, sensitivities
+from pairscore.export.quantization.calibration import Calibration, Seen, observe
+from pairscore.export.quantization.int8 import ENGINES as GRAPH_ENGINES
+from pairscore.export.quantization.int8 import Candidate, candidates, products, sensitivities
+from pairscore.export.quantization.native import ENGINE as NATIVE
+from pairscore.export.quantization.native import native_candidates, unfit
 from pairscore.export.reference import Reference
-from pairscore.export.variants import GRAPH_FOLDER, BuiltVariant, unmeasured
+from pairscore.export.variants import BuiltVariant, unmeasured
 from pairscore.runtime.bundle.manifest import Variant
 from pairscore.runtime.bundle.parity import Tier
 from pairscore.runtime.engines.batch import Batch
+from pairscore.runtime.engines.registry import is_installed
+from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.batching import plan_batches
 
-INT8_NAME = f"{GRAPH_FOLDER}/model_int8.onnx"
 # Tokens of a batch whose activations are kept at once while int8 is fitted.
 _BATCH_TOKENS = 1024
+_EXTRAS = {NATIVE: "kernels", "openvino": "openvino", "onnxruntime": "cpu"}
 # Where no candidate keeps the promise, these shares of the matrix products stay in fp32, the most sensitive ones.
 _KEPT_SHARES = (0.25, 0.5)
 
@@ -35,44 +42,59 @@ def best_int8(
     parity_set: ParitySet,
     calibration: Calibration,
     *,
+    engine: str = "auto",
     promise: Tier | None,
     say: Callable[[str], None],
 ) -> Variant:
-    """Try every candidate on the bundle in `folder`; return the best, measured, its graph at `INT8_NAME`.
+    """Try every candidate on the bundle in `folder`; return the best, measured, its files under their final names.
 
-    parity_set: pairs that are judged in every export. Raises ParityError when no candidate keeps the promise.
+    parity_set: pairs that are judged in every export. engine: the only one that takes part, unless it is auto. Raises
+    ParityError when no candidate keeps the promise, and PairscoreError for an engine that has none.
     """
+    engines = _engines(engine)
     fitted, judged = calibration.split()
     every = ParitySet(
         [*parity_set.pairs, *judged.pairs], np.concatenate([parity_set.logits, reference.logits(judged.pairs)])
     )
     say(f"Fitting int8 to {len(fitted.pairs)} pairs and judging it on {len(every.pairs)} others")
-    fp32 = open_unproven(folder, "fp32")
-    graph = folder / fp32.bundle.variant("fp32").files[0]
-    batches = _batches(fp32, fitted)
+    field = _field(open_unproven(folder, "fp32"), fitted, engines)
+    notes = [f"{NATIVE} left out: {field.left_out}"] if field.left_out else []
+    for each in notes:
+        if engine == NATIVE:
+            raise PairscoreError(each)
+        say(f"  {each}")
+    targets: dict[str, tuple[str, ...]] = {}
 
     def attempt(scratch: Path, keep: Collection[str]) -> Trial:
         tried = []
-        for candidate in candidates(graph, scratch, batches, keep):
-            name = candidate.file.relative_to(folder).as_posix()
-            built = BuiltVariant("int8", (name,), (candidate.engine,), (candidate.note,), candidate.settings)
-            tried.append((candidate.name, unmeasured(built, folder, promise)))
+        for each in field.candidates(scratch, keep):
+            names = tuple(file.relative_to(folder).as_posix() for file in each.files)
+            built = BuiltVariant("int8", names, (each.engine,), (each.note,), each.settings, each.inputs)
+            tried.append((each.name, unmeasured(built, folder, promise)))
+            targets[each.name] = each.targets
         trials = try_out(folder, tried, reference, every)
         for trial in trials:
             say(f"  {trial}")
+            notes.append(f"raced: {trial}")
         return choose(trials, "int8")
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         try:
             chosen = attempt(Path(scratch), ())
         except ParityError:
-            chosen = _with_kept(Path(scratch), graph, batches, attempt, say)
-        (folder / chosen.variant.files[0]).replace(folder / INT8_NAME)
+            if engine == NATIVE:  # it has no product in fp32 to fall back to
+                raise
+            chosen = _with_kept(Path(scratch), field, attempt, say)
+        for file, target in zip(chosen.variant.files, targets[chosen.name], strict=True):
+            (folder / target).parent.mkdir(exist_ok=True)
+            (folder / file).replace(folder / target)
     note = f"chosen: {chosen.name}, {chosen.ratio_to_fp32:.2f} times as fast as fp32 on this processor"
     say(note.capitalize())
-    variant = replace(chosen.variant, files=(INT8_NAME,), notes=(*chosen.variant.notes, note))
+    variant = replace(chosen.variant, files=targets[chosen.name], notes=(*chosen.variant.notes, note, *notes))
+    scorer = open_unproven(folder, "int8", variant.engines[0], variant=variant)
+    if variant.engines[0] == NATIVE:
+        variant = replace(variant, golden_logits=_golden_logits(scorer))
     if judged.labels and len(reference.labels) == 1:
-        scorer = open_unproven(folder, "int8", variant.engines[0], variant=variant)
         ours = np.asarray(scorer.predict(list(judged.pairs), activation="identity"))
         systems = {"PyTorch fp32": every.logits[-len(judged.pairs) :, 0], "int8": ours}
         figures = {name: ranking_figures(judged.pairs, judged.labels, logits) for name, logits in systems.items()}
@@ -80,15 +102,81 @@ def best_int8(
     return variant
 
 
+@dataclass(frozen=True)
+class _Field:
+    """What candidates are made of. `seen`: by tensor name, in a run over `batches`. `encoder`: for the native engine;
+    None where it takes no part, and `left_out` says why if it was to.
+    """
+
+    model: onnx.ModelProto
+    batches: Sequence[Batch]
+    seen: Mapping[str, Seen]
+    engines: tuple[str, ...]
+    encoder: Encoder | None
+    left_out: str | None
+
+    def candidates(self, scratch: Path, keep: Collection[str]) -> list[Candidate]:
+        """All of them, their files in `scratch`. keep: matrix products that stay in fp32."""
+        graphs = candidates(self.model, scratch, self.seen, [each for each in self.engines if each != NATIVE], keep)
+        if self.encoder is None or keep:
+            return list(graphs)
+        return [*native_candidates(self.encoder, scratch, self.seen), *graphs]
+
+
+def _field(fp32: Scorer, fitted: Calibration, engines: tuple[str, ...]) -> _Field:
+    bundle = fp32.bundle
+    graph = bundle.graph(bundle.variant("fp32"))
+    model = onnx.load(str(graph))
+    encoder, left_out = None, None
+    if NATIVE in engines:
+        try:
+            encoder = _encoder(model, bundle.manifest.max_length)
+        except NotRecognisedError as error:
+            left_out = str(error)
+    batches = _batches(fp32, fitted)
+    wanted = [each.activation for each in products(model)]
+    wanted += [linear.input for _, linear in encoder.products()] if encoder else []
+    return _Field(model, batches, observe(graph, wanted, batches), engines, encoder, left_out)
+
+
+def _encoder(model: onnx.ModelProto, max_length: int) -> Encoder:
+    """The encoder for the native engine. Raises NotRecognisedError with the reason where that takes no part."""
+    if not is_installed(NATIVE):
+        raise NotRecognisedError(f"pairscore-kernels is not installed: `pip install pairscore[{_EXTRAS[NATIVE]}]`")
+    encoder = recognise(model, max_length)
+    reason = unfit(encoder)
+    if reason:
+        raise NotRecognisedError(reason)
+    return encoder
+
+
+def _engines(engine: str) -> tuple[str, ...]:
+    """The engines that take part. Raises PairscoreError for one that no int8 is made for, or that is not installed."""
+    every = (NATIVE, *GRAPH_ENGINES)
+    if engine == "auto":
+        return every
+    if engine not in every:
+        raise PairscoreError(f"int8 is not made for the engine {engine!r}: use auto, {', '.join(every)}")
+    if not is_installed(engine):
+        raise PairscoreError(f"the engine {engine} is not installed: `pip install pairscore[{_EXTRAS[engine]}]`")
+    return (engine,)
+
+
+def _golden_logits(scorer: Scorer) -> tuple[tuple[float, ...], ...]:
+    golden = scorer.bundle.golden_rows()
+    pairs = list(zip(golden.claims, golden.evidence, strict=True))
+    logits = np.asarray(scorer.predict(pairs, activation="identity"), dtype=np.float32).reshape(len(pairs), -1)
+    return tuple(tuple(row) for row in logits.tolist())
+
+
 def _with_kept(
     scratch: Path,
-    graph: Path,
-    batches: Sequence[Batch],
+    field: _Field,
     attempt: Callable[[Path, Collection[str]], Trial],
     say: Callable[[str], None],
 ) -> Trial:
     """Try again with the most sensitive products in fp32, more of them each time. Raises the last ParityError."""
-    ranked = sensitivities(onnx.load(str(graph)), batches)
+    ranked = sensitivities(field.model, field.batches)
     for share in _KEPT_SHARES:
         keep = list(ranked)[: max(1, round(len(ranked) * share))]
         say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")

@@ -2,6 +2,7 @@
 
     config.json, tokenizer.json, tokenizer_config.json    as the checkpoint's
     onnx/model.onnx, onnx/model_fp16_unpadded.onnx, ...   one graph per variant
+    native/int8.json, native/int8.safetensors             an int8 variant of the native engine: its plan and weights
     golden.json                                           pairs, their token ids, their PyTorch logits
     pairscore.json                                        the manifest
 
@@ -45,11 +46,13 @@ class Source:
 class Variant:
     """One graph of a bundle and what was measured for it.
 
-    `files`: paths within the bundle, the graph first, then its external data. `inputs`: the graph's
-    input names. `engines`: engines that may run it. `parity`: against PyTorch, measured on `measured_on`.
+    `files`: paths within the bundle, the graph (or the native engine's plan) first, then its weights. `inputs`: the
+    graph's input names. `engines`: engines that may run it. `parity`: against PyTorch, measured on `measured_on`.
     `notes`: what the export did to the graph, one sentence each. `settings`: engine properties that decide the
     scores, by the engine's own names. `promise`: what was agreed on at export, where it is not the precision's own.
     `ranking`: system -> figure -> value, of PyTorch and of the variant, where the export was given labels.
+    `golden_logits`: what the variant itself gives for each golden row, float32 to the last bit, where its engine
+    computes the same bytes on every processor; else empty.
     """
 
     precision: str
@@ -62,6 +65,7 @@ class Variant:
     settings: Mapping[str, str] = field(default_factory=dict)
     promise: Tier | None = None
     ranking: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    golden_logits: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.promise is None and self.precision not in TIERS:

@@ -31,6 +31,7 @@ class EngineSpec:
 ENGINES = {
     "onnxruntime": EngineSpec("pairscore.runtime.engines.onnxruntime", "onnxruntime", ("cpu", "cuda")),
     "openvino": EngineSpec("pairscore.runtime.engines.openvino", "openvino", ("cpu",)),
+    "native": EngineSpec("pairscore.runtime.engines.native", "pairscore_kernels", ("cpu",)),
     "tensorrt": EngineSpec(
         "pairscore.runtime.engines.onnxruntime.tensorrt", "tensorrt_libs", ("cuda",), graph_of="fp32"
     ),

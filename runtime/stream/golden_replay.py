@@ -6,6 +6,7 @@ picks a precision of its own: all of them show here, as an error instead of wron
 
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 
 from pairscore.runtime.bundle.activation import activate
@@ -20,6 +21,8 @@ from pairscore.runtime.text.tokenizer import PairTokenizer
 
 def replay_golden_rows(bundle: Bundle, precision: str, tokenizer: PairTokenizer, engine: Engine) -> None:
     """Raise PairscoreError unless token ids are equal and logits keep the precision's promise.
+
+    Where the variant knows its own logits, because its engine computes the same bytes everywhere, they must be equal.
 
     tokenizer: of the bundle's own maximum length. engine: with the graph of this precision.
     """
@@ -43,4 +46,11 @@ def replay_golden_rows(bundle: Bundle, precision: str, tokenizer: PairTokenizer,
             f"the {precision} variant of bundle {str(bundle.folder)!r} does not reproduce its golden "
             f"rows with {engine.name} on this machine ({'; '.join(broken)}): use --precision fp32, or "
             "export the variant again on this machine"
+        )
+    own = bundle.variant(precision).golden_logits
+    if own and not np.array_equal(scored.logits, np.array(own, dtype=np.float32)):
+        raise PairscoreError(
+            f"the {precision} variant of bundle {str(bundle.folder)!r} gives other bytes for its golden rows with "
+            f"{engine.name} here than at its export, and has to give the same on every machine: install the release of "
+            f"pairscore-kernels that `pairscore info` names, or export the variant again"
         )

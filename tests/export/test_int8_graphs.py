@@ -10,7 +10,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from pairscore.export.errors import ParityError
 from pairscore.export.parity.gate import Trial, batch_difference, choose
 from pairscore.export.parity.measure import open_unproven
-from pairscore.export.quantization.calibration import Calibration, hessians
+from pairscore.export.quantization.calibration import Calibration, observe
 from pairscore.export.quantization.int8 import candidates, products, quantize, sensitivities
 from pairscore.export.variants import BuiltVariant, unmeasured
 from pairscore.runtime.bundle.parity import ParityReport
@@ -82,17 +82,18 @@ def test_what_is_kept_and_what_does_not_divide_stays_in_fp32(exported):
     assert "no matrix product has channels in groups of 48" in note
 
 
-def test_hessians_are_sums_over_every_row(exported, batches):
+def test_every_row_of_a_tensor_is_seen(exported, batches):
     model = onnx.load(graph_of(exported))
     name = products(model)[1].activation
-    found = hessians(graph_of(exported), [name, name], batches)
+    found = observe(graph_of(exported), [name, name], batches)
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     inputs = input_types(session)
     values = [session.run([name], batch.feeds(inputs))[0] for batch in batches]
     rows = np.concatenate([value.reshape(-1, value.shape[-1]) for value in values]).astype(np.float64)
     assert set(found) == {name}
-    np.testing.assert_allclose(found[name], sum(np.outer(row, row) for row in rows), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(found[name].hessian, sum(np.outer(row, row) for row in rows), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(found[name].largest, np.abs(rows).max(axis=0), rtol=1e-4)
 
 
 def test_sensitivities_come_largest_first(exported, batches):
@@ -108,7 +109,9 @@ def test_sensitivities_come_largest_first(exported, batches):
 
 
 def test_candidates_are_every_group_size_on_every_engine(exported, batches, tmp_path):
-    found = list(candidates(graph_of(exported), tmp_path, batches))
+    model = onnx.load(graph_of(exported))
+    seen = observe(graph_of(exported), [each.activation for each in products(model)], batches)
+    found = list(candidates(model, tmp_path, seen))
     assert {each.engine for each in found} == {"onnxruntime", "openvino"}
     assert "groups of 32 on onnxruntime" in {each.name for each in found}
     for each in found:

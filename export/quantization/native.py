@@ -1,0 +1,186 @@
+"""The plan of the native engine: an encoder's weights in int8, fitted to the user's own pairs.
+
+The engine quantizes each row of activations by itself, asymmetrically, at run time: whole, or in groups of channels.
+Weights have one scale an output, or an output and group. Whole rows need SmoothQuant (Xiao et al., arXiv 2211.10438),
+which hands the difficulty of a channel that is a hundred times larger than the others to the weights; groups do not.
+
+A plan is a JSON object that says what the model is made of, and a safetensors file with the tensors that it names.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save_file
+
+from pairscore.export.graphs.encoder import Encoder, Linear
+from pairscore.export.quantization.calibration import Seen
+from pairscore.export.quantization.gptq import ZERO_CODE, gptq
+from pairscore.export.quantization.int8 import Candidate
+from pairscore.runtime.types import FloatArray
+
+FORMAT = 1
+ENGINE = "native"
+# Files of a bundle.
+PLAN_NAME = "native/int8.json"
+TENSORS_NAME = "native/int8.safetensors"
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to quantize. `group_size`: channels that share a scale, 0 for whole rows. `smoothing`: SmoothQuant's alpha,
+    the share of a channel's size that the weights take over; 0 for none.
+    """
+
+    group_size: int
+    smoothing: float
+
+    def __str__(self) -> str:
+        groups = f"groups of {self.group_size}" if self.group_size else "whole rows"
+        return groups + (f", SmoothQuant {self.smoothing:g}" if self.smoothing else "")
+
+
+# Measured on the shipped model with alpha from 0.3 to 0.7, one for each product too, and with smoothing that was fitted
+# to each product's own error: 0.5 everywhere was best or equal, in groups as well.
+RECIPES = (Recipe(0, 0.5), Recipe(128, 0.5), Recipe(64, 0.5))
+# Vectors of the kernels hold so many columns.
+_COLUMNS = 16
+
+
+def unfit(encoder: Encoder) -> str | None:
+    """Why the kernels cannot compute this encoder, its sizes or its activations; None where they can."""
+    sizes = {
+        "columns of a head": encoder.hidden // encoder.heads,
+        "columns of the feed-forward": encoder.intermediate,
+        "columns of the embeddings": encoder.words.shape[1],
+    }
+    odd = [f"{size} {name}" for name, size in sizes.items() if size % _COLUMNS]
+    if odd:
+        return f"the model has {odd[0]}, which {_COLUMNS} does not divide"
+    if encoder.activation not in ("gelu", "gelu_tanh", "relu"):
+        return f"its feed-forward has the activation {encoder.activation}"
+    return next(
+        (
+            f"its head has the activation {name}"
+            for _, name in encoder.head
+            if name not in ("none", "tanh", "relu", "gelu")
+        ),
+        None,
+    )
+
+
+def native_candidates(encoder: Encoder, folder: Path, seen: Mapping[str, Seen]) -> Iterator[Candidate]:
+    """Every recipe that fits, as plans in `folder`. seen: by `Linear.input`."""
+    made = len(list(encoder.products()))
+    for recipe in RECIPES:
+        size = recipe.group_size
+        if size and (encoder.hidden % size or encoder.intermediate % size):
+            continue
+        files = write(plan(encoder, recipe), quantized(encoder, recipe, seen), folder / f"native-{size}.json")
+        yield Candidate(
+            name=f"{recipe} on {ENGINE}",
+            files=files,
+            targets=(PLAN_NAME, TENSORS_NAME),
+            engine=ENGINE,
+            settings={},
+            note=(
+                f"int8: {made} matrix products, rows and weights in {recipe}, weights rounded with GPTQ, computed by "
+                f"pairscore-kernels {version('pairscore-kernels')}: the same bytes on every processor"
+            ),
+            inputs=("input_ids", "token_type_ids"),
+        )
+
+
+def plan(encoder: Encoder, recipe: Recipe) -> dict[str, Any]:
+    """The JSON object."""
+    return {
+        "format": FORMAT,
+        "architecture": "bert",
+        "hidden": encoder.hidden,
+        "heads": encoder.heads,
+        "intermediate": encoder.intermediate,
+        "layers": len(encoder.layers),
+        "labels": len(encoder.head[-1][0].weight),
+        "embedding_size": encoder.words.shape[1],
+        "vocabulary": len(encoder.words),
+        "positions": encoder.longest,
+        "position_offset": encoder.position_offset,
+        "padding_id": encoder.padding_id,
+        "token_types": 0 if encoder.types is None else len(encoder.types),
+        "epsilon": encoder.epsilon,
+        "activation": encoder.activation,
+        "group_size": recipe.group_size,
+        "head": [{"name": f"head.{place}", "activation": name} for place, (_, name) in enumerate(encoder.head)],
+    }
+
+
+def quantized(encoder: Encoder, recipe: Recipe, seen: Mapping[str, Seen]) -> Tensors:
+    """Every tensor that the plan names. seen: by `Linear.input`."""
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "embeddings.words": encoder.words,
+        "embeddings.positions": encoder.positions,
+        "embeddings.norm.weight": encoder.embedding_norm.weight,
+        "embeddings.norm.bias": encoder.embedding_norm.bias,
+    }
+    if encoder.types is not None:
+        tensors["embeddings.types"] = encoder.types
+    if encoder.projection is not None:
+        tensors |= _exact("embeddings.projection", encoder.projection)
+    for number, layer in enumerate(encoder.layers):
+        name = f"layers.{number}"
+        for which, norm in (("attention_norm", layer.attention_norm), ("output_norm", layer.output_norm)):
+            tensors |= {f"{name}.{which}.weight": norm.weight, f"{name}.{which}.bias": norm.bias}
+        products = layer.products()
+        # Products that read the same rows are smoothed alike.
+        for same in (("query", "key", "value"), ("output",), ("up",), ("down",)):
+            together = {f"{name}.{each}": products[each] for each in same}
+            smooth = None
+            if recipe.smoothing:
+                smooth = tensors[f"{name}.{same[0]}.smooth"] = _smooth(together, recipe.smoothing, seen)
+            for each, linear in together.items():
+                tensors |= _rounded(each, linear, recipe.group_size, smooth, seen[linear.input])
+    for place, (linear, _) in enumerate(encoder.head):
+        tensors |= _exact(f"head.{place}", linear)
+    return tensors
+
+
+def write(plan: Mapping[str, Any], tensors: Tensors, path: Path) -> tuple[Path, Path]:
+    """Write the plan to `path`, and the tensors beside it under the same stem; return both, the plan first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+    beside = path.with_suffix(".safetensors")
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, beside)
+    return path, beside
+
+
+def _exact(name: str, linear: Linear) -> Tensors:
+    return {f"{name}.weight": linear.weight, f"{name}.bias": linear.bias}
+
+
+def _rounded(name: str, linear: Linear, group_size: int, smooth: FloatArray | None, seen: Seen) -> Tensors:
+    weight, hessian = linear.weight.T, seen.hessian
+    if smooth is not None:
+        weight = weight / smooth[:, None]
+        hessian = hessian * smooth * smooth[:, None]
+    rounded = gptq(np.ascontiguousarray(weight, dtype=np.float32), hessian, group_size or len(weight))
+    codes = (rounded.codes.reshape(len(linear.weight), -1).astype(np.int16) - ZERO_CODE).astype(np.int8)
+    scales = rounded.scales if group_size else rounded.scales[:, 0]
+    return {f"{name}.weight": codes, f"{name}.scale": scales, f"{name}.bias": linear.bias}
+
+
+def _smooth(products: Mapping[str, Linear], alpha: float, seen: Mapping[str, Seen]) -> FloatArray:
+    """What the rows are multiplied by, a factor a channel: SmoothQuant's 1 / s."""
+    rows: FloatArray = np.max([seen[each.input].largest for each in products.values()], axis=0)
+    weights: FloatArray = np.max([np.abs(each.weight).max(axis=0) for each in products.values()], axis=0)
+    # A channel that was never seen, or that no weight reads, stays as it is.
+    alive = (rows > 0) & (weights > 0)
+    factor: FloatArray = np.ones_like(rows)
+    factor[alive] = weights[alive] ** (1 - alpha) / rows[alive] ** alpha
+    return factor

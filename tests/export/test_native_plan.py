@@ -1,0 +1,82 @@
+"""The native engine's plan: what is in it, and that the kernels compute with it what a slow product by hand does."""
+
+import numpy as np
+import onnx
+import pytest
+
+from pairscore.export.graphs.recognise import recognise
+from pairscore.export.quantization.calibration import observe
+from pairscore.export.quantization.native import Recipe, plan, quantized, unfit
+from pairscore.runtime.engines.batch import Batch
+from tests.native import FAMILIES, changes, slow_product
+
+kernels = pytest.importorskip("pairscore_kernels", reason="pairscore-kernels is not installed: pip install ./kernels")
+
+RECIPES = (Recipe(0, 0.0), Recipe(0, 0.5), Recipe(32, 0.5))
+
+
+def batch(encoder, pairs, length, seed):
+    random = np.random.default_rng(seed)
+    ids = random.integers(5, len(encoder.words), (pairs, length), dtype=np.int32)
+    types = random.integers(0, 1 if encoder.types is None else len(encoder.types), ids.shape, dtype=np.int32)
+    return Batch(np.arange(pairs), ids, types)
+
+
+@pytest.fixture(scope="module")
+def fitted(exported):
+    """`fitted(family)`: an encoder, and what its products read in a run over random tokens."""
+    done = {}
+
+    def fit(family):
+        if family not in done:
+            path = exported(family, **changes(family)).bundle / "onnx/model.onnx"
+            encoder = recognise(onnx.load(path), 64)
+            batches = [batch(encoder, 8, length, length) for length in (9, 30, 55)]
+            done[family] = encoder, observe(path, [each.input for _, each in encoder.products()], batches)
+        return done[family]
+
+    return fit
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_kernels_compute_what_the_plan_says(fitted, family, recipe):
+    encoder, seen = fitted(family)
+    tensors = quantized(encoder, recipe, seen)
+    native = kernels.Encoder(plan(encoder, recipe), tensors)
+    given = batch(encoder, 4, 20, 7)
+    ours = native.run(given.input_ids, given.token_type_ids)
+    slow = encoder.logits(given.input_ids, given.token_type_ids, slow_product(tensors, recipe.group_size))
+    exact = encoder.logits(given.input_ids, given.token_type_ids)
+    # A value halfway between two codes may go either way.
+    assert np.abs(ours - slow).max() <= 0.2 * max(1e-3, np.abs(slow - exact).max())
+    assert 0 < np.abs(ours - exact).max() <= 0.05 * max(1.0, np.abs(exact).max())
+
+
+def test_smoothing_moves_a_channels_size_into_the_weights(fitted):
+    encoder, seen = fitted("bert")
+    tensors = quantized(encoder, Recipe(0, 0.5), seen)
+    for name, linear in encoder.products():
+        kind = name.rpartition(".")[2]
+        smooth = tensors[name.replace(f".{kind}", ".query" if kind in ("key", "value") else f".{kind}") + ".smooth"]
+        stands_for = tensors[f"{name}.weight"] * tensors[f"{name}.scale"][:, None] * smooth
+        assert np.abs(stands_for - linear.weight).max() <= 0.1 * np.abs(linear.weight).max()
+        if kind == "up":
+            largest = seen[linear.input].largest * smooth
+            # After SmoothQuant 0.5 a channel is as large in the rows as in the weights.
+            np.testing.assert_allclose(largest, np.abs(linear.weight / smooth).max(axis=0), rtol=1e-4)
+
+
+def test_everything_but_the_products_is_exact(fitted):
+    encoder, seen = fitted("electra")
+    tensors = quantized(encoder, Recipe(0, 0.5), seen)
+    assert tensors["embeddings.words"] is encoder.words
+    np.testing.assert_array_equal(tensors["embeddings.projection.weight"], encoder.projection.weight)
+    np.testing.assert_array_equal(tensors["layers.1.down.bias"], encoder.layers[1].down.bias)
+    np.testing.assert_array_equal(tensors["head.1.weight"], encoder.head[1][0].weight)
+
+
+def test_sizes_that_the_kernels_do_not_take_are_named(exported, fitted):
+    assert unfit(fitted("bert")[0]) is None
+    heads_of_8 = recognise(onnx.load(exported("bert").bundle / "onnx/model.onnx"), 64)
+    assert unfit(heads_of_8) == "the model has 8 columns of a head, which 16 does not divide"

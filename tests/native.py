@@ -1,0 +1,38 @@
+"""For tests of the native engine: checkpoints with heads that its kernels take, and an int8 product by hand."""
+
+import numpy as np
+import torch
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
+
+
+def changes(family):
+    """What `build_checkpoint` needs so that a head has 16 columns."""
+    return {"n_heads": 2} if family == "distilbert" else {"num_attention_heads": 2}
+
+
+def slow_product(tensors, group_size):
+    """A `Product` of `Encoder.logits` that computes with the plan's tensors, one row and group at a time."""
+
+    def product(name, linear, rows):
+        kind = name.rpartition(".")[2]
+        first = name.replace(f".{kind}", ".query") if kind in ("key", "value") else name
+        smooth = tensors.get(f"{first}.smooth", 1)
+        codes, scales = (
+            tensors[f"{name}.weight"].astype(np.int64),
+            tensors[f"{name}.scale"].reshape(len(linear.bias), -1),
+        )
+        size = group_size or codes.shape[1]
+        given = (rows.numpy() * smooth).astype(np.float32).reshape(-1, codes.shape[1])
+        made = np.tile(tensors[f"{name}.bias"].astype(np.float64), (len(given), 1))
+        for group in range(codes.shape[1] // size):
+            columns = slice(group * size, (group + 1) * size)
+            for place, row in enumerate(given[:, columns]):
+                low, high = min(0, row.min()), max(0, row.max())
+                step = (high - low) / np.float32(255) or np.float32(1)
+                zero = np.rint(-low / step)
+                quantized = np.clip(np.rint(row / step) + zero, 0, 255) - zero
+                made[place] += codes[:, columns] @ quantized.astype(np.int64) * (step * scales[:, group].astype(float))
+        return torch.from_numpy(made.astype(np.float32).reshape(*rows.shape[:-1], -1))
+
+    return product
