@@ -3,42 +3,53 @@
 import json
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pairscore.benchmarks import roofline
 from pairscore.benchmarks.environment import environment, onnx_int8_configuration
 from pairscore.benchmarks.loaders import Files, Pairs
+from pairscore.benchmarks.samples import long_pairs, sample, token_lengths
 from pairscore.benchmarks.systems import REFERENCE, System, own_systems, peers
-from pairscore.benchmarks.throughput import (
-    MAX_SCATTER_POINTS,
-    Worker,
-    Workers,
-    figures,
-    promise_of,
-    sample,
-    take_turns,
-    token_lengths,
-    with_threads,
-)
+from pairscore.benchmarks.tables.throughput import best_peers
+from pairscore.benchmarks.throughput import Turn, Worker, Workers, figures, promise_of, take_turns
 from pairscore.benchmarks.work import matrix_shapes, operations, padding_by_policy
 from pairscore.export.parity.ranking import ranking_figures
 from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.manifest import Bundle, Manifest, sha256
 from pairscore.runtime.machine import available_cores
 
-LENGTHS = ((1, 32), (33, 64), (65, 128), (129, 256), (257, 100_000))
-MAX_PAIRS_A_LENGTH = 64
-SEARCHED_PAIRS = 20_000
-MIN_PAIRS_A_LENGTH = 16
 CPU_TOKEN_BUDGET = 1024
 CALIBRATION_PAIRS = 100
-THREADS_ROUNDS = 2
-PRODUCTS = "matrix products"
+LONG_PAIRS, LONG_ROUNDS = 200, 2
+MAX_SCATTER_POINTS = 400
 
 Say = Callable[[str], None]
+Turns = Mapping[str, Sequence[Turn]]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Pairs that are measured together. `lengths`: their tokens. `marked`: which are relevant."""
+
+    pairs: Pairs
+    lengths: Sequence[int]
+    marked: Sequence[bool] | None = None
+
+    def told(self, file: Path) -> dict[str, Any]:
+        mean = statistics.fmean(self.lengths)
+        return {"file": file.name, "sha256": sha256(file), "pairs": len(self.pairs), "mean_tokens": mean}
+
+
+@dataclass(frozen=True)
+class _Model:
+    manifest: Manifest
+    config: dict[str, Any]
+    limits: dict[str, dict[str, Any]]
 
 
 def run_bench(
@@ -52,90 +63,131 @@ def run_bench(
     rounds: int,
     environments: Path | None,
     say: Say,
+    long: int = LONG_PAIRS,
 ) -> dict[str, Any]:
-    """Measure everything. labels: one a pair of `all_pairs`. environments: the folder of the peers'; None: no peers."""
+    """Measure everything. labels: one a pair of `all_pairs`. environments: the folder of the peers'; None: no peers.
+
+    long: pairs of the second set, which the reference, ours and the fastest peer of each precision score.
+    """
     manifest = Bundle.open(bundle).manifest
     rows = sample(all_pairs, limit)
     pairs = [all_pairs[row] for row in rows]
     marked = None if labels is None else [labels[row] for row in rows]
-    lengths = token_lengths(bundle / "tokenizer.json", pairs, manifest.max_length)
+    tokenizer = bundle / "tokenizer.json"
     config = json.loads((bundle / "config.json").read_text())
     systems = [REFERENCE, *(peers() if environments else ()), *own_systems(manifest)]
     measured = set(rows)
-    rest = [pair for row, pair in enumerate(all_pairs) if row not in measured]
-    more, more_lengths = _of_every_length(bundle, rest, manifest.max_length)
+    rest = [pair for row, pair in enumerate(all_pairs) if row not in measured] or pairs
+    longer, made = long_pairs(tokenizer, rest, long)
+    short_set = _Set(pairs, token_lengths(tokenizer, pairs, manifest.max_length), marked)
+    long_set = _Set(longer, token_lengths(tokenizer, longer, manifest.max_length) if longer else [])
     with tempfile.TemporaryDirectory() as folder:
         files = Files(str(checkpoint), str(bundle), str(Path(folder) / "onnx"), str(Path(folder) / "openvino"))
         if environments:
-            _prepare_peers(files, rest or pairs, say)
-        with Workers(files, pairs, environments, say, more=more) as starting:
+            _prepare_peers(files, rest, say)
+        with Workers(files, pairs, environments, say, more=longer) as starting:
             opened = {system.name: starting.start(system) for system in systems}
             workers = {name: each for name, each in opened.items() if isinstance(each, Worker)}
-            everyone = workers | _matrix_products(starting, config)
+            meters = _meters(starting, config)
             say(f"Measuring {len(workers)} systems, {rounds} rounds of {len(pairs)} pairs")
-            turns = take_turns(everyone, rounds, REFERENCE.name) if REFERENCE.name in workers else {}
-            by_length = _by_length(workers, lengths + more_lengths, [REFERENCE, *own_systems(manifest)])
-        gemm = [turn.run.statistics["flops_per_second"] for turn in turns.pop(PRODUCTS, [])]
-        by_threads = _by_threads(files, pairs, own_systems(manifest), say)
-    if not turns.get(REFERENCE.name):
-        failed = opened[REFERENCE.name]
-        raise RuntimeError(f"the reference did not run: {failed.error if isinstance(failed, Worker) else failed}")
-    reference = turns[REFERENCE.name]
-    results = []
-    for system in systems:
-        found, failure = turns.get(system.name), opened[system.name]
-        result: dict[str, Any] = {"name": system.name, "tier": system.tier, "ours": system.ours}
-        result |= dict(system.arguments) if system.ours else {}
-        result |= {"note": system.note} if system.note else {}
-        if system.name in workers:
-            result["versions"] = workers[system.name].versions
-        if not found:
-            results.append(result | {"error": failure if isinstance(failure, str) else failure.error})
-            continue
-        promise = promise_of(system, {name: variant.tier for name, variant in manifest.variants.items()})
-        result |= figures(found, reference, pairs, tokens=sum(lengths), activation=manifest.activation, promise=promise)
-        if marked is not None and len(manifest.labels) == 1:
-            result["ranking"] = dict(ranking_figures(pairs, marked, found[0].run.logits[:, 0]))
-        work = operations(config, lengths, first_row_only=system.ours and _narrowed(manifest, system))
-        if gemm and system.ours and work is not None:
-            result["gemm_share"] = work / min(result["seconds"]) / max(gemm)
-        results.append(result)
+            turns = take_turns(workers | meters, rounds, REFERENCE.name) if REFERENCE.name in workers else {}
+            if not turns.get(REFERENCE.name):
+                failed = opened[REFERENCE.name]
+                raise RuntimeError(
+                    f"the reference did not run: {failed.error if isinstance(failed, Worker) else failed}"
+                )
+            limits = roofline.best([(name, turn.run.statistics) for name in meters for turn in turns[name]])
+            model = _Model(manifest, config, limits)
+            short = {
+                "reference": REFERENCE.name,
+                "systems": [_result(each, opened[each.name], turns, short_set, model) for each in systems],
+            }
+            second = []
+            if longer:
+                say(f"Measuring {len(longer)} long pairs")
+                fast = {REFERENCE.name, *(each["name"] for each in best_peers(short).values())}
+                chosen = [each for each in systems if each.name in workers and (each.ours or each.name in fast)]
+                places = range(len(pairs), len(pairs) + len(longer))
+                theirs = {each.name: workers[each.name] for each in chosen}
+                of_long = take_turns(theirs, LONG_ROUNDS, REFERENCE.name, places)
+                second = [_result(each, workers[each.name], of_long, long_set, model) for each in chosen]
     scores = {
         name: np.round(activate(manifest.activation, turn.run.logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
         for name, found in turns.items()
         for turn in found[:1]
+        if name not in meters
     }
+    least = operations(config, short_set.lengths, first_row_only=True)
+    for each in limits.values():
+        if least is not None:
+            each["pairs_per_second"] = each["operations_per_second"] / (least / len(pairs))
     return {
         "environment": environment(),
         "checkpoint": manifest.source.name,
         "model": {"type": manifest.model_type, "layers": config.get("num_hidden_layers", config.get("n_layers"))},
-        "data": {
-            "file": pairs_file.name,
-            "sha256": sha256(pairs_file),
-            "pairs": len(pairs),
-            "mean_tokens": statistics.fmean(lengths),
-            "labels": marked is not None,
-        },
+        "data": short_set.told(pairs_file) | {"labels": marked is not None},
         "rounds": rounds,
         "statistic": "fastest",
-        "reference": REFERENCE.name,
-        "gemm_flops_per_second": gemm,
-        "systems": results,
-        "by_length": by_length,
-        "by_threads": by_threads,
-        "padding": padding_by_policy(lengths, [len(a) + len(b) for a, b in pairs], CPU_TOKEN_BUDGET),
+        **short,
+        **(
+            {"long": {"data": long_set.told(pairs_file) | {"made": made}, "rounds": LONG_ROUNDS, "systems": second}}
+            if second
+            else {}
+        ),
+        "limits": limits,
+        "padding": padding_by_policy(short_set.lengths, [len(a) + len(b) for a, b in pairs], CPU_TOKEN_BUDGET),
         "scores": scores,
     }
 
 
-def _matrix_products(starting: Workers, config: dict[str, Any]) -> dict[str, Worker]:
-    """The worker that measures the machine's rate, where the configuration tells the model's shapes."""
+def failures(result: Mapping[str, Any]) -> list[str]:
+    """What no result may show: a broken promise of ours, or a system that is faster than the machine's limit."""
+    sets = [("", result["systems"]), (" on long pairs", result.get("long", {}).get("systems", []))]
+    found = []
+    for where, systems in sets:
+        for each in systems:
+            if each["ours"] and each.get("violations"):
+                found.append(f"{each['name']} breaks its promise{where}: {'; '.join(each['violations'])}")
+            if each.get("limit_share", 0) > 1:
+                found.append(
+                    f"{each['name']} reached {each['limit_share']:.0%} of the limit{where}: something disturbed what "
+                    "measured the limit, so measure again with nothing else running"
+                )
+    return found
+
+
+def _result(system: System, worker: Worker | str, turns: Turns, scored: _Set, model: _Model) -> dict[str, Any]:
+    result: dict[str, Any] = {"name": system.name, "tier": system.tier, "ours": system.ours}
+    result |= dict(system.arguments) if system.ours else {}
+    result |= {"note": system.note} if system.note else {}
+    if isinstance(worker, Worker):
+        result["versions"] = worker.versions
+    if not turns.get(system.name):
+        return result | {"error": worker if isinstance(worker, str) else worker.error}
+    manifest, found, pairs = model.manifest, turns[system.name], scored.pairs
+    promise = promise_of(system, {name: variant.tier for name, variant in manifest.variants.items()})
+    tokens, reference = sum(scored.lengths), turns[REFERENCE.name]
+    result |= figures(found, reference, pairs, tokens=tokens, activation=manifest.activation, promise=promise)
+    if scored.marked is not None and len(manifest.labels) == 1:
+        result["ranking"] = dict(ranking_figures(pairs, scored.marked, found[0].run.logits[:, 0]))
+    if system.ours and system.arguments["device"] == "cpu" and system.tier in model.limits:
+        work = operations(model.config, scored.lengths, first_row_only=_narrowed(manifest, system))
+        limit = model.limits[system.tier]["operations_per_second"]
+        result |= {"limit_share": work / min(result["seconds"]) / limit} if work else {}
+    return result
+
+
+def _meters(starting: Workers, config: dict[str, Any]) -> dict[str, Worker]:
+    """The workers that measure the machine's rates, by library, where the configuration tells the model's shapes."""
     shapes = matrix_shapes(config)
     if shapes is None:
         return {}
-    arguments = {"shapes": shapes, "threads": available_cores()}
-    worker = starting.start(System(PRODUCTS, "fp32", True, "gemm", arguments))
-    return {PRODUCTS: worker} if isinstance(worker, Worker) else {}
+    sizes = {"hidden": shapes[0], "inner": shapes[1], "threads": available_cores()}
+    found = {
+        library: starting.start(System(library, "fp32", True, "roofline.rates", {"library": library, **sizes}))
+        for library in roofline.LIBRARIES
+    }
+    return {library: worker for library, worker in found.items() if isinstance(worker, Worker)}
 
 
 def _prepare_peers(files: Files, pairs: Pairs, say: Say) -> None:
@@ -152,65 +204,3 @@ def _narrowed(manifest: Manifest, system: System) -> bool:
     """Whether the variant's last layer computes the first token's row only."""
     notes = manifest.variants[system.tier].notes
     return any(note.startswith("first row only") and "not applied" not in note for note in notes)
-
-
-def _of_every_length(bundle: Path, pairs: Pairs, max_length: int | None) -> tuple[Pairs, list[int]]:
-    """Enough pairs of each of `LENGTHS`, where the first `SEARCHED_PAIRS` hold them, and their tokens."""
-    some = pairs[:SEARCHED_PAIRS]
-    lengths = token_lengths(bundle / "tokenizer.json", some, max_length) if some else []
-    rows = [
-        row
-        for low, high in LENGTHS
-        for row in [row for row, length in enumerate(lengths) if low <= length <= high][:MAX_PAIRS_A_LENGTH]
-    ]
-    return [some[row] for row in rows], [lengths[row] for row in rows]
-
-
-def _by_length(workers: dict[str, Worker], lengths: Sequence[int], systems: Sequence[System]) -> list[dict[str, Any]]:
-    """Rates over pairs of similar length in tokens, of the reference and ours; the faster of two runs."""
-    found = []
-    for low, high in LENGTHS:
-        rows = [row for row, length in enumerate(lengths) if low <= length <= high][:MAX_PAIRS_A_LENGTH]
-        if len(rows) < MIN_PAIRS_A_LENGTH:
-            continue
-        mean = statistics.fmean(lengths[row] for row in rows)
-        for system in systems:
-            worker = workers.get(system.name)
-            runs = [worker.run(rows) for _ in range(2) if worker.error is None] if worker else []
-            seconds = [run.seconds for run in runs if run is not None]
-            if seconds:
-                found.append(
-                    {
-                        "system": system.name,
-                        "tokens": [low, high],
-                        "mean_tokens": mean,
-                        "pairs": len(rows),
-                        "pairs_per_second": len(rows) / min(seconds),
-                    }
-                )
-    return found
-
-
-def _by_threads(files: Files, pairs: Pairs, systems: Sequence[System], say: Say) -> list[dict[str, Any]]:
-    """Rates of our systems on the CPU with 1, 2, 4, ... threads up to all cores, on up to 256 pairs."""
-    cores = available_cores()
-    counts = sorted({*(2**power for power in range(cores.bit_length()) if 2**power <= cores), cores})
-    some = pairs[:256]
-    seconds: dict[tuple[str, int], list[float]] = {}
-    with Workers(files, some, None, say) as starting:
-        workers = {}
-        for system in systems:
-            if system.arguments["device"] == "cpu":
-                for count in counts:
-                    worker = starting.start(with_threads(system, count))
-                    if isinstance(worker, Worker):
-                        workers[system.name, count] = worker
-        for _ in range(THREADS_ROUNDS):
-            for key, worker in workers.items():
-                run = worker.run() if worker.error is None else None
-                if run is not None:
-                    seconds.setdefault(key, []).append(run.seconds)
-    return [
-        {"system": name, "threads": count, "seconds": found, "pairs_per_second": len(some) / min(found)}
-        for (name, count), found in seconds.items()
-    ]

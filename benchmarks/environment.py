@@ -13,6 +13,8 @@ from pairscore.runtime.machine import available_cores, processor_name
 # The instruction sets that decide the speed of matrix products.
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
+BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
+
 
 def environment() -> dict[str, Any]:
     """Processor, cores, GPU, library releases, commit and time."""

@@ -5,11 +5,13 @@ A loader takes the files and its arguments and returns a function from pairs to 
 peer alone.
 """
 
+import asyncio
 import json
+import os
 import shutil
-import threading
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -21,7 +23,8 @@ import numpy.typing as npt
 
 Pairs = list[tuple[str, str]]
 Logits = npt.NDArray[np.float32]
-Predict = Callable[[Pairs], tuple[Logits, dict[str, float]]]
+Predict = Callable[[Pairs], tuple[Logits, Mapping[str, float]]]
+_MOST_TOKENS = "max_position_embeddings"
 
 # What a loader started and the process has to end: closed when it has served.
 CLOSING = ExitStack()
@@ -30,7 +33,7 @@ CLOSING = ExitStack()
 @dataclass(frozen=True)
 class Files:
     """`checkpoint`: the PyTorch checkpoint. `bundle`: what `pairscore export` made of it. `onnx`: the folder that
-    `prepare_onnx` fills for peers. `openvino`: the one that `openvino_int8` fills.
+    `prepare_onnx` fills for peers. `openvino`: one for what other peers convert.
     """
 
     checkpoint: str
@@ -67,34 +70,6 @@ def pairscore(files: Files, precision: str, engine: str, device: str, threads: i
     return predict
 
 
-def gemm(files: Files, shapes: list[tuple[int, int, int]], threads: int) -> Predict:
-    """Not a scorer: fp32 matrix products of the model's shapes (rows, inputs, outputs), one thread a core."""
-    import torch
-
-    torch.set_num_threads(1)
-    operands = [(torch.rand(rows, inputs), torch.rand(inputs, outputs)) for rows, inputs, outputs in shapes]
-    work = sum(2 * rows * inputs * outputs for rows, inputs, outputs in shapes)
-
-    def repeat(seconds: float, done: list[float]) -> None:
-        started, count = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - started) < seconds:
-            for left, right in operands:
-                torch.mm(left, right)
-            count += 1
-        done.append(count * work / elapsed)
-
-    def measure(pairs: Pairs) -> tuple[Logits, dict[str, float]]:
-        rates: list[float] = []
-        running = [threading.Thread(target=repeat, args=(1.0, rates)) for _ in range(threads)]
-        for thread in running:
-            thread.start()
-        for thread in running:
-            thread.join()
-        return np.zeros(len(pairs), np.float32), {"flops_per_second": sum(rates)}
-
-    return measure
-
-
 # Peers -------------------------------------------------------------------------------------------------
 
 
@@ -123,9 +98,11 @@ def _nothing(pairs: Pairs) -> tuple[Logits, dict[str, float]]:
 def sentence_transformers(
     files: Files,
     batch_size: int,
+    *,
     backend: str = "torch",
     dtype: str | None = None,
     file_name: str | None = None,
+    device: str = "cpu",
 ) -> Predict:
     """`CrossEncoder.predict`. `file_name`: one of those that `prepare_onnx` made."""
     import torch
@@ -138,7 +115,7 @@ def sentence_transformers(
         kwargs["file_name"] = f"onnx/{file_name}"
     source = files.onnx if backend == "onnx" else files.checkpoint
     options: dict[str, Any] = {"backend": backend, "model_kwargs": kwargs}
-    model: Any = CrossEncoder(source, device="cpu", **options)
+    model: Any = CrossEncoder(source, device=device, **options)
     identity = torch.nn.Identity()
 
     def predict(pairs: Pairs) -> tuple[Logits, dict[str, float]]:
@@ -148,32 +125,83 @@ def sentence_transformers(
     return predict
 
 
-def openvino_int8(files: Files, batch_size: int) -> Predict:
-    """sentence-transformers on OpenVINO, quantized by optimum-intel with the first pairs as calibration data."""
+def openvino_int8(files: Files, batch_size: int, settings: dict[str, str] | None = None) -> Predict:
+    """sentence-transformers on OpenVINO in int8.
+
+    Without `settings`, optimum-intel calibrates scales of weights and activations with the first pairs. With them,
+    NNCF makes the weights int8 alone, and OpenVINO quantizes activations as it runs; pooler and classifier stay.
+    """
     import torch
 
     intel: Any = import_module("optimum.intel")  # of the peer's own environment, unknown to the type checkers here
     from sentence_transformers import CrossEncoder
 
-    folder = Path(files.openvino)
+    folder = Path(tempfile.mkdtemp(dir=files.openvino))
     model: Any = CrossEncoder(files.checkpoint, device="cpu", backend="openvino")
     model.save_pretrained(str(folder))
-    from datasets import Dataset
+    if settings is None:
+        from datasets import Dataset
 
-    quantizer = intel.OVQuantizer.from_pretrained(
-        intel.OVModelForSequenceClassification.from_pretrained(files.checkpoint, export=True)
-    )
-    pairs = json.loads((folder / "calibration.json").read_text())
-    encoded = model.tokenizer([pair[0] for pair in pairs], [pair[1] for pair in pairs], truncation=True)
-    rows = Dataset.from_dict(dict(encoded))
-    target = folder / "int8"
-    quantizer.quantize(
-        rows, save_directory=str(target), ov_config=intel.OVConfig(quantization_config=intel.OVQuantizationConfig())
-    )
-    model.tokenizer.save_pretrained(str(target))
-    quantized: Any = CrossEncoder(str(target), device="cpu", backend="openvino")
+        quantizer = intel.OVQuantizer.from_pretrained(
+            intel.OVModelForSequenceClassification.from_pretrained(files.checkpoint, export=True)
+        )
+        pairs = json.loads((Path(files.openvino) / "calibration.json").read_text())
+        encoded = model.tokenizer([pair[0] for pair in pairs], [pair[1] for pair in pairs], truncation=True)
+        config = intel.OVConfig(quantization_config=intel.OVQuantizationConfig())
+        source = folder / "int8"
+        quantizer.quantize(Dataset.from_dict(dict(encoded)), save_directory=str(source), ov_config=config)
+        model.tokenizer.save_pretrained(str(source))
+    else:
+        nncf: Any = import_module("nncf")
+        import openvino
+
+        source, (graph,) = folder, folder.rglob("openvino_model.xml")
+        kept = nncf.IgnoredScope(patterns=[".*pooler.*", ".*classifier.*"])
+        small = nncf.compress_weights(
+            openvino.Core().read_model(graph), mode=nncf.CompressWeightsMode.INT8_ASYM, ignored_scope=kept
+        )
+        openvino.save_model(small, graph.with_name("small.xml"), compress_to_fp16=False)
+        for file in graph.parent.glob("small.*"):
+            file.replace(graph.with_suffix(file.suffix))
+    options: dict[str, Any] = {"backend": "openvino", "model_kwargs": {"ov_config": settings or {}}}
+    quantized: Any = CrossEncoder(str(source), device="cpu", **options)
     identity = torch.nn.Identity()
     return lambda pairs: (np.asarray(quantized.predict(pairs, batch_size=batch_size, activation_fn=identity)), {})
+
+
+def ctranslate2(files: Files, batch_size: int) -> Predict:
+    """CTranslate2's encoder in int8, one thread a batch, batches sorted by length; its library knows no classifier,
+    so the last product is numpy's.
+    """
+    library: Any = import_module("ctranslate2")
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    folder = tempfile.mkdtemp(dir=files.openvino)
+    library.converters.TransformersConverter(files.checkpoint).convert(folder, quantization="int8", force=True)
+    threads = len(os.sched_getaffinity(0))
+    encoder = library.Encoder(folder, compute_type="int8", inter_threads=threads, intra_threads=1)
+    tokenizer = Tokenizer.from_file(str(Path(files.checkpoint) / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(json.loads((Path(files.checkpoint) / "config.json").read_text())[_MOST_TOKENS])
+    weights = load_file(Path(files.checkpoint) / "model.safetensors")
+    classifier, bias = weights["classifier.weight"].T, weights["classifier.bias"]
+
+    def predict(pairs: Pairs) -> tuple[Logits, dict[str, float]]:
+        encodings = tokenizer.encode_batch(pairs)
+        order = sorted(range(len(pairs)), key=lambda row: -len(encodings[row].ids))
+        logits = np.empty((len(pairs), len(bias)), np.float32)
+
+        def run(rows: list[int]) -> None:
+            some = [encodings[row] for row in rows]
+            given = [each.ids for each in some], None, [each.type_ids for each in some]
+            logits[rows] = np.asarray(encoder.forward_batch(*given).pooler_output) @ classifier + bias
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(run, [order[start : start + batch_size] for start in range(0, len(order), batch_size)]))
+        return logits, {}
+
+    return predict
 
 
 def optimum(files: Files, batch_size: int) -> Predict:
@@ -193,36 +221,6 @@ def optimum(files: Files, batch_size: int) -> Predict:
             with torch.inference_mode():
                 parts.append(model(**inputs).logits.numpy())
         return np.concatenate(parts), {}
-
-    return predict
-
-
-def onnxruntime_fixed(files: Files, batch_size: int) -> Predict:
-    """One ONNX Runtime session, every batch padded to one length: the longest of all pairs."""
-    import onnxruntime
-    from tokenizers import Tokenizer
-
-    session: Any = onnxruntime.InferenceSession(
-        str(Path(files.onnx) / "onnx/model.onnx"), providers=["CPUExecutionProvider"]
-    )
-    tokenizer = Tokenizer.from_file(str(Path(files.onnx) / "tokenizer.json"))
-    tokenizer.enable_padding()
-    tokenizer.enable_truncation(json.loads((Path(files.onnx) / "config.json").read_text())["max_position_embeddings"])
-    names = [node.name for node in session.get_inputs()]
-
-    def predict(pairs: Pairs) -> tuple[Logits, dict[str, float]]:
-        encodings = tokenizer.encode_batch(pairs)
-        inputs = {
-            "input_ids": np.array([each.ids for each in encodings], np.int64),
-            "attention_mask": np.array([each.attention_mask for each in encodings], np.int64),
-            "token_type_ids": np.array([each.type_ids for each in encodings], np.int64),
-        }
-        parts = [
-            session.run(None, {name: inputs[name][start : start + batch_size] for name in names})[0]
-            for start in range(0, len(pairs), batch_size)
-        ]
-        tokens, padded = int(inputs["attention_mask"].sum()), inputs["input_ids"].size
-        return np.concatenate(parts), {"tokens": tokens, "padded_tokens": padded}
 
     return predict
 
@@ -257,3 +255,29 @@ def flashrank(files: Files) -> Predict:
         return np.log(scores / (1 - scores)).astype(np.float32), {}  # it gives probabilities
 
     return predict
+
+
+def infinity(files: Files, batch_size: int) -> Predict:
+    """The `AsyncEmbeddingEngine` of infinity on torch: a claim with its evidence a request, all of them at once."""
+    os.environ["DO_NOT_TRACK"] = "1"  # it reports its use otherwise
+    library: Any = import_module("infinity_emb")
+    source = str(Path(files.checkpoint).resolve())
+    arguments = library.EngineArgs(
+        model_name_or_path=source, engine="torch", device="cpu", batch_size=batch_size, model_warmup=False
+    )
+    model = library.AsyncEmbeddingEngine.from_args(arguments)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(model.astart())
+    CLOSING.callback(lambda: loop.run_until_complete(model.astop()))
+
+    async def ask(claim: str, rows: list[int], pairs: Pairs, logits: Logits) -> None:
+        ranked, _ = await model.rerank(query=claim, docs=[pairs[row][1] for row in rows], raw_scores=True)
+        for each in ranked:
+            logits[rows[each.index]] = each.relevance_score
+
+    async def ask_all(pairs: Pairs) -> Logits:
+        logits = np.full(len(pairs), np.nan, np.float32)
+        await asyncio.gather(*(ask(claim, rows, pairs, logits) for claim, rows in rows_by_claim(pairs).items()))
+        return logits
+
+    return lambda pairs: (loop.run_until_complete(ask_all(pairs)), {})

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pairscore.benchmarks.environment import instruction_sets, onnx_int8_configuration
-from pairscore.benchmarks.servers import ROUTER
+from pairscore.benchmarks.environment import BF16_INSTRUCTIONS, instruction_sets, onnx_int8_configuration
 from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.engines.registry import ENGINES, is_installed
 
-BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
+NO_BF16 = "this processor has no bf16 arithmetic (AVX512_BF16 or AMX)"
+GPU_TYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class System:
     """`tier`: the precision whose promise it is compared with. `ours`: whether it is this project's. `loader`,
     `arguments`: the function of `loaders.py`, or MODULE.FUNCTION beside it, and what it gets. `environment`: the
     requirements file of `benchmarks/peers/` that its environment was made of; None for the one that runs now.
-    `program`: what it needs on PATH. `note`: what a reader of its figures has to know.
+    `missing`: why it cannot run here. `note`: what a reader of its figures has to know.
     """
 
     name: str
@@ -31,7 +31,7 @@ class System:
     loader: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     environment: str | None = None
-    program: str | None = None
+    missing: str | None = None
     note: str | None = None
 
 
@@ -45,70 +45,62 @@ def peers() -> list[System]:
 
     sentence-transformers' documentation recommends trying batch sizes: on two cores, 8 beat 32 with torch and ONNX.
     """
-    here = System("", "fp32", False, "sentence_transformers")
-    openvino = replace(here, environment="openvino")
+    here = System("", "fp32", False, "sentence_transformers", {"batch_size": 8})
+    newer = replace(here, environment="openvino")  # sentence-transformers 6, on OpenVINO and on torch
     rerankers = replace(here, environment="rerankers")
-    servers = replace(here, environment="infinity", loader="servers.infinity")
+    servers = replace(here, environment="infinity", loader="infinity")
     int8 = onnx_int8_configuration()
-    sets = {*instruction_sets()}
-    emulates_bf16 = sets and not sets & BF16_INSTRUCTIONS
-    return [
-        replace(here, name="sentence-transformers, torch fp32, batch 8", arguments={"batch_size": 8}),
-        replace(
-            here,
-            name="sentence-transformers, torch bf16, batch 8",
-            tier="bf16",
-            arguments={"batch_size": 8, "dtype": "bfloat16"},
-            note="this processor has no bf16 arithmetic, so that PyTorch emulates it" if emulates_bf16 else None,
+    has_bf16 = bool(BF16_INSTRUCTIONS & {*instruction_sets()})
+    own_way = {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"}
+
+    def of(system: System, name: str, tier: str = "fp32", **arguments: Any) -> System:
+        needs_bf16 = (tier == "bf16" or "bf16" in name) and "device" not in arguments
+        return replace(
+            system,
+            name=name,
+            tier=tier,
+            arguments={**system.arguments, **arguments},
+            missing=NO_BF16 if needs_bf16 and not has_bf16 else None,
+        )
+
+    found = [
+        of(here, "sentence-transformers, torch fp32, batch 8"),
+        of(here, "sentence-transformers, torch bf16, batch 8", "bf16", dtype="bfloat16"),
+        of(here, "sentence-transformers, ONNX fp32, batch 8", backend="onnx"),
+        of(here, "sentence-transformers, ONNX O3, batch 8", backend="onnx", file_name="model_O3.onnx"),
+        of(
+            here, f"sentence-transformers, ONNX int8 ({int8.replace('_', '-')}), batch 8", "int8", backend="onnx",
+            file_name="model_int8.onnx",
         ),
+        of(newer, "sentence-transformers 6, torch fp32, batch 8"),
+        # Where the processor can, OpenVINO computes in bf16 unless it is told not to.
+        of(newer, "sentence-transformers 6, OpenVINO, batch 8", "bf16" if has_bf16 else "fp32", backend="openvino"),
+        replace(of(newer, "sentence-transformers 6, OpenVINO int8, batch 8", "int8"), loader="openvino_int8"),
         replace(
-            here,
-            name="sentence-transformers, ONNX fp32, batch 8",
-            arguments={"batch_size": 8, "backend": "onnx"},
-        ),
-        replace(
-            here,
-            name="sentence-transformers, ONNX O3, batch 8",
-            arguments={"batch_size": 8, "backend": "onnx", "file_name": "model_O3.onnx"},
-        ),
-        replace(
-            here,
-            name=f"sentence-transformers, ONNX int8 ({int8.replace('_', '-')}), batch 8",
-            tier="int8",
-            arguments={"batch_size": 8, "backend": "onnx", "file_name": "model_int8.onnx"},
-        ),
-        replace(
-            openvino,
-            name="sentence-transformers, OpenVINO, batch 8",
-            arguments={"batch_size": 8, "backend": "openvino"},
-        ),
-        replace(
-            openvino,
-            name="sentence-transformers, OpenVINO int8, batch 8",
-            tier="int8",
+            of(newer, "sentence-transformers 6, OpenVINO int8 and bf16, batch 8", "int8", settings=own_way),
             loader="openvino_int8",
-            arguments={"batch_size": 8},
         ),
-        replace(here, name="optimum + transformers, batch 32", loader="optimum", arguments={"batch_size": 32}),
         replace(
-            here, name="ONNX Runtime, fixed batches of 32", loader="onnxruntime_fixed", arguments={"batch_size": 32}
+            of(servers, "CTranslate2, int8, batch 32", "int8", batch_size=32), loader="ctranslate2",
+            note="its conversion makes one symmetric scale a row",
         ),
-        replace(rerankers, name="fastembed, batch 64", loader="fastembed", arguments={"batch_size": 64}),
-        replace(rerankers, name="FlashRank", loader="flashrank"),
-        replace(servers, name="infinity, torch, batch 32", arguments={"engine": "torch", "batch_size": 32}),
-        replace(
-            servers,
-            name="infinity, ONNX, batch 8",
-            arguments={"engine": "optimum", "batch_size": 8},
-            note="its ONNX engine leaves out the token types, so claim and evidence are one text to the model",
-        ),
-        System(
-            "text-embeddings-inference",
-            "fp32",
-            False,
-            "servers.text_embeddings_inference",
-            program=ROUTER,
-        ),
+        replace(of(here, "optimum + transformers, batch 32", batch_size=32), loader="optimum"),
+        replace(of(rerankers, "fastembed, batch 64", batch_size=64), loader="fastembed"),
+        replace(rerankers, name="FlashRank", loader="flashrank", arguments={}),
+        of(servers, "infinity, torch, batch 32", batch_size=32),
+        System("text-embeddings-inference", "fp32", False, "", missing="it is a Rust program, which no wheel carries"),
+    ]  # fmt: skip
+    on_gpu = [(dtype, tier, size) for dtype, tier in GPU_TYPES.items() for size in (128, 512)] if has_gpu() else []
+    return found + [
+        of(
+            here,
+            f"sentence-transformers, {dtype}, cuda, batch {size}",
+            tier,
+            dtype=dtype,
+            batch_size=size,
+            device="cuda",
+        )
+        for dtype, tier, size in on_gpu
     ]
 
 

@@ -7,37 +7,32 @@ is that of two fastest runs. Systems whose fastest run no second one confirms ge
 """
 
 import json
-import random
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from pairscore.benchmarks.loaders import Files, Logits, Pairs
 from pairscore.benchmarks.systems import System
 from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.parity import TIERS, Tier, compare
 
-# A system whose warm-up promises less than this share of the reference's rate runs in the first round only.
-SLOW_SHARE = 0.25
+# Rates, as shares of the reference's, below which a system runs in one round only, or in two.
+ONE_ROUND, TWO_ROUNDS = 0.25, 1.25
 # The fastest run counts as confirmed when the second fastest takes at most so much longer.
 CONFIRMED_WITHIN = 0.03
-MAX_MORE_ROUNDS = 3
+MAX_MORE_ROUNDS = 2
 # How many systems run between two runs of the reference.
-SYSTEMS_BETWEEN = 4
+SYSTEMS_BETWEEN = 6
 # Between two runs: threads of the one before may still spin.
 PAUSE_SECONDS = 0.2
-MAX_SCATTER_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -160,14 +155,14 @@ class Workers:
 
     def start(self, system: System) -> "Worker | str":
         """A loaded and warm worker, or why there is none."""
-        if system.program and shutil.which(system.program) is None:
-            return f"`{system.program}` is not on PATH: it is no Python package and has to be installed by itself"
         python = sys.executable
         if system.environment is not None:
             found = None if self._environments is None else self._environments / system.environment / "bin" / "python"
             if found is None or not found.is_file():
                 return f"needs the environment of benchmarks/peers/{system.environment}.txt: `make bench-peers`"
             python = str(found)
+        if system.missing:
+            return system.missing
         self._say(f"Loading {system.name}")
         folder = Path(self._folder.name) / str(len(self._open))
         folder.mkdir()
@@ -185,21 +180,25 @@ class Turn:
 
 
 def take_turns(
-    workers: Mapping[str, Worker], rounds: int, reference: str, *, pause: float = PAUSE_SECONDS
+    workers: Mapping[str, Worker],
+    rounds: int,
+    reference: str,
+    rows: Sequence[int] | None = None,
+    *,
+    pause: float = PAUSE_SECONDS,
 ) -> dict[str, list[Turn]]:
     """Turns of every system in rotating order, with a run of the reference before every `SYSTEMS_BETWEEN` of them.
 
-    One much slower than the reference runs in the first round only. Up to `MAX_MORE_ROUNDS` more rounds are for those
-    whose fastest run no other confirms.
+    One that is much slower than the reference runs in the first round only, one that is hardly faster in two. Up to
+    `MAX_MORE_ROUNDS` more rounds are for those whose fastest run no other confirms. rows: as of `Worker.run`.
     """
     turns: dict[str, list[Turn]] = {name: [] for name in workers}
-    limit = workers[reference].warm_up_seconds / SLOW_SHARE
-    others = [name for name in workers if name != reference]
-    fast = [name for name in others if workers[name].warm_up_seconds <= limit]
+    patience = {name: _rounds(workers[name], workers[reference], rounds) for name in workers if name != reference}
     for place in range(rounds + MAX_MORE_ROUNDS):
-        names = fast if place else others
+        names = [name for name, most in patience.items() if place < most]
         if place >= rounds:
-            names = [name for name in names if turns[name] and not confirmed(turns[name])]
+            names = [name for name, most in patience.items() if most == rounds and turns[name]]
+            names = [name for name in names if not confirmed(turns[name])]
             if not names and confirmed(turns[reference]):
                 break
         shift = place % max(1, len(names))
@@ -207,10 +206,15 @@ def take_turns(
         for start in range(0, max(1, len(names)), SYSTEMS_BETWEEN):
             for name in (reference, *names[start : start + SYSTEMS_BETWEEN]):
                 time.sleep(pause)
-                run = workers[name].run() if workers[name].error is None else None
+                run = workers[name].run(rows) if workers[name].error is None else None
                 if run is not None:
                     turns[name].append(Turn(place, run))
     return turns
+
+
+def _rounds(worker: Worker, reference: Worker, rounds: int) -> int:
+    share = reference.warm_up_seconds / max(worker.warm_up_seconds, 1e-9)
+    return min(rounds, 1 if share < ONE_ROUND else 2 if share < TWO_ROUNDS else rounds)
 
 
 def confirmed(turns: Sequence[Turn]) -> bool:
@@ -244,8 +248,6 @@ def figures(
         "parity": asdict(parity),
         "violations": parity.violations(promise),
     }
-    if "padded_tokens" in best.statistics:
-        result["padding_share"] = 1 - best.statistics["tokens"] / best.statistics["padded_tokens"]
     if "engine_seconds" in best.statistics:
         result["stages"] = stages(best, len(pairs))
     return result
@@ -269,38 +271,3 @@ def stages(run: Run, pairs: int) -> dict[str, Any]:
 def promise_of(system: System, promises: Mapping[str, Tier]) -> Tier:
     """What a system is compared with: for ours what the bundle promises, for a peer its precision's tier."""
     return promises.get(system.tier, TIERS[system.tier]) if system.ours else TIERS[system.tier]
-
-
-def with_threads(system: System, threads: int) -> System:
-    """The same system on so many threads, under a name of its own."""
-    word = "thread" if threads == 1 else "threads"
-    return replace(system, name=f"{system.name}, {threads} {word}", arguments={**system.arguments, "threads": threads})
-
-
-def sample(pairs: Pairs, limit: int | None) -> list[int]:
-    """Rows of at most `limit` pairs: whole claims in a seeded random order, so that rankings can be compared."""
-    draw = random.Random(0)
-    rows_of: dict[str, list[int]] = {}
-    for row, (claim, _) in enumerate(pairs):
-        rows_of.setdefault(claim, []).append(row)
-    claims = list(rows_of)
-    draw.shuffle(claims)
-    rows = [row for claim in claims for row in rows_of[claim]][:limit]
-    draw.shuffle(rows)
-    return rows
-
-
-def token_lengths(tokenizer_file: Path, pairs: Pairs, max_length: int | None = None) -> list[int]:
-    """Tokens of each pair, special tokens included, after truncation to `max_length`."""
-    tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    tokenizer.no_padding()
-    if max_length is None:
-        tokenizer.no_truncation()
-    else:
-        tokenizer.enable_truncation(max_length)
-    return [len(encoding.ids) for encoding in tokenizer.encode_batch(pairs)]
-
-
-def mean_tokens(tokenizer_file: Path, pairs: Pairs) -> float:
-    """Tokens of a pair, special tokens included."""
-    return statistics.fmean(token_lengths(tokenizer_file, pairs))

@@ -5,17 +5,12 @@ from typing import Any
 
 import numpy as np
 
-# Rows of the matrix products that the machine's rate is measured with: a batch of the CPU's token budget.
-ROWS = 1024
 
-
-def matrix_shapes(config: dict[str, Any]) -> list[tuple[int, int, int]] | None:
-    """(rows, inputs, outputs) of an encoder layer's six products; None for a configuration that does not say."""
+def matrix_shapes(config: dict[str, Any]) -> tuple[int, int] | None:
+    """Hidden and inner size of an encoder layer; None for a configuration that does not say."""
     hidden = config.get("hidden_size", config.get("dim"))
     inner = config.get("intermediate_size", config.get("hidden_dim"))
-    if not isinstance(hidden, int) or not isinstance(inner, int):
-        return None
-    return [(ROWS, hidden, hidden)] * 4 + [(ROWS, hidden, inner), (ROWS, inner, hidden)]
+    return (hidden, inner) if isinstance(hidden, int) and isinstance(inner, int) else None
 
 
 def operations(config: dict[str, Any], lengths: Sequence[int], *, first_row_only: bool) -> float | None:
@@ -28,8 +23,8 @@ def operations(config: dict[str, Any], lengths: Sequence[int], *, first_row_only
     shapes = matrix_shapes(config)
     if shapes is None or not isinstance(layers, int):
         return None
-    hidden = shapes[0][1]
-    weights = 2 * sum(inputs * outputs for _, inputs, outputs in shapes)
+    hidden, inner = shapes
+    weights = 2 * (4 * hidden**2 + 2 * hidden * inner)
     tokens = np.asarray(lengths, dtype=np.float64)
     layer = weights * tokens + 4 * hidden * tokens**2
     key_value = 2 * 2 * hidden**2
@@ -49,7 +44,7 @@ def activation_bytes(config: dict[str, Any], lengths: Sequence[int], bytes_per_n
     shapes = matrix_shapes(config)
     if shapes is None or not isinstance(layers, int):
         return None
-    hidden, inner = shapes[0][1], shapes[4][2]
+    hidden, inner = shapes
     numbers = (22 * hidden + 4 * inner) * (layers - 1) + 6 * hidden
     return float(numbers * bytes_per_number * sum(lengths))
 

@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +25,7 @@ from pairscore.benchmarks import loaders
 
 # Distribution -> module.
 LIBRARIES = {
+    "ctranslate2": "ctranslate2",
     "fastembed": "fastembed",
     "flashrank": "flashrank",
     "infinity-emb": "infinity_emb",
@@ -32,6 +34,7 @@ LIBRARIES = {
     "onnxruntime-gpu": "onnxruntime",
     "openvino": "openvino",
     "optimum": "optimum",
+    "pairscore-kernels": "pairscore_kernels",
     "sentence-transformers": "sentence_transformers",
     "tokenizers": "tokenizers",
     "torch": "torch",
@@ -39,8 +42,8 @@ LIBRARIES = {
 }
 # Before each timed run, and to see how fast a system is.
 LEAD_IN_PAIRS = 16
-# A warm-up of all pairs that would take longer is left out: after so long, nothing is cold.
-MAX_WARM_UP_SECONDS = 20
+# A warm-up takes the first pairs that last about so long: after that, nothing is cold.
+WARM_UP_SECONDS = 8
 
 
 def main() -> None:
@@ -100,8 +103,9 @@ def _warm_up(predict: loaders.Predict, pairs: loaders.Pairs) -> float:
     """Seconds that all pairs take once warm, by the last of the passes that were made."""
     few = pairs[:LEAD_IN_PAIRS]
     predict(few)
-    seconds = _timed(predict, few)[0] * len(pairs) / max(1, len(few))
-    return _timed(predict, pairs)[0] if seconds <= MAX_WARM_UP_SECONDS else seconds
+    seconds = _timed(predict, few)[0] / max(1, len(few))
+    some = pairs[: max(LEAD_IN_PAIRS, int(WARM_UP_SECONDS / seconds))]
+    return _timed(predict, some)[0] / max(1, len(some)) * len(pairs)
 
 
 def peak_memory() -> int:
@@ -154,7 +158,7 @@ def _peak_of(status: Path) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
-def _timed(predict: loaders.Predict, pairs: loaders.Pairs) -> tuple[float, tuple[Any, dict[str, float]]]:
+def _timed(predict: loaders.Predict, pairs: loaders.Pairs) -> tuple[float, tuple[Any, Mapping[str, float]]]:
     started = time.perf_counter()
     result = predict(pairs)
     return time.perf_counter() - started, result

@@ -1,1 +1,1 @@
-"""Measurements beside `pairscore bench`: ablations, scaling, ways to int8, pipelines, the host, GPUs."""
+"""Measurements beside `pairscore bench`, and the pages that tell of them. No wheel carries this folder."""

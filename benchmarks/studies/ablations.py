@@ -8,10 +8,7 @@ score the same pairs, and after timing their logits have to agree. `--bundle` ad
 engines, which have to keep the bundle's promises.
 """
 
-import argparse
-import json
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,14 +20,14 @@ import numpy.typing as npt
 import onnxruntime
 
 from pairscore import Scorer
-from pairscore.benchmarks.environment import environment
-from pairscore.benchmarks.throughput import sample
+from pairscore.benchmarks.samples import sample
+from pairscore.benchmarks.studies.harness import study_options, study_result, time_in_turns, write_result
 from pairscore.export.bundle import export_bundle
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.graphs.exporter import export_graph
 from pairscore.export.model import load_model
 from pairscore.runtime.bundle.activation import activate
-from pairscore.runtime.bundle.manifest import Bundle, Manifest, sha256
+from pairscore.runtime.bundle.manifest import Bundle, Manifest
 from pairscore.runtime.bundle.parity import compare
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.registry import is_installed
@@ -94,37 +91,21 @@ def settings(cores: int, manifest: Manifest | None = None) -> list[Setting]:
 
 def main() -> None:
     """Measure, compare the logits, and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--checkpoint", required=True, type=Path)
-    parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
+    parser = study_options(__doc__)
     parser.add_argument("--bundle", type=Path, help="of the same checkpoint, with more precisions")
-    parser.add_argument("--limit", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeated", type=float, default=0.2, help="share of pairs that occur a second time")
-    parser.add_argument("--output", required=True, type=Path)
     options = parser.parse_args()
-
     all_pairs = read_pairs(options.pairs, "claim", "evidence")
     pairs = [all_pairs[row] for row in sample(all_pairs, options.limit)]
     pairs += pairs[: round(options.repeated * len(pairs))]
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(options.checkpoint, options.bundle, pairs, options.rounds, Path(folder))
-    result = {
-        "environment": environment(),
-        "checkpoint": options.checkpoint.name,
-        "data": {
-            "file": options.pairs.name,
-            "sha256": sha256(options.pairs),
-            "pairs": len(pairs),
-            "repeated": options.repeated,
-        },
-        "rounds": options.rounds,
-        "statistic": "fastest",
-        "settings": measured,
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
-    for each in result["settings"]:
+    data = {"pairs": len(pairs), "repeated": options.repeated}
+    result = study_result(options, data, rounds=options.rounds, statistic="fastest", settings=measured)
+    write_result(options.output, result)
+    for each in measured:
         print(f"{each['name']:52} {each['pairs_per_second']:8.1f} pairs/s  x {each['ratio']:.2f}")
 
 
@@ -146,24 +127,13 @@ def measure(checkpoint: Path, more: Path | None, pairs: list[Pair], rounds: int,
     runs = {
         each.name: prepare(each, scorer, _computed_by(each, graphs[each.first_row_only], more)) for each in compared
     }
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    logits = {name: run(pairs) for name, run in runs.items()}  # a warm-up
-    for turn in range(rounds):
-        names = list(runs)
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            started = time.perf_counter()
-            logits[name] = runs[name](pairs)
-            seconds[name].append(time.perf_counter() - started)
+    seconds, logits = time_in_turns(runs, pairs, rounds)
     for each in compared:
         check(each, manifest, pairs, logits[each.name], logits[EVERYTHING.name])
+    fastest = min(seconds[EVERYTHING.name])
     return [
-        {
-            "name": name,
-            "seconds": found,
-            "pairs_per_second": len(pairs) / min(found),
-            "ratio": min(seconds[EVERYTHING.name]) / min(found),
-        }
-        for name, found in seconds.items()
+        {"name": name, "seconds": each, "pairs_per_second": len(pairs) / min(each), "ratio": fastest / min(each)}
+        for name, each in seconds.items()
     ]
 
 

@@ -1,207 +1,149 @@
-"""Everything that is to be known of a GPU, by one command that leaves one JSON.
+"""What a GPU can do, what the engine makes of it, and where its time goes: one command, one JSON.
 
-    pairscore export models/climate-claims-minilm-l6 out/bundle
-    pairscore export models/climate-claims-minilm-l6 out/bundle --precision fp16
     python -m pairscore.benchmarks.studies.gpu --bundle out/bundle --checkpoint models/climate-claims-minilm-l6 \
-        --pairs ../shared/climate-fever/train.parquet --parity-pairs ../shared/climate-fever/dev.parquet \
-        --output benchmarks/results/gpu.json
+        --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/gpu.json
 
-The sections run one after the other, and the JSON is written after each, so that a run that is cut off leaves what it
-had. A section that fails says why in its place. `--device cpu` with small numbers rehearses all of it without a GPU.
+The bundle needs the variant of --precision. What is measured elsewhere is not measured here: `pairscore bench` has
+parity, peers and rates in memory on the GPU, `pairscore tune` its settings, which are used here once they are known,
+and `scaling --chapters rate --rates 1000000 --device cuda --precision fp16` the job from Parquet to Parquet.
+
+The JSON is written after each section, so that a run that is cut off leaves what it had. A section that fails says why
+in its place. `--device cpu` with small numbers rehearses it without a GPU.
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import pyarrow.parquet as pq
+import torch
 
 from pairscore import Scorer
-from pairscore.benchmarks.environment import environment
-from pairscore.benchmarks.loaders import Pairs
-from pairscore.benchmarks.studies import gpu_torch
-from pairscore.benchmarks.studies.attention_kernels import attention_kernels
-from pairscore.benchmarks.studies.crossed import crossed_pairs, write_crossed
-from pairscore.benchmarks.work import activation_bytes, operations
-from pairscore.runtime.bundle.manifest import Bundle, sha256
-from pairscore.runtime.engines.tuned import forget, remember
-from pairscore.runtime.pairs_file import read_pairs
+from pairscore.benchmarks.studies.harness import crossed_pairs, study_options, study_result, write_result
+from pairscore.benchmarks.work import activation_bytes, matrix_shapes, operations
 from pairscore.runtime.stream.batching import plan_batches
-from pairscore.runtime.tuning import tune
 
-# Dollars an hour, assumed: put your provider's in their place with --gpu-price and --core-price.
-GPU_HOUR = 3.50
-CORE_HOUR = 0.05
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BYTES = {"fp32": 4, "fp16": 2}
+_SECONDS = 0.5
+_MOST_KERNELS = 25
+# ONNX Runtime prints a line for every attention that it computes, for example
+# "Operator=MultiHeadAttention Node=... DataType=fp16 SdpaKernel=FLASH_ATTENTION".
+_SWITCH = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
+_LINE = re.compile(r"Operator=(\w+).*?DataType=(\w+) SdpaKernel=(\w+)")
+# Opening replays the golden rows, pairs of every length: as many attentions as there are layers for each batch.
+_OPEN = "import sys; from pairscore import Scorer; Scorer.from_pretrained(sys.argv[1], precision=sys.argv[2], device=sys.argv[3])"  # noqa: E501
 
-
-@dataclass(frozen=True)
-class Context:
-    """What every section gets. `rows`: of the end-to-end job. `sample`: pairs of the other sections.
-
-    `seconds`: for tuning. `so_far`: what the sections before have found, by name.
-    """
-
-    bundle: Path
-    checkpoint: Path
-    pairs_file: Path
-    parity_file: Path
-    device: str
-    precision: str
-    rows: int
-    sample: int
-    seconds: float
-    repeats: int
-    so_far: dict[str, Any]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The model's configuration."""
-        config: dict[str, Any] = json.loads((self.bundle / "config.json").read_text())
-        return config
+Found = dict[str, Any]
 
 
 def main() -> None:
     """Run the sections and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--bundle", required=True, type=Path, help="with a variant of --precision")
-    parser.add_argument("--checkpoint", required=True, type=Path, help="what the bundle was exported from")
-    parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
-    parser.add_argument("--parity-pairs", type=Path, help="the same, for the comparison with PyTorch  [--pairs]")
-    parser.add_argument("--output", required=True, type=Path)
+    parser = study_options(__doc__)
+    parser.add_argument("--bundle", required=True, help="with a variant of --precision")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--precision", default="fp16")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="pairs of the end-to-end job")
-    parser.add_argument("--sample", type=int, default=20_000, help="pairs of the other sections")
-    parser.add_argument("--seconds", type=float, default=60.0, help="for tuning")
+    parser.add_argument("--sample", type=int, default=20_000, help="pairs that are scored")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--gpu-price", type=float, default=GPU_HOUR, help="dollars an hour of the GPU machine")
-    parser.add_argument("--core-price", type=float, default=CORE_HOUR, help="dollars an hour of a CPU core")
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     options = parser.parse_args()
-    manifest = Bundle.open(options.bundle).manifest
-    result: dict[str, Any] = {
-        "environment": environment(),
-        "checkpoint": manifest.source.name,
-        "device": options.device,
-        "precision": options.precision,
-        "data": {"file": options.pairs.name, "sha256": sha256(options.pairs), "rows": options.rows},
-        "prices": {"gpu_hour": options.gpu_price, "core_hour": options.core_price},
-    }
-    context = Context(
-        options.bundle,
-        options.checkpoint,
-        options.pairs,
-        options.parity_pairs or options.pairs,
-        options.device,
-        options.precision,
-        options.rows,
-        options.sample,
-        options.seconds,
-        options.repeats,
-        result,
-    )
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    for name in options.sections:
-        started = time.perf_counter()
+    data = {"sample": options.sample}
+    result = study_result(options, data, device=options.device, precision=options.precision)
+    for name, section in SECTIONS.items():
         try:
-            result[name] = SECTIONS[name](context)
+            result[name] = section(options, result)
         except Exception as error:  # the sections after it have to run whatever broke here
             result[name] = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}
-        result[name]["section_seconds"] = round(time.perf_counter() - started, 2)
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
-        print(f"{name}: {result[name].get('error', 'done')} ({result[name]['section_seconds']:.0f} s)", flush=True)
-    if failed := [name for name in options.sections if "error" in result[name]]:
+        write_result(options.output, result)
+        print(f"{name}: {result[name].get('error', 'done')}", flush=True)
+    if failed := [name for name in SECTIONS if "error" in result[name]]:
         raise SystemExit(f"failed: {', '.join(failed)}; see {options.output}")
 
 
-def limits(context: Context) -> dict[str, Any]:
-    """What the device can do: matrix products of the model's shapes, and copies within its memory."""
-    return gpu_torch.limits(context.device, context.config)
+def limits(options: argparse.Namespace, _: Found) -> Found:
+    """Operations a second in products of the model's shapes, by type, and bytes a second read and written by a copy."""
+    sizes = matrix_shapes(_config(options))
+    if sizes is None:
+        raise ValueError("the configuration does not tell the model's shapes")
+    on_gpu = options.device != "cpu"
+    rows, copied = (32_768, 2**30) if on_gpu else (512, 2**24)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    rates = {}
+    for name, dtype in _DTYPES.items() if on_gpu else [("fp32", torch.float32), ("fp16", torch.float32)]:
+        operands = [torch.rand(rows, size, device=options.device, dtype=dtype) for size in sizes]
+        weights = [torch.rand(a, b, device=options.device, dtype=dtype) for a, b in (sizes, sizes[::-1])]
+        products = [partial(torch.mm, left, right) for left, right in zip(operands, weights, strict=True)]
+        rates[name] = 2 * rows * sizes[0] * sizes[1] * max(_rate(each, options.device) for each in products)
+    source = torch.empty(copied, dtype=torch.uint8, device=options.device)
+    moved = 2 * copied * _rate(partial(torch.empty_like(source).copy_, source), options.device)
+    found: Found = {"matrix_flops_per_second": rates, "bytes_per_second": moved, "rows": rows}
+    if on_gpu:
+        properties = torch.cuda.get_device_properties(options.device)
+        found |= {"name": properties.name, "memory_bytes": properties.total_memory}
+    return found
 
 
-def parity(context: Context) -> dict[str, Any]:
-    """How far every precision is from PyTorch in fp32 on the CPU, on pairs of the file and on long ones."""
-    pairs = read_pairs(context.parity_file, "claim", "evidence", min(context.sample, 5000))
-    return gpu_torch.parity(context.bundle, context.checkpoint, context.device, pairs)
+def _rate(work: Callable[[], Any], device: str) -> float:
+    """Calls a second, the best of three."""
+
+    def wait() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+
+    best = 0.0
+    for _ in range(3):
+        work()
+        wait()
+        started, calls = time.perf_counter(), 0
+        while time.perf_counter() - started < _SECONDS:
+            for _ in range(10):
+                work()
+            calls += 10
+            wait()
+        best = max(best, calls / (time.perf_counter() - started))
+    return best
 
 
-def attention(context: Context) -> dict[str, Any]:
-    """The kernels that ONNX Runtime says it computes attention with."""
-    return {"kernels": attention_kernels(context.bundle, context.precision, context.device)}
+def attention(options: argparse.Namespace, _: Found) -> Found:
+    """The kernels that ONNX Runtime says it computes attention with. None on a CPU, where it keeps no such log."""
+    command = [sys.executable, "-c", _OPEN, options.bundle, options.precision, options.device]
+    done = subprocess.run(command, env={**os.environ, _SWITCH: "1"}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{options.bundle} does not open on {options.device}: {done.stderr.strip()[-300:]}")
+    return {"kernels": counted_kernels(done.stdout + done.stderr)}
 
 
-def tuning(context: Context) -> dict[str, Any]:
-    """What `pairscore tune` finds; remembered, as a user would, so that the job below scores with it."""
-    kind = context.device.partition(":")[0]
-    pairs = _sample(context)
-    results, default, choice = tune(context.bundle, context.precision, pairs, context.seconds, context.device)
-    digest = Bundle.open(context.bundle).digest(context.precision)
-    if choice:
-        remember(digest, choice)
-    else:
-        forget(digest, kind)
-    return {
-        "results": [asdict(each) for each in results],
-        "default": asdict(default),
-        "choice": asdict(choice) if choice else None,
-    }
+def counted_kernels(log: str) -> list[dict[str, str | int]]:
+    """Operator, type and kernel of each attention in a log, and how often."""
+    return [
+        {"operator": operator, "type": kind, "kernel": kernel, "count": count}
+        for (operator, kind, kernel), count in Counter(_LINE.findall(log)).most_common()
+    ]
 
 
-def job(context: Context) -> dict[str, Any]:
-    """`pairscore score`, Parquet to Parquet, in a process of its own, several times; the fastest and all others."""
-    runs: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "pairs"
-        write_crossed(context.pairs_file, data, context.rows, files=1, row_group=131_072)
-        for repeat in range(context.repeats):
-            output = Path(folder) / f"scored-{repeat}"
-            command = [sys.executable, "-m", "pairscore.cli", "score", data, "--output", output, "--json"]
-            command[4:4] = [context.bundle]
-            command += ["--device", context.device, "--precision", context.precision]
-            started = time.perf_counter()
-            with _Watch() as watch:
-                done = subprocess.run([str(each) for each in command], capture_output=True, text=True, check=False)
-            seconds = time.perf_counter() - started
-            if done.returncode:
-                raise RuntimeError(f"pairscore score ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-            rows = sum(pq.read_metadata(path).num_rows for path in output.glob("part-*.parquet"))
-            if rows != context.rows:
-                raise RuntimeError(f"wrote {rows} rows instead of {context.rows}")
-            summary = json.loads(done.stdout)
-            runs.append({**summary, "output": output.name, "process_seconds": seconds, "gpu": watch.figures()})
-    return {"runs": runs, "pairs_per_second": max(run["pairs_per_second"] for run in runs)}
-
-
-def engine(context: Context) -> dict[str, Any]:
+def engine(options: argparse.Namespace, so_far: Found) -> Found:
     """The engine alone: batches that are assembled before the clock starts, as the tuned engine takes them."""
-    scorer = Scorer.from_pretrained(context.bundle, precision=context.precision, device=context.device)
-    pairs = _sample(context)
+    scorer = Scorer.from_pretrained(options.bundle, precision=options.precision, device=options.device)
+    pairs = crossed_pairs(options.pairs, options.sample)
     tokenized = scorer.tokenize(pairs)
     batches = [tokenized.batch(rows) for rows in plan_batches(tokenized.lengths, scorer.engine.token_budget)]
     seconds = []
     with ThreadPoolExecutor(scorer.engine.callers) as callers:
-        for _ in range(context.repeats + 1):  # the first warms up
+        for _ in range(options.repeats + 1):  # the first warms up
             started = time.perf_counter()
             list(callers.map(scorer.engine.run, batches))
             seconds.append(time.perf_counter() - started)
     typical = statistics.median(seconds[1:])
-    lengths = tokenized.lengths.tolist()
-    work = operations(context.config, lengths, first_row_only=True)
-    moved = activation_bytes(context.config, lengths, _BYTES[context.precision])
-    found: dict[str, Any] = {
+    lengths, config, top = tokenized.lengths.tolist(), _config(options), so_far["limits"]
+    found: Found = {
         "pairs": len(tokenized),
         "batches": len(batches),
         "mean_tokens": statistics.fmean(lengths),
@@ -211,77 +153,61 @@ def engine(context: Context) -> dict[str, Any]:
         "seconds": seconds[1:],
         "pairs_per_second": len(tokenized) / typical,
     }
-    top = context.so_far.get("limits", {})
-    if work is not None and "matrix_flops_per_second" in top:
-        found["matrix_share"] = work / typical / top["matrix_flops_per_second"][context.precision]
-    if moved is not None and "bytes_per_second" in top:
+    work = operations(config, lengths, first_row_only=True)
+    moved = activation_bytes(config, lengths, _BYTES[options.precision])
+    if work and moved and "error" not in top:
+        found["matrix_share"] = work / typical / top["matrix_flops_per_second"][options.precision]
         found["bandwidth_share"] = moved / typical / top["bytes_per_second"]
     return found
 
 
-def peers(context: Context) -> dict[str, Any]:
-    """sentence-transformers in every precision, attention and batch size that it offers, and ours, in one run."""
-    return gpu_torch.peers(
-        context.bundle, context.checkpoint, context.device, context.precision, _sample(context), repeats=context.repeats
-    )
+def profile(options: argparse.Namespace, _: Found) -> Found:
+    """Device seconds by kernel while the product scores pairs, and the share of the time in which any kernel ran.
+
+    PyTorch's profiler sees every kernel of the process, ONNX Runtime's too. Raises ValueError on a CPU.
+    """
+    if options.device == "cpu":
+        raise ValueError("a CPU has no kernels to profile: use --device cuda")
+    scorer = Scorer.from_pretrained(options.bundle, precision=options.precision, device=options.device)
+    pairs = crossed_pairs(options.pairs, options.sample)
+    scorer.predict(pairs)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        started = time.perf_counter()
+        scorer.predict(pairs)
+        seconds = time.perf_counter() - started
+    events = [event for event in profiler.events() or () if event.device_type.name == "CUDA"]
+    spans = [(event.name, float(event.time_range.start), float(event.time_range.end)) for event in events]
+    totals: Counter[str] = Counter()
+    for name, start, stop in spans:
+        totals[name] += stop - start  # type: ignore[assignment]  # microseconds, with a fraction
+    return {
+        "seconds": seconds,
+        "busy_share": busy([(start, stop) for _, start, stop in spans]) / 1e6 / seconds,
+        "kernels": [
+            {"name": name[:120], "seconds": spent / 1e6, "share": spent / max(sum(totals.values()), 1e-9)}
+            for name, spent in totals.most_common(_MOST_KERNELS)
+        ],
+    }
 
 
-def profile(context: Context) -> dict[str, Any]:
-    """Where the device's time goes while the product scores pairs: by kernel."""
-    return gpu_torch.profile(context.bundle, context.device, context.precision, _sample(context))
+def busy(spans: Sequence[tuple[float, float]]) -> float:
+    """How long at least one of the spans (start, stop) lasted."""
+    total, end = 0.0, float("-inf")
+    for start, stop in sorted(spans):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total
 
 
-def _sample(context: Context) -> Pairs:
-    return crossed_pairs(context.pairs_file, context.sample)
+def _config(options: argparse.Namespace) -> Found:
+    config: Found = json.loads((options.checkpoint / "config.json").read_text())
+    return config
 
 
-class _Watch:
-    """Reads NVIDIA's own figures while a job runs: share of time in which a kernel ran, and memory."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> "_Watch":
-        query = "--query-gpu=utilization.gpu,memory.used"
-        with suppress(OSError):  # no driver, no figures
-            self._process = subprocess.Popen(
-                ["nvidia-smi", query, "--format=csv,noheader,nounits", "-lms", "100"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-            self._reader = threading.Thread(target=self._read, daemon=True)
-            self._reader.start()
-        return self
-
-    def _read(self) -> None:
-        if self._process and self._process.stdout:
-            self._lines.extend(self._process.stdout)
-
-    def __exit__(self, *error: object) -> None:
-        if self._process:
-            self._process.terminate()
-            self._process.wait()
-            self._reader.join(timeout=10)
-
-    def figures(self) -> dict[str, Any] | None:
-        """Percent of the samples' time and MiB, of the first GPU; None without a driver."""
-        samples = [line.split(",") for line in self._lines if line.count(",") == 1]
-        numbers = [(float(busy), float(memory)) for busy, memory in samples if busy.strip().replace(".", "").isdigit()]
-        if not numbers:
-            return None
-        return {"utilization": [busy for busy, _ in numbers], "memory_mib": max(memory for _, memory in numbers)}
-
-
-SECTIONS: dict[str, Callable[[Context], dict[str, Any]]] = {
+SECTIONS: dict[str, Callable[[argparse.Namespace, Found], Found]] = {
     "limits": limits,
     "attention": attention,
-    "parity": parity,
-    "tuning": tuning,
-    "job": job,
     "engine": engine,
-    "peers": peers,
     "profile": profile,
 }
 

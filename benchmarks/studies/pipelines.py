@@ -1,6 +1,6 @@
 """What Arrow streams, Polars, DuckDB, Ray Data and Spark cost against `pairscore score`, on the same pairs.
 
-    python -m pairscore.benchmarks.studies.pipelines --checkpoint models/climate-claims-minilm-l6 --layers 2 \
+    python -m pairscore.benchmarks.studies.pipelines --checkpoint models/climate-claims-minilm-l6 \
         --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/pipelines.json
 
 A job reads a Parquet file, scores it on all cores, and writes Parquet. The bundle is opened within it, except where
@@ -8,15 +8,11 @@ the engine keeps it between jobs. Every system runs in a process of its own that
 that no idle engine takes time from another; the engine is started, and a small job run, before the clock starts.
 
 `--layers` keeps the first layers of the checkpoint: a cheaper model makes every overhead a larger share, so what is
-small here is smaller still with the whole model. `--add-round` adds a round to the same file, of the `--systems` named;
-`pairscore score` takes part in every round.
+small there is smaller still with the whole model.
 """
 
-import argparse
-import json
 import os
 import random
-import shutil
 import statistics
 import sys
 import tempfile
@@ -30,18 +26,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tokenizers import Tokenizer
 
-from pairscore.benchmarks.environment import environment
-from pairscore.benchmarks.studies.large_jobs import keep_layers
+from pairscore.benchmarks.samples import mean_tokens
+from pairscore.benchmarks.studies.harness import keep_layers, study_options, study_result, write_result
 from pairscore.export.bundle import export_bundle
-from pairscore.runtime.bundle.manifest import sha256
 from pairscore.runtime.machine import available_cores
 
 Job = Callable[[str, str, str], None]  # bundle, input file, output (a file or a folder)
 REFERENCE = "pairscore score"
 WARM_UP_PAIRS = 500
-WINDOWS = (256, 1024, 2048, 4096, 16_384)
 MAX_DIFFERENCE = 1e-6
 
 
@@ -153,52 +146,30 @@ SYSTEMS: dict[str, tuple[Callable[[], Job], float | None]] = {
 
 
 def main() -> None:
-    """Measure, write the JSON, and say which promise was missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--checkpoint", required=True, type=Path)
-    parser.add_argument("--layers", type=int, default=2, help="keep only the first layers of the checkpoint")
-    parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
-    parser.add_argument("--rows", type=int, default=25_000, help="different pairs, made by crossing the texts")
-    parser.add_argument("--shipped-rows", type=int, default=1500, help="pairs for the whole checkpoint's rate")
+    """Measure, write the JSON, and say what each system took."""
+    parser = study_options(__doc__)
+    parser.add_argument("--layers", type=int, help="keep only the first layers of the checkpoint")
+    parser.add_argument("--rows", type=int, default=100_000, help="different pairs, made by crossing the texts")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--systems", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS))
-    parser.add_argument("--add-round", action="store_true", help="add a round to the output file")
-    parser.add_argument("--replace", action="store_true", help="forget the earlier rounds of --systems, then add one")
-    parser.add_argument("--windows", action="store_true", help="measure pairs per second by rows at a time instead")
-    parser.add_argument("--output", required=True, type=Path)
     options = parser.parse_args()
-
     systems = list(dict.fromkeys([REFERENCE, *options.systems]))
-    result: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pairs, bundle = folder / "pairs.parquet", folder / "bundle"
         write_sample(options.pairs, pairs, options.rows)
-        keep_layers(options.checkpoint, folder / "checkpoint", options.layers)
-        export_bundle(str(folder / "checkpoint"), bundle)
-        if options.windows:
-            result["windows"] = {"environment": environment(), "layers": options.layers, **by_window(bundle, pairs)}
-        else:
-            if not (options.add_round or options.replace):
-                result |= {
-                    "environment": environment(),
-                    "checkpoint": options.checkpoint.name,
-                    "layers": options.layers,
-                    "data": {
-                        "file": options.pairs.name,
-                        "sha256": sha256(options.pairs),
-                        "pairs": options.rows,
-                        "mean_tokens": mean_tokens(options.checkpoint / "tokenizer.json", pairs),
-                    },
-                    "shipped": shipped_rate(options.checkpoint, options.pairs, options.shipped_rows, folder),
-                    "rounds": [],
-                }
-            for earlier in result["rounds"] if options.replace else []:
-                for each in set(options.systems) - {REFERENCE}:
-                    earlier.pop(each, None)
-            result["rounds"].append(one_round(systems, bundle, pairs, folder, len(result["rounds"])))
-            result["systems"] = figures(result["rounds"])
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
-    for system in result.get("systems", []):
+        export_bundle(str(keep_layers(options.checkpoint, folder / "checkpoint", options.layers)), bundle)
+        rounds = [one_round(systems, bundle, pairs, folder, turn) for turn in range(options.rounds)]
+        table = pq.read_table(pairs)
+        texts = list(zip(table["claim"].to_pylist(), table["evidence"].to_pylist(), strict=True))
+        tokens = mean_tokens(options.checkpoint / "tokenizer.json", texts)
+        data = {"pairs": options.rows, "mean_tokens": tokens, "bytes_a_pair": pairs.stat().st_size / options.rows}
+    result = study_result(options, data, layers=options.layers, rounds=rounds, systems=figures(rounds))
+    if options.layers is None:
+        rate = options.rows / result["systems"][0]["seconds"]
+        result["whole"] = {"pairs_per_second": rate, "cores": available_cores()}
+    write_result(options.output, result)
+    for system in result["systems"]:
         print(f"{system['name']:20} {system['seconds']:7.1f} s  {system['overhead']:+.1%}")
 
 
@@ -213,13 +184,6 @@ def write_sample(source: Path, target: Path, rows: int) -> None:
         "evidence": evidence.take(pa.array([place % len(evidence) for place in places])),
     }
     pq.write_table(pa.table(columns), target)
-
-
-def mean_tokens(tokenizer_file: Path, pairs: Path) -> float:
-    """Tokens of a pair, special tokens included."""
-    columns = pq.read_table(pairs).select(["claim", "evidence"]).to_pydict().values()
-    encodings = Tokenizer.from_file(str(tokenizer_file)).encode_batch(list(zip(*columns, strict=True)))
-    return statistics.fmean(len(encoding.ids) for encoding in encodings)
 
 
 def one_round(names: list[str], bundle: Path, pairs: Path, folder: Path, turn: int) -> dict[str, float]:
@@ -278,33 +242,6 @@ def figures(rounds: list[dict[str, float]]) -> list[dict[str, Any]]:
         for name, mine in took_part.items()
         if mine
     ]
-
-
-def shipped_rate(checkpoint: Path, source: Path, rows: int, folder: Path) -> dict[str, Any]:
-    """Pairs per second of `pairscore score` with the whole checkpoint."""
-    bundle, pairs = folder / "shipped", folder / "shipped.parquet"
-    export_bundle(str(checkpoint), bundle)
-    write_sample(source, pairs, rows)
-    seconds = one_round([REFERENCE], bundle, pairs, folder / "whole", 0)[REFERENCE]
-    shutil.rmtree(bundle)
-    return {"pairs": rows, "seconds": seconds, "pairs_per_second": rows / seconds, "cores": available_cores()}
-
-
-def by_window(bundle: Path, pairs: Path) -> dict[str, Any]:
-    """Pairs per second when so many rows at a time are sorted by length: a batch of Ray, a vector of DuckDB."""
-    from pairscore import Scorer
-
-    scorer = Scorer.from_pretrained(bundle)
-    table = pq.read_table(pairs)
-    scorer.score_table(table.slice(0, WARM_UP_PAIRS))
-    rates = []
-    for rows in WINDOWS:
-        started = time.perf_counter()
-        for first in range(0, len(table), rows):
-            scorer.score_table(table.slice(first, rows))
-        rates.append({"rows": rows, "pairs_per_second": len(table) / (time.perf_counter() - started)})
-        print(rates[-1], flush=True)
-    return {"pairs": len(table), "file_bytes": pairs.stat().st_size, "rates": rates}
 
 
 if __name__ == "__main__":

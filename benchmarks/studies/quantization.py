@@ -3,17 +3,13 @@
     python -m pairscore.benchmarks.studies.quantization --checkpoint models/climate-claims-minilm-l6 \
         --bundle out/bundle --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/quantization.json
 
-Calibration and judgement use different claims. Long pairs are made by joining evidence to 256 tokens and more. The
-systems take turns in one process; a ratio compares two runs of one round.
+Calibration and judgement use different claims. The systems take turns in one process; a ratio is that of two fastest
+runs. What libraries do by themselves, one scale a batch or static scales a tensor, stands among the peers of
+`pairscore bench`.
 """
 
-import argparse
-import json
-import logging
 import random
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +18,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pairscore.benchmarks.environment import environment
+from pairscore.benchmarks.samples import long_pairs
+from pairscore.benchmarks.studies.harness import study_options, study_result, time_in_turns, write_result
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.parity.gate import batch_difference
 from pairscore.export.parity.measure import open_unproven
@@ -30,7 +27,7 @@ from pairscore.export.quantization.calibration import Calibration, observe
 from pairscore.export.quantization.int8 import GROUP_SIZES, products, quantize, sensitivities
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle.activation import activate
-from pairscore.runtime.bundle.manifest import Bundle, Variant, sha256
+from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.bundle.parity import TIERS, compare
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.errors import PairscoreError
@@ -40,7 +37,7 @@ from pairscore.runtime.stream.batching import plan_batches
 from pairscore.runtime.types import FloatArray, Pair
 
 REFERENCE = "CrossEncoder.predict, torch fp32, batch 32"
-_LONG_TOKENS = 256
+LONG_PAIRS = 60
 
 
 @dataclass(frozen=True)
@@ -56,28 +53,23 @@ class Way:
 
 def main() -> None:
     """Measure and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--checkpoint", required=True)
+    parser = study_options(__doc__)
     parser.add_argument("--bundle", required=True, type=Path)
-    parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
     parser.add_argument("--judged", type=int, default=1000, help="pairs that parity is measured on")
-    parser.add_argument("--timed", type=int, default=300, help="of these, pairs that speed is measured on")
+    parser.add_argument("--timed", type=int, default=1000, help="of these, pairs that speed is measured on")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", required=True, type=Path)
     options = parser.parse_args()
-
-    pairs = read_pairs(options.pairs, "claim", "evidence")
-    fitted, judged = Calibration(tuple(pairs)).split()
+    fitted, judged = Calibration(tuple(read_pairs(options.pairs, "claim", "evidence"))).split()
     short = random.Random(0).sample(judged.pairs, min(options.judged, len(judged.pairs)))
-    long = lengthened(judged.pairs, 60)
+    long, _ = long_pairs(options.bundle / "tokenizer.json", list(judged.pairs), LONG_PAIRS)
     manifest = Bundle.open(options.bundle).manifest
-    reference = load_reference(open_checkpoint(options.checkpoint), manifest.max_length)
+    reference = load_reference(open_checkpoint(str(options.checkpoint)), manifest.max_length)
     expected = [reference.logits(each) for each in (short, long)]
+    timed = short[: options.timed]
     with tempfile.TemporaryDirectory() as scratch:
-        ways = make(options.bundle, fitted.pairs, Path(scratch))
         results: list[dict[str, Any]] = []
-        scorers: dict[str, Callable[[list[Pair]], Any]] = {}
-        for way in ways:
+        scorers: dict[str, Callable[[list[Pair]], Any]] = {REFERENCE: reference.logits}
+        for way in make(options.bundle, fitted.pairs, Path(scratch)):
             result: dict[str, Any] = {"name": way.name, "engine": way.engine}
             results.append(result)
             try:
@@ -87,24 +79,22 @@ def main() -> None:
                 scorers[way.name] = scorer.predict
             except PairscoreError as error:
                 result["error"] = str(error)
-        print(f"Timing {len(scorers) + 1} systems", flush=True)
-        seconds = time_in_turns({REFERENCE: reference.logits, **scorers}, short[: options.timed], options.rounds)
+        print(f"Timing {len(scorers)} systems", flush=True)
+        seconds, _ = time_in_turns(scorers, timed, options.rounds)
     for result in results:
-        if result["name"] in seconds:
-            result |= {"seconds": seconds[result["name"]]}
-    systems = [with_speed(result, seconds[REFERENCE], options.timed) for result in results]
-    summary = {
-        "environment": environment(),
-        "checkpoint": Path(options.checkpoint).name,
-        "data": {"file": options.pairs.name, "sha256": sha256(options.pairs), "timed": options.timed},
-        "fitted_pairs": len(fitted.pairs),
-        "reference": {"name": REFERENCE, "seconds": seconds[REFERENCE]},
-        "systems": systems,
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(summary, indent=2) + "\n")
-    for result in systems:
+        if mine := seconds.get(result["name"]):
+            ratio = min(seconds[REFERENCE]) / min(mine)
+            result |= {"seconds": mine, "pairs_per_second": len(timed) / min(mine), "ratio": ratio}
         print(result["name"], result.get("error") or f"{result['pairs_per_second']:.0f} pairs/s, {result['parity']}")
+    found = study_result(
+        options,
+        {"timed": len(timed)},
+        fitted_pairs=len(fitted.pairs),
+        statistic="fastest",
+        reference={"name": REFERENCE, "seconds": seconds[REFERENCE]},
+        systems=results,
+    )
+    write_result(options.output, found)
 
 
 def make(bundle: Path, fitted: Sequence[Pair], folder: Path) -> list[Way]:
@@ -134,9 +124,6 @@ def make(bundle: Path, fitted: Sequence[Pair], folder: Path) -> list[Way]:
         quantize(model, smallest, seen, keep)[0],
         smallest,
     )
-    ways.append(Way("dynamic int8, a scale a batch, onnxruntime", dynamic(graph, folder), "onnxruntime", "int8", {}))
-    static = static_with_smoothquant(graph, batches, folder)
-    ways.append(Way("static int8 with SmoothQuant (NNCF), openvino", static, "openvino", "int8", {}))
     return ways
 
 
@@ -144,30 +131,6 @@ def batches_of(scorer: Scorer, pairs: Sequence[Pair]) -> list[Batch]:
     """Pairs as the runtime would batch them."""
     tokenized = scorer.tokenize(pairs)
     return [tokenized.batch(rows) for rows in plan_batches(tokenized.lengths, 1024)]
-
-
-def dynamic(graph: Path, folder: Path) -> Path:
-    """ONNX Runtime's own recipe: weights by channel, activations with one scale for all that is in the batch."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    logging.disable(logging.WARNING)
-    made = folder / "dynamic.onnx"
-    quantize_dynamic(graph, made, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
-    logging.disable(logging.NOTSET)
-    return made
-
-
-def static_with_smoothquant(graph: Path, batches: Sequence[Batch], folder: Path) -> Path:
-    """NNCF's recipe for transformers: calibrated scales by tensor, SmoothQuant between them."""
-    import nncf  # pyright: ignore[reportMissingImports]
-    import openvino
-
-    model = openvino.Core().read_model(graph)
-    inputs = {node.get_any_name(): node.get_element_type().to_dtype() for node in model.inputs}
-    data = nncf.Dataset(list(batches), lambda batch: batch.feeds(inputs))
-    made = nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(batches))
-    openvino.save_model(made, folder / "static.xml", compress_to_fp16=False)
-    return folder / "static.xml"
 
 
 def opened(bundle: Path, way: Way) -> Scorer:
@@ -187,42 +150,6 @@ def parity(scorer: Scorer, pairs: Sequence[Pair], expected: FloatArray) -> dict[
     report = compare(logits, expected, scores, reference, [claim for claim, _ in pairs])
     report = replace(report, batch_difference=batch_difference(scorer, pairs, logits))
     return asdict(report) | {"violations": report.violations(TIERS["int8"])}
-
-
-def lengthened(pairs: Sequence[Pair], wanted: int) -> list[Pair]:
-    """Pairs of a claim with the evidence of several, from 256 tokens up."""
-    made: list[Pair] = []
-    for start in range(0, len(pairs), 12):
-        some = pairs[start : start + 12]
-        if len(made) < wanted:
-            made.append((some[0][0], " ".join(evidence for _, evidence in some)))
-    return [pair for pair in made if len(pair[1].split()) > _LONG_TOKENS * 0.75]
-
-
-def time_in_turns(
-    systems: dict[str, Callable[[list[Pair]], Any]], pairs: Sequence[Pair], rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of each system in each round."""
-    seconds: dict[str, list[float]] = {name: [] for name in systems}
-    for predict in systems.values():
-        predict(list(pairs[:64]))
-    for _ in range(rounds):
-        for name, predict in systems.items():
-            started = time.perf_counter()
-            predict(list(pairs))
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
-
-
-def with_speed(result: dict[str, Any], reference: list[float], pairs: int) -> dict[str, Any]:
-    """Add pairs per second and the ratio to the reference."""
-    if "error" in result:
-        return result
-    ratios = [slow / fast for slow, fast in zip(reference, result["seconds"], strict=True)]
-    return result | {
-        "pairs_per_second": pairs / statistics.median(result["seconds"]),
-        "ratio": statistics.median(ratios),
-    }
 
 
 if __name__ == "__main__":

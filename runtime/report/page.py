@@ -12,7 +12,7 @@ h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.1rem;margin:1.5rem 0 .5rem}p{m
 .soft{color:var(--soft)}.bad{color:var(--bad)}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem}th,td{padding:.3rem .5rem;border-bottom:1px solid var(--line);
 text-align:right}
-th:first-child,td:first-child{text-align:left;min-width:11rem}td.why,td.text{text-align:left}
+th:first-child,td:first-child{text-align:left;min-width:11rem}.why,td.text{text-align:left}
 td.text{overflow-wrap:anywhere;min-width:16rem}
 tr.ours td:first-child{font-weight:700}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,28rem),1fr));gap:1.5rem 2.5rem}

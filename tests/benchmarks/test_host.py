@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore.benchmarks.studies import host, host_job
-from pairscore.benchmarks.studies.crossed import write_crossed
-from pairscore.benchmarks.tables.ladder import host_table
+from pairscore.benchmarks.studies import host
+from pairscore.benchmarks.studies.chapters import host_table
+from pairscore.benchmarks.studies.harness import write_crossed
 from tests.pairs_files import write_pairs
 
 
@@ -32,10 +32,10 @@ def test_rows_that_are_lost_or_moved_are_seen(tmp_path):
     for name, ids in (("in", [1, 2, 3]), ("out", [1, 2, 3]), ("moved", [1, 3, 2]), ("lost", [1, 2])):
         (tmp_path / name).mkdir()
         pq.write_table(pa.table({"id": ids}), tmp_path / name / "part.parquet")
-    host_job.check_rows(tmp_path / "in", tmp_path / "out")
+    host.check_rows(tmp_path / "in", tmp_path / "out")
     for name in ("moved", "lost"):
         with pytest.raises(ValueError, match="rows are not the input's"):
-            host_job.check_rows(tmp_path / "in", tmp_path / name)
+            host.check_rows(tmp_path / "in", tmp_path / name)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's scheduler")
@@ -45,7 +45,7 @@ def test_cpu_seconds_are_those_of_the_thread():
         while time.thread_time() < 0.2 and time.monotonic() < ends:
             pass
 
-    with host_job.CpuSeconds() as seconds:
+    with host.CpuSeconds() as seconds:
         thread = threading.Thread(target=work, name="pairscore-work_0")
         thread.start()
         thread.join()
@@ -77,4 +77,5 @@ def test_the_benchmark_runs_the_job_and_its_result_can_be_shown(checkpoint, tmp_
         assert 0 <= run["device_idle_share"] < 1
         assert run["texts"] > 300 if setting["data"] == "unique" else run["texts"] < 300
     table = host_table(result)
-    assert len(table.splitlines()) == 2 + len(result["settings"]) + 2
+    assert len(table.rows) == len(result["settings"])
+    assert "takes 1,000,000 tokens/s" in table.notes[0]

@@ -1,6 +1,7 @@
 """The benchmarks of single ideas and of size, on a tiny model: they run, and what they tell adds up."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -8,14 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore.benchmarks.studies import ablations, scaling
-from pairscore.benchmarks.tables import scaling as scaling_tables
+from pairscore.benchmarks.studies import ablations, chapters, harness, scaling
 from pairscore.runtime.bundle.manifest import Bundle
-from tests import corpus
 from tests.pairs_files import write_pairs
-
-ENVIRONMENT = {"cores": 1, "processor": "p", "commit": "c", "time": "t"}
-TEXTS = [(f"claim {place} {corpus.SENTENCES[place]}", " ".join(corpus.SENTENCES)) for place in range(8)]
 
 
 def run(module, monkeypatch, *arguments):
@@ -86,40 +82,72 @@ def test_ablations_refuse_settings_that_score_differently(checkpoint, tmp_path, 
     assert not (tmp_path / "out.json").exists()
 
 
-def test_scaling_makes_different_pairs_of_the_wanted_length(checkpoint, tmp_path, monkeypatch):
+def test_scaling_measures_every_chapter_and_keeps_those_of_before(checkpoint, tmp_path, monkeypatch):
     """The last length is the most that the model takes, so every pair has it."""
     write_pairs(tmp_path / "pairs.parquet", 60)
     common = ["--checkpoint", checkpoint("bert"), "--pairs", tmp_path / "pairs.parquet"]
-    points = ["--counts", 50, "--lengths", 24, 40, 64, "--by-length", 30]
-    run(scaling, monkeypatch, *common, *points, "--output", tmp_path / "out.json")
-    result = json.loads((tmp_path / "out.json").read_text())
-    assert [point["pairs"] for point in result["points"]] == [50, 30, 30, 30]
-    for point, length in zip(result["points"], [24, 24, 40, 64], strict=True):
+    common += ["--output", tmp_path / "out.json"]
+    points = ["--lengths", 24, 40, 64, "--by-length", 30, "--row-group", 300, "--rates", 40]
+    run(scaling, monkeypatch, *common, *points, "--chapters", "length", "row-group", "rate")
+    first = json.loads((tmp_path / "out.json").read_text())["chapters"]
+    assert list(first) == ["rate", "length", "row-group"]
+    for point, length in zip(first["length"]["points"], [24, 40, 64], strict=True):
+        assert point["pairs"] == 30
         assert point["mean_tokens"] == pytest.approx(length, abs=1.5)
         assert point["peak_memory_bytes"] > 0
         assert point["tokens_per_second"] > 0
-    assert result["points"][-1]["mean_tokens"] == 64
-    assert "| 30 | 64 |" in scaling_tables.scaling_table({**result, "environment": ENVIRONMENT})
-
-
-def test_made_pairs_are_different(exported, tmp_path):
-    bundle = exported("bert").bundle
-    scaling.write_made(TEXTS, bundle, 90, 24, tmp_path / "made")
-    table = pq.read_table(tmp_path / "made")
-    pairs = set(zip(table["claim"].to_pylist(), table["evidence"].to_pylist(), strict=True))
-    assert len(pairs) == 90
-    with pytest.raises(ValueError, match="fewer than 100,000"):
-        scaling.write_made(TEXTS, bundle, 100_000, 24, tmp_path / "more")
+    assert first["length"]["points"][-1]["mean_tokens"] == 64
+    assert first["row-group"]["points"][0]["pairs"] == 300
+    assert (first["rate"]["layers"], first["row-group"]["layers"]) == (None, 1)
+    run(scaling, monkeypatch, *common, "--chapters", "memory", "--counts", 30, 50)
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert list(result["chapters"]) == list(scaling.CHAPTERS)
+    assert {name: result["chapters"][name] for name in first} == first
+    table = chapters.scaling_table(result)
+    assert [row.cells[0] for row in table.rows] == ["40", "30", "50", "30", "30", "30", "300"]
+    assert table.rows[0].cells[2] == "all"
+    assert "300 pairs in one row group, 1 of the model's layers" in chapters.row_group_line(result)
+    assert chapters.million_line(result).startswith("50 pairs of ")
 
 
 def test_scaling_pictures_show_the_points_of_each_series():
-    points = [
-        {"pairs": pairs, "mean_tokens": tokens, "pairs_per_second": 1, "tokens_per_second": 2, "peak_memory_bytes": 3}
-        for pairs, tokens in [(1000, 32), (10_000, 33), (500, 32.5), (500, 64), (500, 511)]
-    ]
-    assert [point["pairs"] for point in scaling_tables.by_pairs(points)] == [500, 1000, 10_000]
-    assert [point["mean_tokens"] for point in scaling_tables.by_length(points)] == [32.5, 64, 511]
-    for draw in (scaling_tables.rate_picture, scaling_tables.memory_picture, scaling_tables.length_picture):
-        assert draw({"points": points}).count('<circle cx="') == 3 + 1  # the points and the legend
-    with_input = [{**point, "input_bytes": 1} for point in points]
-    assert scaling_tables.memory_picture({"points": with_input}).count('<circle cx="') == 2 * (3 + 1)
+    def chapter(*points):
+        keys = ("pairs", "mean_tokens", "pairs_per_second", "tokens_per_second", "peak_memory_bytes", "input_bytes")
+        return {"points": [dict(zip(keys, (*point, 1, 2, 3, 4), strict=True)) for point in points]}
+
+    memory, length = chapter((500, 32), (1000, 32), (10_000, 33)), chapter((500, 32), (500, 64))
+    result = {"chapters": {"memory": memory, "length": length}}
+    assert chapters.rate_picture(result) is None
+    assert _points(chapters.rate_picture({"chapters": {"rate": memory}})) == [3]
+    assert _points(chapters.memory_picture(result)) == [3, 3]
+    assert _points(chapters.length_picture(result)) == [2]
+
+
+def _points(picture):
+    """How many each series has."""
+    series = re.split(r'id="[\w-]+-series-\d+"', picture)[1:]
+    return [each.split("</g>")[0].count("<use ") for each in series]
+
+
+def test_crossed_pairs_are_all_different(tmp_path):
+    write_pairs(tmp_path / "pairs.parquet", 60)
+    harness.write_crossed(tmp_path / "pairs.parquet", tmp_path / "data", 500, 3, 100)
+    tables = [pq.read_table(path) for path in sorted((tmp_path / "data").iterdir())]
+    assert [table.num_rows for table in tables] == [166, 167, 167]
+    rows = [tuple(row.values()) for table in tables for row in table.to_pylist()]
+    assert [row[0] for row in rows] == list(range(500))
+    assert len({row[1:] for row in rows}) == 500
+    with pytest.raises(ValueError, match="fewer than 10000000 pairs"):
+        harness.write_crossed(tmp_path / "pairs.parquet", tmp_path / "more", 10_000_000, 1, 100)
+
+
+def test_a_job_that_fails_or_loses_rows_is_seen(exported, tmp_path, monkeypatch):
+    write_pairs(tmp_path / "pairs.parquet", 20)
+    bundle = exported("bert").bundle
+    assert harness.score(bundle, tmp_path / "pairs.parquet", tmp_path / "out")["rows"] == 20
+    with pytest.raises(RuntimeError, match=r"ended with 2: .*missing"):
+        harness.score(bundle, tmp_path / "pairs.parquet", tmp_path / "none", "--claim-column", "missing")
+    honest = json.loads
+    monkeypatch.setattr(harness.json, "loads", lambda text: {**honest(text), "rows": 21})
+    with pytest.raises(RuntimeError, match="wrote 20 rows instead of 21"):
+        harness.score(bundle, tmp_path / "pairs.parquet", tmp_path / "again")

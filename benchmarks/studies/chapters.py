@@ -1,0 +1,220 @@
+"""The table of each study's result. A result's own sentence on its pairs and machine stands below it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pairscore.benchmarks.tables.pictures import Series, plot
+from pairscore.benchmarks.tables.table import Row, Table, table_of
+from pairscore.benchmarks.tables.throughput import statistic, where
+
+Result = dict[str, Any]
+Columns = Mapping[str, Callable[[Any], str]]
+
+# A plan's assumptions. Prices are examples, in US dollars: put your provider's in their place.
+BILLION = 1_000_000_000
+CORES = 32
+ON_DEMAND_CORE_HOUR, INTERRUPTIBLE_CORE_HOUR = 0.05, 0.02
+MARGIN = 0.25
+CLUSTERS = (4, 16, 64)
+
+_RATE: Columns = {"pairs/s": lambda each: f"{each['pairs_per_second']:,.0f}"}
+
+
+def ablation_table(result: Result) -> Table:
+    """One row a setting: its rate, and how it compares with everything on."""
+    columns = {
+        "setting": lambda each: each["name"],
+        **_RATE,
+        "against everything on": lambda each: f"{each['ratio']:.2f}",
+    }
+    data = result["data"]
+    note = (
+        f"{data['pairs']:,} pairs of {data['file']}, {data['repeated']:.0%} of them added a second time; "
+        f"{statistic(result)} of {result['rounds']} interleaved rounds, {where(result)}"
+    )
+    return table_of(result["settings"], columns, note)
+
+
+def quantization_table(result: Result) -> Table:
+    """One row a way to run the model: speed, parity on short and on long pairs, and whether it passes."""
+    columns: Columns = {
+        "way": lambda each: each["name"],
+        **_RATE,
+        "ratio": lambda each: f"{each['ratio']:.2f}",
+        "max score difference": lambda each: f"{each['parity']['max_score_difference']:.1g}",
+        "Spearman": lambda each: f"{each['parity']['spearman']:.5f}",
+        "alone or in a batch": lambda each: f"{each['parity']['batch_difference']:.0e}",
+        "long pairs": lambda each: f"{each['parity_long']['max_score_difference']:.1g}",
+        "int8 promise": lambda each: "broken" if each["parity"]["violations"] else "kept",
+    }
+    rows = tuple(
+        Row((each["name"], f"did not run: {each['error']}")) if "error" in each else table_of([each], columns).rows[0]
+        for each in result["systems"]
+    )
+    first = result["systems"][0]
+    note = (
+        f"Fitted to {result['fitted_pairs']} pairs of {result['data']['file']}, judged on {first['parity']['pairs']:,} "
+        f"pairs of other claims and on {first['parity_long']['pairs']} long ones; speed over {result['data']['timed']} "
+        f"pairs, {statistic(result)} of {len(result['reference']['seconds'])} interleaved rounds, as a ratio to "
+        f"{result['reference']['name']}. {where(result)}"
+    )
+    return Table(tuple(columns), rows, (note,), ("int8 promise",))
+
+
+def host_table(result: Result) -> Table:
+    """One row an input and tokenizer: rate, and where the run's CPU time went."""
+    rows = result["data"]["rows"]
+    settings = []
+    for setting in result["settings"]:
+        run = sorted(setting["runs"], key=lambda each: each["pairs_per_second"])[len(setting["runs"]) // 2]
+        spent = run["cpu_seconds_by_thread"]
+        seconds = {
+            "all": run["cpu_seconds"],
+            "read": spent.get("read", 0.0),
+            "tokenize": spent.get("tokenize", 0.0) + spent.get("encode", 0.0),
+            "assemble": spent.get("engine", 0.0),
+            "write": spent.get("write", 0.0),
+            "libraries": spent["of libraries"],
+        }
+        micro = {name: f"{value / rows * 1e6:.2f}" for name, value in seconds.items()}
+        settings.append({**setting, "micro": micro, "memory": f"{run['peak_memory_bytes'] / 2**20:.0f} MiB"})
+    columns: Columns = {
+        "texts": lambda each: each["data"],
+        "tokenizer": lambda each: each["tokenizer"],
+        **_RATE,
+        "CPU µs a pair": lambda each: each["micro"]["all"],
+        **{name: _micro(name) for name in ("read", "tokenize", "assemble", "write", "libraries")},
+        "memory": lambda each: each["memory"],
+    }
+    waits, rounds = result["tokens_per_second"], len(result["settings"][0]["runs"])
+    engine = f"takes {waits:,.0f} tokens/s" if waits else "takes no time"
+    note = (
+        f"{rows:,} pairs in {result['files']} files, batches of {result['token_budget']:,} tokens, "
+        f"{result['callers']} callers, an engine that {engine}, median of {rounds} interleaved rounds. {where(result)}"
+    )
+    return table_of(settings, columns, note, words=("tokenizer",))
+
+
+def _micro(name: str) -> Callable[[Any], str]:
+    return lambda each: str(each["micro"][name])
+
+
+def scaling_table(result: Result) -> Table:
+    """One row a point of every chapter: rates and memory."""
+    points = [
+        {**point, "layers": chapter["layers"] if chapter["layers"] is not None else "all"}
+        for chapter in result["chapters"].values()
+        for point in chapter["points"]
+    ]
+    columns: Columns = {
+        "pairs": lambda each: f"{each['pairs']:,}",
+        "mean tokens": lambda each: f"{each['mean_tokens']:.0f}",
+        "layers": lambda each: str(each["layers"]),
+        **_RATE,
+        "tokens/s": lambda each: f"{each['tokens_per_second']:,.0f}",
+        "memory": lambda each: f"{each['peak_memory_bytes'] / 2**30:.2f} GiB",
+    }
+    notes = [f"{name}: {each['precision']}, {where(each)}" for name, each in result["chapters"].items()]
+    return table_of(points, columns, " ".join(["One run each.", *notes]))
+
+
+def million_line(result: Result) -> str:
+    """One sentence on the memory of the largest job."""
+    chapter = result["chapters"]["memory"]
+    point = max(chapter["points"], key=lambda each: each["pairs"])
+    layers = "all" if chapter["layers"] is None else chapter["layers"]
+    return (
+        f"{point['pairs']:,} pairs of {point['mean_tokens']:.0f} tokens, {layers} of the model's layers: at most "
+        f"{point['peak_memory_bytes'] / 2**20:.0f} MiB of memory. {where(chapter)}"
+    )
+
+
+def row_group_line(result: Result) -> str:
+    """One sentence on a file that is one row group."""
+    chapter = result["chapters"]["row-group"]
+    (point,) = chapter["points"]
+    return (
+        f"{point['pairs']:,} pairs in one row group, {chapter['layers']} of the model's layers: at most "
+        f"{point['peak_memory_bytes'] / 2**20:.0f} MiB of memory, outside the engine "
+        f"{point['share_outside_engine']:.1%} of the run. {where(chapter)}"
+    )
+
+
+def overhead_table(result: Result) -> Table:
+    """One row a pipeline: seconds, overhead, promise."""
+
+    def promise(each: Any) -> str:
+        bound = each["promise"]
+        return "" if bound is None else f"≤ {bound:.0%}" + (", missed" if each["overhead"] > bound else "")
+
+    columns: Columns = {
+        "job": lambda each: each["name"],
+        "seconds": lambda each: f"{each['seconds']:.1f}",
+        "against `pairscore score`": lambda each: (
+            "reference" if each["name"] == "pairscore score" else f"{each['overhead']:+.1%}"
+        ),
+        "promised": promise,
+        "rounds": lambda each: str(each["rounds"]),
+    }
+    data, layers = result["data"], result["layers"]
+    kept = "all layers" if layers is None else f"{layers} layers"
+    note = (
+        f"{data['pairs']:,} different pairs (mean {data['mean_tokens']:.0f} tokens) from one Parquet file to Parquet, "
+        f"{kept} of {result['checkpoint']}, engine started and warm, bundle opened within the job (Spark's workers "
+        f"keep theirs), {where(result)}"
+    )
+    return table_of(result["systems"], columns, note)
+
+
+def billion_table(result: Result) -> Table | str:
+    """Hours and cost by the number of machines, from the rate of the whole model."""
+    if "whole" not in result:
+        return "Not measured yet with the whole model."
+    shipped = result["whole"]
+    hours = BILLION / shipped["pairs_per_second"] * shipped["cores"] / 3600 * (1 + MARGIN)
+    columns: Columns = {
+        f"machines of {CORES} cores": str,
+        "hours": lambda machines: f"{hours / machines / CORES:.1f}",
+        "on demand": lambda _: f"${hours * ON_DEMAND_CORE_HOUR:,.0f}",
+        "interruptible": lambda _: f"${hours * INTERRUPTIBLE_CORE_HOUR:,.0f}",
+    }
+    rows = tuple(Row(tuple(cell(machines) for cell in columns.values())) for machines in CLUSTERS)
+    rate = shipped["pairs_per_second"]
+    return Table(
+        tuple(columns),
+        rows,
+        (
+            f"Measured: {rate:.0f} pairs/s on {shipped['cores']} cores with all layers of {result['checkpoint']} in "
+            f"fp32, {rate / shipped['cores']:.0f} a core. With {MARGIN:.0%} on top for retries, stragglers and what "
+            f"does not scale: **{hours:,.0f} core-hours** for a billion pairs.",
+            f"At ${ON_DEMAND_CORE_HOUR:.2f} a core-hour on demand and ${INTERRUPTIBLE_CORE_HOUR:.2f} interruptible. "
+            "Both are assumed prices, not quotes. The measured file, whose texts repeat, takes "
+            f"{result['data']['bytes_a_pair']:.0f} bytes a pair; a score adds 4.",
+        ),
+    )
+
+
+def rate_picture(result: Result) -> str | None:
+    """Pairs per second against the number of pairs, of the whole model; None where that was not measured."""
+    if "rate" not in result["chapters"]:
+        return None
+    points = result["chapters"]["rate"]["points"]
+    series = [Series("pairs per second", [(each["pairs"], each["pairs_per_second"]) for each in points])]
+    return plot("Pairs per second by number of pairs", "pairs (log)", "pairs/s", series, lines=True, log_x=True)
+
+
+def memory_picture(result: Result) -> str:
+    """Peak memory against the number of pairs, beside the size of the input."""
+    points = result["chapters"]["memory"]["points"]
+    series = [
+        Series(name, [(each["pairs"], each[key] / 2**20) for each in points])
+        for name, key in (("peak memory of the process", "peak_memory_bytes"), ("size of the files", "input_bytes"))
+    ]
+    return plot("Memory by number of pairs", "pairs (log)", "MiB", series, lines=True, log_x=True)
+
+
+def length_picture(result: Result) -> str:
+    """Tokens per second against a pair's mean tokens."""
+    points = [(each["mean_tokens"], each["tokens_per_second"]) for each in result["chapters"]["length"]["points"]]
+    series = [Series("tokens per second", points)]
+    return plot("Tokens per second by length", "mean tokens a pair", "tokens/s", series, lines=True)

@@ -1,0 +1,254 @@
+"""What a result of `run_bench` says: tables of its systems, what a reader has to know about them, pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pairscore.benchmarks.tables.pictures import Series, plot
+from pairscore.benchmarks.tables.table import Row, Table, table_of
+from pairscore.runtime.report.pictures import Bar, bars
+
+Result = dict[str, Any]
+System = dict[str, Any]
+
+# A difference of exactly zero has no place on a logarithmic axis.
+SMALLEST_DIFFERENCE = 1e-9
+# Share of processor time above which another process disturbed a run.
+SHARED = 0.05
+# A peer whose ranking is further from the reference's computes something else, and is no peer to beat.
+COMPARABLE_SPEARMAN = 0.95
+SUMMARY_ROWS = 8
+
+COLUMNS = {
+    "system": lambda s: s["name"],
+    "pairs/s": lambda s: f"{s['pairs_per_second']:.0f}",
+    "tokens/s": lambda s: f"{s['tokens_per_second']:,.0f}",
+    "to PyTorch": lambda s: f"{s['ratio']:.2f}",
+    "to the fastest peer": lambda s: _known(s.get("to_peer"), ".2f"),
+    "max logit difference": lambda s: "reference" if s["reference"] else f"{s['parity']['max_logit_difference']:.1e}",
+    "Spearman": lambda s: "" if s["reference"] else _known(s["parity"]["spearman"], ".5f"),
+    "same top 1": lambda s: "" if s["reference"] else _known(s["parity"]["top1_agreement"], ".1%"),
+    "MAP": lambda s: _known(s.get("ranking", {}).get("MAP"), ".4f"),
+    "MRR@5": lambda s: _known(s.get("ranking", {}).get("MRR@5"), ".4f"),
+    "NDCG@5": lambda s: _known(s.get("ranking", {}).get("NDCG@5"), ".4f"),
+    "memory": lambda s: f"{s['peak_memory_bytes'] / 2**30:.2f} GiB",
+    "of the limit": lambda s: _known(s.get("limit_share"), ".0%"),
+}
+FEW = (
+    "system", "pairs/s", "to PyTorch", "to the fastest peer", "max logit difference", "Spearman", "same top 1", "MAP",
+    "memory",
+)  # fmt: skip
+
+
+def throughput_table(result: Result, headings: Sequence[str] = FEW, *, summary: bool = False) -> Table:
+    """One row a system: rates, ratios to the reference and to the fastest peer of its precision, parity.
+
+    `summary`: the reference, the fastest of ours in each precision, and the best of other libraries, eight in all.
+    """
+    columns = {heading: COLUMNS[heading] for heading in headings if heading != "MAP" or _is_ranked(result)}
+    best = best_peers(result)
+    shown = _summarized(result) if summary else result["systems"]
+    rows = []
+    for each in shown:
+        if "error" in each:
+            rows.append(Row((each["name"], "did not run: see below")))
+            continue
+        known = {**each, "reference": each["name"] == result["reference"]}
+        if each["tier"] in best:
+            known["to_peer"] = each["pairs_per_second"] / best[each["tier"]]["pairs_per_second"]
+        rows.append(table_of([known], columns).rows[0])
+    names = {each["name"] for each in shown}
+    failed = [f"{each['name']}: {each['error']}" for each in shown if "error" in each]
+    notes = [f"Did not run: {'; '.join(failed)}."] if failed else []
+    notes += remarks(result, names)
+    if best:
+        peers = "; ".join(f"{tier}, {system['name']}" for tier, system in sorted(best.items()))
+        notes.append(f"The fastest peer of each precision: {peers}.")
+    return Table(tuple(columns), tuple(rows), (*notes, measured(result)))
+
+
+def stages_table(result: Result) -> Table:
+    """One row a stage of each of our systems, of its fastest run."""
+    stages = [
+        {"name": system["name"], "stage": stage, **found}
+        for system in result["systems"]
+        for stage, found in system.get("stages", {}).items()
+    ]
+    columns = {
+        "system": lambda s: s["name"],
+        "stage": lambda s: s["stage"],
+        "seconds": lambda s: f"{s['seconds']:.3f}",
+        "pairs/s": lambda s: f"{s['pairs_per_second']:,.0f}",
+        "tokens/s": lambda s: f"{s['tokens_per_second']:,.0f}",
+    }
+    return table_of(stages, columns, words=("stage",))
+
+
+def limits_table(result: Result) -> Table:
+    """The machine's rate of matrix products by precision, and how near to it our systems come."""
+    columns = {
+        "precision": lambda s: s["precision"],
+        "operations/s": lambda s: f"{s['operations_per_second'] / 1e9:,.0f} G",
+        "measured with": lambda s: s["library"],
+        "shape": lambda s: " × ".join(map(str, s["shape"])),
+        "pairs/s at most": lambda s: _known(s.get("pairs_per_second"), ",.0f"),
+        "the nearest of ours": lambda s: s["nearest"],
+    }
+    found = []
+    for precision, limit in result.get("limits", {}).items():
+        ours = [each for each in _ran(result) if each["tier"] == precision and each.get("limit_share")]
+        best = max(ours, key=lambda each: each["limit_share"], default=None)
+        told = f"{best['name']}: {best['limit_share']:.0%}" if best else ""
+        found.append({"precision": precision, **limit, "nearest": told})
+    return table_of(found, columns, words=("measured with", "shape", "the nearest of ours"))
+
+
+def best_peers(result: Result) -> dict[str, System]:
+    """Precision -> the fastest peer of it that computes this model."""
+    peers = [each for each in _ran(result) if not each["ours"] and _is_comparable(each)]
+    return {each["tier"]: each for each in sorted(peers, key=lambda each: each["pairs_per_second"])}
+
+
+def _is_comparable(system: System) -> bool:
+    rank = system["parity"]["spearman"]
+    return rank is None or bool(rank >= COMPARABLE_SPEARMAN)
+
+
+def remarks(result: Result, names: set[str] | None = None) -> list[str]:
+    """What a reader of the table has to know about single systems. `names`: of those in the table; None: all."""
+    ran = [each for each in _ran(result) if names is None or each["name"] in names]
+    found = [f"{system['name']}: {system['note']}." for system in ran if "note" in system]
+    broken = [f"{each['name']}: {'; '.join(each['violations'])}" for each in ran if each["ours"] and each["violations"]]
+    if broken:
+        found.append(f"Breaks its promise on these pairs: {'. '.join(broken)}.")
+    fewer = [system["name"] for system in ran if len(system["seconds"]) < result["rounds"]]
+    if fewer:
+        found.append(f"Slow, so measured in fewer rounds: {'; '.join(fewer)}.")
+    alone = [system["name"] for system in ran if not system.get("confirmed", True) and system["name"] not in fewer]
+    if alone:
+        found.append(f"Not confirmed by a second run within 3%: {'; '.join(alone)}.")
+    shared = [system["name"] for system in ran if _shared(system)]
+    if shared:
+        found.append(
+            f"Other processes took more than 5% of the processors during the fastest run: {'; '.join(shared)}."
+        )
+    return found
+
+
+def measured(result: Result) -> str:
+    """Pairs, rounds and machine, in one sentence."""
+    data = result["data"]
+    made = ", made by joining pieces of evidence" if data.get("made") else ""
+    return (
+        f"{data['pairs']:,} pairs of {data['file']} (mean {data['mean_tokens']:.0f} tokens{made}), "
+        f"{statistic(result)} of {result['rounds']} interleaved rounds, {where(result)}"
+    )
+
+
+def where(result: Result) -> str:
+    """Processor, commit and day of any result."""
+    machine = result["environment"]
+    sets = ", ".join(machine["instruction_sets"]).replace("_", "-") or "no wide vectors"
+    commit = (machine["commit"] or "unknown")[:10]
+    return f"{machine['cores']} cores of {machine['processor']} ({sets}), commit {commit}, {machine['time'][:10]}."
+
+
+def statistic(result: Result) -> str:
+    """What a figure is of its repeats: older results are medians."""
+    return str(result.get("statistic", "median"))
+
+
+def frontier(systems: Sequence[System]) -> list[str]:
+    """Names of those that no other beats in both rate and largest score difference, fastest first."""
+
+    def beaten(system: System) -> bool:
+        rate, difference = system["pairs_per_second"], system["parity"]["max_score_difference"]
+        return any(
+            other["pairs_per_second"] >= rate
+            and other["parity"]["max_score_difference"] <= difference
+            and (other["pairs_per_second"] > rate or other["parity"]["max_score_difference"] < difference)
+            for other in systems
+        )
+
+    best = [system for system in systems if not beaten(system)]
+    return [system["name"] for system in sorted(best, key=lambda system: -system["pairs_per_second"])]
+
+
+# Pictures -----------------------------------------------------------------------------------------------
+
+
+def throughput_picture(result: Result) -> str:
+    """Bars, fastest first."""
+    ran = sorted(_ran(result), key=lambda system: -system["pairs_per_second"])
+    return bars(
+        "Pairs per second",
+        [
+            Bar(each["name"], each["pairs_per_second"], f"{each['pairs_per_second']:.0f} · {each['ratio']:.2f}×",
+                each["ours"])
+            for each in ran
+        ],
+    )  # fmt: skip
+
+
+def accuracy_picture(result: Result) -> str:
+    """A point a system: its largest score difference and its rate."""
+    points = [
+        Series(
+            each["name"],
+            [(max(each["parity"]["max_score_difference"], SMALLEST_DIFFERENCE), each["pairs_per_second"])],
+            each["ours"],
+        )
+        for each in _ran(result)
+        if each["name"] != result["reference"]
+    ]
+    title = "Largest score difference against pairs per second"
+    return plot(title, "largest score difference (log)", "pairs per second", points, log_x=True, numbered=True)
+
+
+def scores_picture(result: Result) -> str:
+    """A point a pair and system of ours: PyTorch's score and its."""
+    scores = result["scores"]
+    series = [
+        Series(each["name"], list(zip(scores[result["reference"]], scores[each["name"]], strict=True)))
+        for each in _ran(result)
+        if each["ours"]
+    ]
+    within = all(0 <= score <= 1 for each in scores.values() for score in each)
+    return plot("Scores against PyTorch scores", "PyTorch's score", "score", series, diagonal=within, size=3)
+
+
+def padding_picture(result: Result) -> str:
+    """Bars: the share of computed tokens that are padding, by the way to make batches."""
+    rows = [
+        Bar(each["policy"], each["padding_share"], f"{each['padding_share']:.1%}", "pairscore" in each["policy"])
+        for each in result["padding"]
+    ]
+    return bars("Padding by batching policy", rows)
+
+
+def _ran(result: Result) -> list[System]:
+    return [system for system in result["systems"] if "error" not in system]
+
+
+def _is_ranked(result: Result) -> bool:
+    return any(system.get("ranking") for system in result["systems"])
+
+
+def _summarized(result: Result) -> list[System]:
+    ran = sorted(_ran(result), key=lambda system: -system["pairs_per_second"])
+    reference = [each for each in ran if each["name"] == result["reference"]]
+    ours = list({each["tier"]: each for each in reversed(ran) if each["ours"]}.values())
+    rest = [each for each in reversed(ran) if not each["ours"] and each not in reference and _is_comparable(each)]
+    peers = {each["name"].split(",")[0]: each for each in rest}
+    others = sorted(peers.values(), key=lambda each: -each["pairs_per_second"])
+    kept = [*reference, *ours, *others][:SUMMARY_ROWS]
+    return [each for each in result["systems"] if each in kept]
+
+
+def _shared(system: System) -> bool:
+    """Whether others computed during the fastest run; unknown is no."""
+    runs = list(zip(system["seconds"], system.get("others_share", ()), strict=False))
+    return bool(runs) and (min(runs, key=lambda run: run[0])[1] or 0) > SHARED
+
+
+def _known(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
