@@ -45,19 +45,35 @@ def find_start(start: str, option: str = "--start FOLDER") -> Path:
 def load_untrained(folder: Path, seed: int) -> CrossEncoder:
     """The start as a cross-encoder with one label, in fp32; a head that it lacks is drawn from `seed`."""
     torch.manual_seed(seed)
-    return CrossEncoder(str(folder), num_labels=1, model_kwargs={"torch_dtype": torch.float32})
+    model = CrossEncoder(str(folder), num_labels=1, model_kwargs={"torch_dtype": torch.float32})
+    if model.num_labels != 1:  # the last of its modules
+        raise PairscoreError(
+            f"the start {folder.name!r} gives {model.num_labels} scores a pair: give one that gives one"
+        )
+    return model
 
 
 def is_bi_encoder(folder: Path) -> bool:
     """Whether a folder holds a sentence-transformers model that embeds single sentences."""
-    modules = folder / "modules.json"
-    return modules.is_file() and any("Pooling" in module["type"] for module in json.loads(modules.read_text("utf-8")))
+    return _pools(folder) and not _is_cross_encoder(folder)
 
 
 def has_head(folder: Path) -> bool:
     """Whether the weights in a folder were saved with a classifier on top."""
+    if _pools(folder):
+        return _is_cross_encoder(folder)
     architectures = json.loads((folder / "config.json").read_text("utf-8")).get("architectures") or [""]
     return str(architectures[0]).endswith("ForSequenceClassification")
+
+
+def _pools(folder: Path) -> bool:
+    modules = folder / "modules.json"
+    return modules.is_file() and any("Pooling" in module["type"] for module in json.loads(modules.read_text("utf-8")))
+
+
+def _is_cross_encoder(folder: Path) -> bool:
+    own = folder / "config_sentence_transformers.json"
+    return own.is_file() and json.loads(own.read_text("utf-8")).get("model_type") == "CrossEncoder"
 
 
 def _packaged(start: str) -> Path | None:

@@ -36,6 +36,8 @@ from pairscore.training.start import find_start, is_bi_encoder, load_untrained
 from pairscore.training.teacher import calibrate, cosines
 
 RUN_NAME = "run.json"
+# Names of the head's parameters within the loss: of a classifier, or of the modules behind the transformer.
+_HEAD = r"pooler|classifier|^model\.[1-9]\d*\."
 
 
 def train(run: Run) -> list[Evaluation]:
@@ -207,7 +209,7 @@ def _arguments(run: Run, interval: int) -> CrossEncoderTrainingArguments:
         max_steps=-1 if run.max_steps is None else run.max_steps,
         per_device_train_batch_size=preset.batch_size,
         learning_rate=preset.learning_rate,
-        learning_rate_mapping={} if head is None else {r"pooler|classifier": head},
+        learning_rate_mapping={} if head is None else {_HEAD: head},
         weight_decay=preset.weight_decay,
         warmup_ratio=preset.warmup_ratio,
         lr_scheduler_type="linear",

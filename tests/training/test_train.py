@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 
-from pairscore import PairscoreError
+from pairscore import PairscoreError, Scorer
 from pairscore.cli import main
+from pairscore.export.bundle import export_bundle
 from pairscore.training.annotations import read_annotations
 from pairscore.training.checkpoint import SIGMOID, save_checkpoint
 from pairscore.training.presets import CLIMATE_CLAIMS, MODEL_CARD, PRESETS, Preset
@@ -164,6 +165,33 @@ def test_saving_leaves_the_model_as_it_was(checkpoint, tmp_path):
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "saved").iterdir()} == {0o644}
     saved = CrossEncoder(str(tmp_path / "saved"), model_kwargs={"torch_dtype": torch.float32})
     np.testing.assert_allclose(saved.predict([("Sea ice melts.", "The ice is melting.")]), expected, atol=5e-3)
+
+
+def test_a_stack_of_modules_is_trained_and_stays_one(tables, checkpoint, tmp_path):
+    """Ettin's layout: every module learns, is saved in fp16, and the result is evaluated, exported and scored."""
+    start = checkpoint("ettin")
+    run = replace(quick_run(tables, checkpoint, tmp_path, replace(QUICK, epochs=1)), start=str(start))
+    evaluations = train(run)
+    assert [figures.system for figures in evaluations[0].systems] == ["BM25", "start", "this model"]
+    assert (run.out / "modules.json").read_text() == (start / "modules.json").read_text()
+    for name in (WEIGHTS, f"2_Dense/{WEIGHTS}", f"3_LayerNorm/{WEIGHTS}", f"4_Dense/{WEIGHTS}"):
+        before, after = load_file(start / name), load_file(run.out / name)
+        assert {tensor.dtype for tensor in after.values()} == {torch.float16}
+        assert not any(torch.equal(before[key].half(), after[key]) for key in before)
+    tokenizer = json.loads((run.out / "tokenizer.json").read_text())
+    assert (tokenizer["truncation"], tokenizer["padding"]) == (None, None)
+    model = CrossEncoder(str(run.out), model_kwargs={"torch_dtype": torch.float32})
+    assert isinstance(model.activation_fn, torch.nn.Sigmoid)
+    pairs = [("Sea ice melts.", "The ice is melting."), ("Sea ice melts.", "Penguins live in the south.")]
+    export_bundle(str(run.out), tmp_path / "bundle")
+    np.testing.assert_allclose(
+        Scorer.from_pretrained(tmp_path / "bundle").predict(pairs), model.predict(pairs), atol=1e-4
+    )
+
+
+def test_a_stack_with_several_scores_cannot_be_trained(checkpoint):
+    with pytest.raises(PairscoreError, match="gives 3 scores a pair"):
+        load_untrained(checkpoint("ettin", 3), 0)
 
 
 # The command -------------------------------------------------------------------------------------------
