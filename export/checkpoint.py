@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pairscore.export.modules import MODULES_NAME, SavedModule, module_weights, read_json, read_modules
+from pairscore.runtime.bundle.hub import hub_errors
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Source, sha256
-from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.errors import PairscoreError
 
 # Neither pickles nor other frameworks' weights; of folders, only those of modules.
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -75,9 +76,8 @@ def _find(source: str, revision: str | None) -> tuple[Path, str | None]:
 
 def _download(source: str, revision: str | None) -> tuple[Path, str | None]:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    try:
+    with hub_errors(source, revision, "checkpoint folder"):
         folder = snapshot_download(
             source, revision=revision, allow_patterns=_HUB_PATTERNS, ignore_patterns=_HUB_EXCLUDED
         )
@@ -85,19 +85,6 @@ def _download(source: str, revision: str | None) -> tuple[Path, str | None]:
         if paths:
             wanted = [f"{path}/{name}" for path in paths for name in _MODULE_FILES]
             folder = snapshot_download(source, revision=_commit(folder) or revision, allow_patterns=wanted)
-    except GatedRepoError as error:
-        raise PairscoreError(f"{source!r} is gated: accept its terms on the hub and run `hf auth login`") from error
-    except RepositoryNotFoundError as error:
-        raise PairscoreError(
-            f"no folder and no Hugging Face model {source!r}: check the name, or `hf auth login` for a private one"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise PairscoreError(f"{source!r} has no revision {revision!r}: check --revision") from error
-    except Exception as error:  # every way in which a network can fail
-        raise PairscoreError(
-            f"no folder {source!r}, and the Hugging Face hub cannot be reached ({one_line(error)}): "
-            "give a local checkpoint folder, or download the model into the hub's cache first"
-        ) from error
     # The commit says more than a branch.
     return Path(folder), _commit(folder) or revision
 

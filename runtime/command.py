@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from pairscore.runtime.bundle.hub import REVISION_HELP, find_bundle
 from pairscore.runtime.describe import describe, description_lines
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.display import choose_display, shown
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.command(context_settings={"max_content_width": 120})
 @click.argument("bundle")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--revision", help=REVISION_HELP)
 @click.option("--output", "-o", help="Folder for parts, or one file if it ends in .parquet.  [required]")
 @click.option("--claim-column", default="claim", show_default=True, help="Column of the claims.")
 @click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence.")
@@ -95,6 +97,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def score(
     *,
+    revision: str | None,
     condition: str | None,
     keep: tuple[str, ...],
     shard: str | None,
@@ -119,6 +122,7 @@ def score(
     from pairscore.runtime.job.score import score_files
 
     output = chosen["output"]
+    chosen["bundle"] = str(find_bundle(chosen["bundle"], revision))
     chosen |= {"filter": condition, "keep": _names(keep), "shard": _shard(shard)}
     display = choose_display(quiet)
     try:
@@ -171,10 +175,11 @@ def show(*, output: str, html: Path | None, **chosen: Any) -> int:
 
 @click.command()
 @click.argument("bundle")
+@click.option("--revision", help=REVISION_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def info(*, bundle: str, as_json: bool) -> int:
+def info(*, bundle: str, revision: str | None, as_json: bool) -> int:
     """Show what BUNDLE holds, what was measured for it, and what of it runs on this machine."""
-    description = describe(bundle)
+    description = describe(str(find_bundle(bundle, revision)))
     if as_json:
         click.echo(json.dumps(description, indent=2, ensure_ascii=False))
     else:
@@ -184,6 +189,7 @@ def info(*, bundle: str, as_json: bool) -> int:
 
 @click.command()
 @click.argument("bundle")
+@click.option("--revision", help=REVISION_HELP)
 @click.option("--precision", default="fp32", show_default=True, help="Variant of the bundle.")
 @click.option("--pairs", type=click.Path(path_type=Path), help="Parquet file of your own pairs to measure on.")
 @click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in --pairs.")
@@ -196,6 +202,7 @@ def info(*, bundle: str, as_json: bool) -> int:
 def tune(
     *,
     bundle: str,
+    revision: str | None,
     precision: str,
     pairs: Path | None,
     claim_column: str,
@@ -214,6 +221,7 @@ def tune(
     from pairscore.runtime.pairs_file import read_pairs
     from pairscore.runtime.tuning import tune as race
 
+    bundle = str(find_bundle(bundle, revision))
     digest = Bundle.open(bundle).digest(precision)
     own = read_pairs(pairs, claim_column, evidence_column, 4096) if pairs else ()
     results, default, choice = race(bundle, precision, own, seconds, device)

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pairscore.runtime.bundle.activation import activate
+from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.drop_in import Keywords, NoModelCard, PredictOptions
 from pairscore.runtime.engines.protocol import Engine, EngineOptions
@@ -68,6 +69,7 @@ class Scorer:
     def from_pretrained(
         bundle: str | Path,
         *,
+        revision: str | None = None,
         precision: str = "fp32",
         engine: str = "auto",
         device: str = "cpu",
@@ -76,7 +78,9 @@ class Scorer:
         options: EngineOptions | None = None,
         tuning: bool | Choice = True,
     ) -> "Scorer":
-        """Open a bundle folder made by `pairscore export`.
+        """Open a bundle made by `pairscore export`: a folder, or an id of the Hugging Face hub.
+
+        `revision`: branch, tag or commit, where `bundle` is the id of one on the Hugging Face hub.
 
         `max_length`: tokens a pair is truncated to, specials included; at most the bundle's, which is the
         default. `device`: cpu, cuda, cuda:N, or several GPUs as cuda:0,cuda:1. `threads`: cores that a CPU engine
@@ -86,7 +90,7 @@ class Scorer:
         bundle lacks, an engine or device that is not there, and a machine on which the golden rows come out different
         from PyTorch.
         """
-        opened = Bundle.open(bundle)
+        opened = Bundle.open(find_bundle(bundle, revision))
         manifest = opened.manifest
         variant = opened.variant(precision)
         if max_length is not None and max_length > manifest.max_length:

@@ -6,6 +6,7 @@ from typing import Literal, TypedDict, cast
 class ScorerOptions(TypedDict, total=False):
     """What `Scorer.from_pretrained` takes besides the bundle."""
 
+    revision: str | None
     precision: str
     engine: str
     device: str

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import pyarrow as pa
 
+from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Bundle
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.integrations.options import ColumnOptions, ScorerOptions, StepOptions, split
@@ -40,6 +41,7 @@ def score(frame: "DataFrame", bundle: str | Path, *, ship: bool = True, **option
     from pyspark.sql.types import FloatType, StructField, StructType
 
     scorer, columns = split(options)
+    bundle = find_bundle(bundle, scorer.pop("revision", None))
     opened = Bundle.open(bundle)
     precision = scorer.get("precision", "fp32")
     opened.variant(precision)

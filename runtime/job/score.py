@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.job.events import EventLog, warnings_written
 from pairscore.runtime.job.plan import JobOptions
 from pairscore.runtime.job.progress import Progress
@@ -17,6 +18,7 @@ def score_files(
     inputs: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
+    revision: str | None = None,
     claim_column: str = "claim",
     evidence_column: str = "evidence",
     score_column: str = "score",
@@ -51,6 +53,8 @@ def score_files(
     and gs:// work for both, hf:// for the input. The same call continues a run that was stopped behind its last whole
     part, and does nothing where the output is whole already (`summary.nothing_to_do`).
 
+    `revision`: branch, tag or commit, where `bundle` is the id of one on the hub.
+
     `claim_column`, `evidence_column`, `score_column`: names; a model of several labels gives `<score_column>_<label>`.
     `keep`: input columns of the output, None for all. `precision`: a variant of the bundle, or "auto" for the fastest
     that runs here and promises at least `promise`; the summary names it. `engine`, `device`, `tuning`, `max_length`: as
@@ -69,7 +73,7 @@ def score_files(
     on the way.
     """
     options = JobOptions(
-        bundle=str(bundle),
+        bundle=str(find_bundle(bundle, revision)),
         inputs=_texts(inputs),
         output=str(output),
         claim_column=claim_column,

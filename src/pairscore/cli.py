@@ -56,7 +56,9 @@ def pairscore() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; bad input prints one line to standard error and exits with code 2."""
     try:
-        code = pairscore.main(args=arguments, prog_name="pairscore", standalone_mode=False)
+        code = pairscore.main(
+            args=arguments, prog_name="pairscore", standalone_mode=False, auto_envvar_prefix="PAIRSCORE"
+        )
     except PairscoreError as error:
         _fail(str(error), 2)
     except click.ClickException as error:

@@ -1,0 +1,5 @@
+"""`python -m pairscore`: the command line."""
+
+from pairscore.cli import main
+
+main()
