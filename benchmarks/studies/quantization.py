@@ -3,8 +3,9 @@
     python -m pairscore.benchmarks.studies.quantization --checkpoint models/climate-claims-minilm-l6 \
         --bundle out/bundle --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/quantization.json
 
-Calibration and judgement use different claims. The systems take turns in one process; a ratio is that of two fastest
-runs. What libraries do by themselves, one scale a batch or static scales a tensor, stands among the peers of
+Calibration and judgement use different claims, of one file or of two (`--calibration`); `--only fp32 --only native`
+measures the ways whose names hold one of these texts. The systems take turns in one process; a ratio is that of two
+fastest runs. What libraries do by themselves, one scale a batch or static scales a tensor, stands among the peers of
 `pairscore bench`.
 """
 
@@ -21,15 +22,18 @@ import onnx
 from pairscore.benchmarks.samples import long_pairs
 from pairscore.benchmarks.studies.harness import study_options, study_result, time_in_turns, write_result
 from pairscore.export.checkpoint import open_checkpoint
+from pairscore.export.graphs.recognise import recognise
 from pairscore.export.parity.gate import batch_difference
 from pairscore.export.parity.measure import open_unproven
 from pairscore.export.quantization.calibration import Calibration, observe
 from pairscore.export.quantization.int8 import GROUP_SIZES, products, quantize, sensitivities
+from pairscore.export.quantization.native import native_candidates
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.bundle.parity import TIERS, compare
 from pairscore.runtime.engines.batch import Batch
+from pairscore.runtime.engines.registry import is_installed
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.pairs_file import read_pairs
 from pairscore.runtime.scorer import Scorer
@@ -42,7 +46,7 @@ LONG_PAIRS = 60
 
 @dataclass(frozen=True)
 class Way:
-    """One way to run the model. `file`: its graph."""
+    """One way to run the model. `file`: its graph, or the native engine's plan."""
 
     name: str
     file: Path
@@ -55,21 +59,26 @@ def main() -> None:
     """Measure and write the JSON."""
     parser = study_options(__doc__)
     parser.add_argument("--bundle", required=True, type=Path)
+    parser.add_argument("--calibration", type=Path, help="Parquet file to fit to; by default half of --pairs")
+    parser.add_argument("--only", action="append", help="measure only ways whose names hold this text; repeatable")
+    parser.add_argument("--timed-long", type=int, default=0, help="long pairs that speed is measured on too")
     parser.add_argument("--judged", type=int, default=1000, help="pairs that parity is measured on")
     parser.add_argument("--timed", type=int, default=1000, help="of these, pairs that speed is measured on")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    fitted, judged = Calibration(tuple(read_pairs(options.pairs, "claim", "evidence"))).split()
-    short = random.Random(0).sample(judged.pairs, min(options.judged, len(judged.pairs)))
-    long, _ = long_pairs(options.bundle / "tokenizer.json", list(judged.pairs), LONG_PAIRS)
+    fitted, judged = split(options.pairs, options.calibration)
+    short = random.Random(0).sample(judged, min(options.judged, len(judged)))
+    long, _ = long_pairs(options.bundle / "tokenizer.json", list(judged), LONG_PAIRS)
     manifest = Bundle.open(options.bundle).manifest
     reference = load_reference(open_checkpoint(str(options.checkpoint)), manifest.max_length)
     expected = [reference.logits(each) for each in (short, long)]
-    timed = short[: options.timed]
+    timed = {"": short[: options.timed], "_long": long[: options.timed_long]}
     with tempfile.TemporaryDirectory() as scratch:
         results: list[dict[str, Any]] = []
         scorers: dict[str, Callable[[list[Pair]], Any]] = {REFERENCE: reference.logits}
-        for way in make(options.bundle, fitted.pairs, Path(scratch)):
+        for way in make(options.bundle, fitted, Path(scratch)):
+            if options.only and not any(text in way.name for text in options.only):
+                continue
             result: dict[str, Any] = {"name": way.name, "engine": way.engine}
             results.append(result)
             try:
@@ -80,21 +89,37 @@ def main() -> None:
             except PairscoreError as error:
                 result["error"] = str(error)
         print(f"Timing {len(scorers)} systems", flush=True)
-        seconds, _ = time_in_turns(scorers, timed, options.rounds)
+        seconds = {kind: time_in_turns(scorers, some, options.rounds)[0] for kind, some in timed.items() if some}
     for result in results:
-        if mine := seconds.get(result["name"]):
-            ratio = min(seconds[REFERENCE]) / min(mine)
-            result |= {"seconds": mine, "pairs_per_second": len(timed) / min(mine), "ratio": ratio}
+        for kind, measured in seconds.items():
+            if mine := measured.get(result["name"]):
+                result |= {
+                    f"seconds{kind}": mine,
+                    f"pairs_per_second{kind}": len(timed[kind]) / min(mine),
+                    f"ratio{kind}": min(measured[REFERENCE]) / min(mine),
+                }
         print(result["name"], result.get("error") or f"{result['pairs_per_second']:.0f} pairs/s, {result['parity']}")
     found = study_result(
         options,
-        {"timed": len(timed)},
-        fitted_pairs=len(fitted.pairs),
+        {"timed": len(timed[""]), "timed_long": len(timed["_long"])},
+        fitted_pairs=len(fitted),
+        fitted_file=(options.calibration or options.pairs).name,
         statistic="fastest",
-        reference={"name": REFERENCE, "seconds": seconds[REFERENCE]},
+        reference={"name": REFERENCE, **{f"seconds{kind}": each[REFERENCE] for kind, each in seconds.items()}},
         systems=results,
     )
     write_result(options.output, found)
+
+
+def split(pairs: Path, calibration: Path | None) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """The pairs to fit to, as an export takes them, and those to judge on: no claim is in both."""
+    rows = read_pairs(pairs, "claim", "evidence")
+    if calibration is None:
+        fitted, judged = Calibration(tuple(rows)).split()
+        return fitted.pairs, judged.pairs
+    others = read_pairs(calibration, "claim", "evidence")
+    claims = {claim for claim, _ in others}
+    return Calibration(tuple(others)).split()[0].pairs, tuple(pair for pair in rows if pair[0] not in claims)
 
 
 def make(bundle: Path, fitted: Sequence[Pair], folder: Path) -> list[Way]:
@@ -104,7 +129,9 @@ def make(bundle: Path, fitted: Sequence[Pair], folder: Path) -> list[Way]:
     batches = batches_of(fp32, fitted)
     model = onnx.load(str(graph))
     every = products(model)
-    seen = observe(graph, [each.activation for each in every], batches)
+    encoder = recognise(model, fp32.max_length)
+    inputs = [*(each.activation for each in every), *(each.input for _, each in encoder.products())]
+    seen = observe(graph, inputs, batches)
     ways = [Way(f"fp32, {engine}", graph, engine, "fp32", {}) for engine in ("onnxruntime", "openvino")]
 
     def grouped(name: str, made: onnx.ModelProto, size: int) -> None:
@@ -124,6 +151,10 @@ def make(bundle: Path, fitted: Sequence[Pair], folder: Path) -> list[Way]:
         quantize(model, smallest, seen, keep)[0],
         smallest,
     )
+    if is_installed("native"):
+        ways += [
+            Way(each.name, each.files[0], each.engine, "int8", {}) for each in native_candidates(encoder, folder, seen)
+        ]
     return ways
 
 
