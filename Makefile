@@ -101,7 +101,7 @@ $(PEERS)/%/.done: benchmarks/peers/%.txt
 	touch $@
 
 bench-report: $(VENV)/.test
-	$(BIN)/python -m pairscore.benchmarks.studies.pages
+	$(BIN)/python -m studies.pages
 
 clean:
 	rm -rf out build dist $(VENV)

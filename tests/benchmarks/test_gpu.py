@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairscore.benchmarks.studies import gpu
-from pairscore.benchmarks.studies.harness import crossed_pairs, write_crossed
 from pairscore.benchmarks.work import activation_bytes
 from pairscore.export.bundle import export_bundle
+from studies import gpu
+from studies.harness import crossed_pairs, write_crossed
 from tests import corpus
 
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore.benchmarks.studies import host
-from pairscore.benchmarks.studies.chapters import host_table
-from pairscore.benchmarks.studies.harness import write_crossed
+from studies import host
+from studies.chapters import host_table
+from studies.harness import write_crossed
 from tests.pairs_files import write_pairs
 
 

@@ -13,14 +13,14 @@ from rich.console import Console
 from pairscore.benchmarks.agreement import WITHIN, compare
 from pairscore.benchmarks.environment import onnx_int8_configuration
 from pairscore.benchmarks.samples import long_pairs, made_pairs, mean_tokens, sample, token_lengths
-from pairscore.benchmarks.studies import pages as report
 from pairscore.benchmarks.tables.table import Row, Table, markdown, terminal
+from studies import pages as report
 from tests import corpus
 
 
 @pytest.mark.parametrize("page", report.PAGES, ids=lambda path: str(path.relative_to(path.parents[1])))
 def test_pages_equal_the_committed_results(page: Path) -> None:
-    assert report.rendered(page.read_text()) == page.read_text(), "run `python -m pairscore.benchmarks.studies.pages`"
+    assert report.rendered(page.read_text()) == page.read_text(), "run `python -m studies.pages`"
 
 
 def test_pictures_equal_the_committed_results() -> None:
@@ -30,7 +30,7 @@ def test_pictures_equal_the_committed_results() -> None:
     assert {path.name for path in drawn} == {path.name for path in report.RESULTS.glob("*.svg")}
     for path, text in drawn.items():
         committed = path.read_text()
-        assert number.sub("0", committed) == number.sub("0", text), "run `python -m pairscore.benchmarks.studies.pages`"
+        assert number.sub("0", committed) == number.sub("0", text), "run `python -m studies.pages`"
         np.testing.assert_allclose(*([float(each) for each in number.findall(t)] for t in (committed, text)), atol=0.5)
 
 

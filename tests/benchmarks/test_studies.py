@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore.benchmarks.studies import ablations, chapters, harness, scaling
 from pairscore.runtime.bundle.manifest import Bundle
+from studies import ablations, chapters, harness, scaling
 from tests.pairs_files import write_pairs
 
 

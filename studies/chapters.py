@@ -51,11 +51,11 @@ def quantization_table(result: Result) -> Table:
         Row((each["name"], f"did not run: {each['error']}")) if "error" in each else table_of([each], columns).rows[0]
         for each in result["systems"]
     )
-    first = result["systems"][0]
+    first, data = result["systems"][0], result["data"]
     note = (
-        f"Fitted to {result['fitted_pairs']} pairs of {result['data']['file']}, judged on {first['parity']['pairs']:,} "
-        f"pairs of other claims and on {first['parity_long']['pairs']} long ones; speed over {result['data']['timed']} "
-        f"pairs, {statistic(result)} of {len(result['reference']['seconds'])} interleaved rounds, as a ratio to "
+        f"Fitted to {result['fitted_pairs']} pairs of {result.get('fitted_file', data['file'])}, judged on "
+        f"{first['parity']['pairs']:,} pairs of other claims and on {first['parity_long']['pairs']} long ones; speed "
+        f"over {data['timed']} pairs, {statistic(result)} of {len(first['seconds'])} interleaved rounds, as a ratio to "
         f"{result['reference']['name']}. {where(result)}"
     )
     return Table(tuple(columns), rows, (note,), ("int8 promise",))

@@ -1,6 +1,6 @@
 """Rate and memory of `pairscore score` by the number of pairs, by their length and by the size of a row group.
 
-    python -m pairscore.benchmarks.studies.scaling --checkpoint models/climate-claims-minilm-l6 \
+    python -m studies.scaling --checkpoint models/climate-claims-minilm-l6 \
         --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/scaling.json [--chapters rate memory]
 
 Every point is a job from Parquet to Parquet in a process of its own. All chapters but "length" cross the file's claims
@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.benchmarks.samples import made_pairs
-from pairscore.benchmarks.studies import harness
 from pairscore.export.bundle import export_bundle
 from pairscore.runtime.pairs_file import read_pairs
+from studies import harness
 
 CHAPTERS = ("rate", "memory", "length", "row-group")
 ROWS_A_FILE = 50_000

@@ -1,6 +1,6 @@
 """The same checkpoint by each exporter: are the graphs equally fast, and equally exact?
 
-    python -m pairscore.benchmarks.studies.exporters BUNDLE... --pairs FILE --limit 200 --rounds 5 --output FILE.json
+    python -m studies.exporters BUNDLE... --pairs FILE --limit 200 --rounds 5 --output FILE.json
 
 The bundles are of one checkpoint, each exported by `pairscore export` where its exporter was at home; the first is what
 the others are compared with. All run here, in one process, in turns.

@@ -1,7 +1,7 @@
 """Write the tables of README.md, benchmarks/README.md and docs/, and the pictures, from the committed JSON.
 
-    python -m pairscore.benchmarks.studies.pages           rewrite them
-    python -m pairscore.benchmarks.studies.pages --check   exit with 1 if they differ from the JSON
+    python -m studies.pages           rewrite them
+    python -m studies.pages --check   exit with 1 if they differ from the JSON
 
 A table stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; NAME is one of `TABLES`.
 """
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from pairscore.benchmarks.agreement import compare
-from pairscore.benchmarks.studies import chapters
 from pairscore.benchmarks.tables.table import Table, markdown
 from pairscore.benchmarks.tables.throughput import limits_table, throughput_picture, throughput_table
+from studies import chapters
 
-HERE = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = tuple(
-    HERE.parent / name for name in ("README.md", "benchmarks/README.md", "docs/pipelines.md", "docs/billion-pairs.md")
+    ROOT / name for name in ("README.md", "benchmarks/README.md", "docs/pipelines.md", "docs/billion-pairs.md")
 )
-RESULTS = HERE / "results"
+RESULTS = ROOT / "benchmarks/results"
 
 
 def steps_line(steps: list[dict[str, Any]]) -> str:
@@ -109,7 +109,7 @@ def main() -> None:
     for path in PAGES:
         text = rendered(path.read_text())
         if options.check and path.read_text() != text:
-            raise SystemExit(f"{path.name} differs from its results: `python -m pairscore.benchmarks.studies.pages`")
+            raise SystemExit(f"{path.name} differs from its results: `python -m studies.pages`")
         path.write_text(text)
     for path, text in drawn().items() if not options.check else ():
         path.write_text(text)

@@ -1,6 +1,6 @@
 """What a GPU can do, what the engine makes of it, and where its time goes: one command, one JSON.
 
-    python -m pairscore.benchmarks.studies.gpu --bundle out/bundle --checkpoint models/climate-claims-minilm-l6 \
+    python -m studies.gpu --bundle out/bundle --checkpoint models/climate-claims-minilm-l6 \
         --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/gpu.json
 
 The bundle needs the variant of --precision. What is measured elsewhere is not measured here: `pairscore bench` has
@@ -28,9 +28,9 @@ from typing import Any
 import torch
 
 from pairscore import Scorer
-from pairscore.benchmarks.studies.harness import crossed_pairs, study_options, study_result, write_result
 from pairscore.benchmarks.work import activation_bytes, matrix_shapes, operations
 from pairscore.runtime.stream.batching import plan_batches
+from studies.harness import crossed_pairs, study_options, study_result, write_result
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BYTES = {"fp32": 4, "fp16": 2}

@@ -1,6 +1,6 @@
 """How many pairs a second the host can feed to an engine that takes no time: read, tokenize, assemble, write.
 
-    python -m pairscore.benchmarks.studies.host --checkpoint models/climate-claims-minilm-l6 \
+    python -m studies.host --checkpoint models/climate-claims-minilm-l6 \
         --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/host.json
 
 The job is `pairscore score`'s own, Parquet to Parquet. Only the engine is not: it answers every batch with zeros at
@@ -26,7 +26,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pairscore.benchmarks.studies import harness
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.job.plan import JobOptions
@@ -35,6 +34,7 @@ from pairscore.runtime.job.summary import peak_memory_bytes
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray
+from studies import harness
 
 _SAMPLE_SECONDS = 0.02
 

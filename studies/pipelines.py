@@ -1,6 +1,6 @@
 """What Arrow streams, Polars, DuckDB, Ray Data and Spark cost against `pairscore score`, on the same pairs.
 
-    python -m pairscore.benchmarks.studies.pipelines --checkpoint models/climate-claims-minilm-l6 \
+    python -m studies.pipelines --checkpoint models/climate-claims-minilm-l6 \
         --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/pipelines.json
 
 A job reads a Parquet file, scores it on all cores, and writes Parquet. The bundle is opened within it, except where
@@ -28,9 +28,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.benchmarks.samples import mean_tokens
-from pairscore.benchmarks.studies.harness import keep_layers, study_options, study_result, write_result
 from pairscore.export.bundle import export_bundle
 from pairscore.runtime.machine import available_cores
+from studies.harness import keep_layers, study_options, study_result, write_result
 
 Job = Callable[[str, str, str], None]  # bundle, input file, output (a file or a folder)
 REFERENCE = "pairscore score"

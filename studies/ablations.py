@@ -1,6 +1,6 @@
 """What each idea buys: pairs per second with everything on, and with one idea switched off at a time.
 
-    python -m pairscore.benchmarks.studies.ablations --checkpoint models/climate-claims-minilm-l6 \
+    python -m studies.ablations --checkpoint models/climate-claims-minilm-l6 \
         --pairs ../shared/climate-fever/train.parquet --bundle out/bundle --output benchmarks/results/ablations.json
 
 One process, ONNX Runtime in fp32; the settings take turns, and every ratio is that of two fastest runs. All of them
@@ -21,7 +21,6 @@ import onnxruntime
 
 from pairscore import Scorer
 from pairscore.benchmarks.samples import sample
-from pairscore.benchmarks.studies.harness import study_options, study_result, time_in_turns, write_result
 from pairscore.export.bundle import export_bundle
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.graphs.exporter import export_graph
@@ -35,6 +34,7 @@ from pairscore.runtime.machine import available_cores
 from pairscore.runtime.pairs_file import read_pairs
 from pairscore.runtime.stream.batching import plan_batches
 from pairscore.runtime.types import Int64Array, Pair
+from studies.harness import study_options, study_result, time_in_turns, write_result
 
 MAX_DIFFERENCE = 1e-4
 Ints = npt.NDArray[np.int32]

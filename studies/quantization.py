@@ -1,6 +1,6 @@
 """Ways to run one model in int8, side by side: speed and parity with PyTorch fp32 in one run.
 
-    python -m pairscore.benchmarks.studies.quantization --checkpoint models/climate-claims-minilm-l6 \
+    python -m studies.quantization --checkpoint models/climate-claims-minilm-l6 \
         --bundle out/bundle --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/quantization.json
 
 Calibration and judgement use different claims, of one file or of two (`--calibration`); `--only fp32 --only native`
@@ -20,7 +20,6 @@ import numpy as np
 import onnx
 
 from pairscore.benchmarks.samples import long_pairs
-from pairscore.benchmarks.studies.harness import study_options, study_result, time_in_turns, write_result
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.graphs.recognise import recognise
 from pairscore.export.parity.gate import batch_difference
@@ -39,6 +38,7 @@ from pairscore.runtime.pairs_file import read_pairs
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.batching import plan_batches
 from pairscore.runtime.types import FloatArray, Pair
+from studies.harness import study_options, study_result, time_in_turns, write_result
 
 REFERENCE = "CrossEncoder.predict, torch fp32, batch 32"
 LONG_PAIRS = 60
