@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet -c requirements/tested.txt
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
 
-.PHONY: demo test lint format check-wheel bench bench-again bench-quick bench-peers bench-report clean
+.PHONY: demo test test5 lint format check-wheel bench bench-again bench-quick bench-peers bench-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
@@ -24,6 +24,13 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+# With transformers 5 and sentence-transformers 6: what loads, exports, trains and evaluates models.
+VENV5 ?= .venv5
+TESTS5 := $(addprefix tests/export/test_,bundle_export.py checkpoint.py exporters.py int8_export.py modules.py unpadded.py) \
+	$(addprefix tests/training/test_,evaluate.py start.py train.py) tests/bundle/test_hub.py tests/test_drop_in.py
+test5: $(VENV5)/.test
+	$(VENV5)/bin/python -m pytest $(TESTS5)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check
@@ -104,7 +111,7 @@ bench-report: $(VENV)/.test
 	$(BIN)/python -m studies.pages
 
 clean:
-	rm -rf out build dist $(VENV)
+	rm -rf out build dist $(VENV) $(VENV5)
 
 $(VENV)/.torch: requirements/tested.txt
 	$(PYTHON) -m venv $(VENV)
@@ -118,3 +125,11 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	$(INSTALL) -e '.[cpu,export,optimum,train,bench,dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV5)/.test: requirements/tested5.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV5)
+	$(VENV5)/bin/python -m pip install --quiet --retries 1 $$(grep '^torch==' $<) \
+		$(if $(PYTORCH_INDEX),--extra-index-url $(PYTORCH_INDEX))
+	$(VENV5)/bin/python -m pip install --quiet -c $< -e '.[cpu,openvino,export,train]' \
+		pytest pytest-timeout hypothesis
+	touch $@

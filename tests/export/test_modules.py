@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +92,15 @@ def _without_prompt(folder):
     manifest = json.loads((copy / "pairscore.json").read_text())
     (copy / "pairscore.json").write_text(json.dumps({**manifest, "prompt": ""}))
     return copy
+
+
+def test_a_checkpoint_that_sentence_transformers_6_saved(tmp_path):
+    """In `tests/data`, with its own `predict`: made by `build_stack`, sentence-transformers 6.2, transformers 5.24."""
+    saved = Path(__file__).parents[1] / "data/saved-by-sentence-transformers-6"
+    rows = json.loads(saved.with_suffix(".json").read_text())
+    export_bundle(str(saved), tmp_path / "bundle", exporter="torch")
+    scores = Scorer.from_pretrained(tmp_path / "bundle").predict([(row["claim"], row["evidence"]) for row in rows])
+    np.testing.assert_allclose(scores, [row["score"] for row in rows], rtol=0, atol=PROMISE)
 
 
 @pytest.mark.parametrize("activation", DENSE_ACTIVATIONS)
