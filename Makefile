@@ -11,18 +11,20 @@ PYTORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell grep '^torch==' requirements/tested.txt)
 INSTALL := $(BIN)/python -m pip install --quiet -c requirements/tested.txt
 
+KERNELS_VARIANT := $(BIN)/python -m pip install --quiet --no-deps --upgrade ./kernels
+
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
 
-.PHONY: demo test test5 lint format check-wheel bench bench-again bench-quick bench-peers bench-report clean
+.PHONY: demo test test5 lint format kernels kernels-emulate kernels-sanitize check-wheel bench bench-again bench-quick bench-peers bench-report clean
 
-demo: $(VENV)/.demo
+demo: $(VENV)/.demo $(VENV)/.kernels
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
 	$(BIN)/pairscore score $(BUNDLE) examples/claims.parquet --output out/scored.parquet --overwrite
 	$(BIN)/pairscore show out/scored.parquet
 	$(BIN)/pairscore verify $(BUNDLE) --reference $(CHECKPOINT) --pairs examples/claims.parquet
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.kernels
 	$(BIN)/python -m pytest
 
 # With transformers 5 and sentence-transformers 6: what loads, exports, trains and evaluates models.
@@ -42,6 +44,22 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# The int8 kernels, which must then be there.
+kernels: $(VENV)/.kernels
+	$(BIN)/python -c 'import pairscore_kernels; print(*pairscore_kernels.available())'
+
+# The kernels of every instruction set on a processor with AVX2: AVX-512 VNNI and AVX-VNNI by the functions of SIMDe.
+kernels-emulate: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target out/simde simde-py==0.8.2.post1
+	$(KERNELS_VARIANT) --target out/$@ -C cmake.define.PAIRSCORE_EMULATE=$(CURDIR)/out/simde/simde_py/simde
+	PYTHONPATH=out/$@ $(BIN)/python -m pytest tests/kernels
+
+# The kernels under the address and the undefined-behaviour sanitizer of GCC. Python itself leaks by design.
+kernels-sanitize: $(VENV)/.test
+	CXX=g++ $(KERNELS_VARIANT) --target out/$@ -C cmake.define.PAIRSCORE_SANITIZE=ON
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=out/$@ $(BIN)/python -m pytest tests/kernels --timeout 900
 
 # A wheel in an environment without PyTorch: what a machine that only scores gets.
 check-wheel: $(VENV)/.test
@@ -117,6 +135,12 @@ $(VENV)/.torch: requirements/tested.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --retries 1 $(TORCH) $(if $(PYTORCH_INDEX),--extra-index-url $(PYTORCH_INDEX))
 	touch $@
+
+# Without a compiler, pip brings one; without pip's index either, all goes on without the kernels.
+$(VENV)/.kernels: $(VENV)/.torch $(shell find kernels -type f -not -path '*/__pycache__/*')
+	@mkdir -p out
+	$(BIN)/python -m pip install ./kernels >out/kernels.log 2>&1 && touch $@ || \
+		echo "Going on without the int8 kernels, which could not be built here: see out/kernels.log"
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	$(INSTALL) -e '.[cpu,export]'

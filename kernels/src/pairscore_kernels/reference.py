@@ -98,12 +98,16 @@ def activate(name: str, x: Floats) -> Floats:
         positive: Floats = np.maximum(x, np.float32(0))
         return positive
     if name == "tanh":
-        return np.tanh(wide).astype(np.float32)
+        return _rounded(np.tanh(wide))
     if name == "gelu":
-        return (wide * 0.5 * (1 + np.vectorize(erf, otypes=[float])(wide / sqrt(2)))).astype(np.float32)
+        return _rounded(wide * 0.5 * (1 + np.vectorize(erf, otypes=[float])(wide / sqrt(2))))
     if name == "gelu_tanh":
-        return (wide * 0.5 * (1 + np.tanh(sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))).astype(np.float32)
+        return _rounded(wide * 0.5 * (1 + np.tanh(sqrt(2 / np.pi) * (wide + 0.044715 * wide**3))))
     raise ValueError(f"activation is {name}")
+
+
+def _rounded(x: NDArray[np.float64]) -> Floats:
+    return x.astype(np.float32)
 
 
 def encode(
