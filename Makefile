@@ -103,13 +103,12 @@ bench-again: $(VENV)/.test
 	$(BIN)/python -m pairscore.benchmarks.agreement benchmarks/results/throughput.json \
 		benchmarks/results/throughput-again.json
 
-# Ours and the reference alone, in two rounds; the bundle is made where there is none. Nothing is published.
+# The reference and what the bundle holds (fp32 alone where there is none), in two rounds. Nothing is published.
 bench-quick: $(VENV)/.test $(BUNDLE)/pairscore.json
 	$(MEASURE) --rounds 2 --long 50 --output out/bench-quick
 
 $(BUNDLE)/pairscore.json: | $(VENV)/.test
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
-	-$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision int8 --calibration $(CALIBRATION)
 
 # An environment of its own for every peer whose requirements clash with ours. Every release is pinned, so pip has
 # nothing to resolve; only torch brings what its build needs (nothing on a CPU, CUDA's libraries otherwise). They see

@@ -171,7 +171,7 @@ def _result(system: System, worker: Worker | str, turns: Turns, scored: _Set, mo
     if scored.marked is not None and len(manifest.labels) == 1:
         result["ranking"] = dict(ranking_figures(pairs, scored.marked, found[0].run.logits[:, 0]))
     if system.ours and system.arguments["device"] == "cpu" and system.tier in model.limits:
-        work = operations(model.config, scored.lengths, first_row_only=_narrowed(manifest, system))
+        work = operations(model.config, scored.lengths, first_row_only=_narrowed(manifest))
         limit = model.limits[system.tier]["operations_per_second"]
         result |= {"limit_share": work / min(result["seconds"]) / limit} if work else {}
     return result
@@ -200,7 +200,7 @@ def _prepare_peers(files: Files, pairs: Pairs, say: Say) -> None:
         preparing.start(system)
 
 
-def _narrowed(manifest: Manifest, system: System) -> bool:
-    """Whether the variant's last layer computes the first token's row only."""
-    notes = manifest.variants[system.tier].notes
+def _narrowed(manifest: Manifest) -> bool:
+    """Whether the last layer computes the first token's row only; every variant is made of the fp32 graph."""
+    notes = manifest.variants["fp32"].notes if "fp32" in manifest.variants else ()
     return any(note.startswith("first row only") and "not applied" not in note for note in notes)
