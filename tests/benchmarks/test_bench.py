@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairscore.benchmarks import roofline
+from pairscore.benchmarks import command, roofline
 from pairscore.benchmarks.bench import failures
 from pairscore.benchmarks.loaders import Files
 from pairscore.benchmarks.tables.page import render_page
@@ -89,6 +90,15 @@ def test_another_checkpoint_is_refused(exported, pairs_file, tmp_path, capsys):
     assert code == 2
     assert "give that checkpoint" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_without_what_draws_the_report_the_command_says_so(exported, pairs_file, tmp_path, capsys, monkeypatch):
+    checkpoint, bundle = exported("bert")
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
+    arguments = ("bench", bundle, "--reference", checkpoint, "--pairs", pairs_file, "--output", tmp_path / "out")
+    code, _, error = run(capsys, *arguments)
+    assert code == 2
+    assert 'the report needs matplotlib: `pip install "pairscore[bench]"`' in error
 
 
 def test_a_peer_that_cannot_run_says_why():
