@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.job.old_scores import OldScores
 from pairscore.runtime.job.output.layout import RECORD, SUCCESS_NAME, Output
-from pairscore.runtime.job.parts import figures, listed_parts
+from pairscore.runtime.job.parts import figures, is_intact, listed_parts
 from pairscore.runtime.job.record import RunSettings
 from pairscore.runtime.storage.local import Storage, open_storage
 from pairscore.runtime.stream.background import ahead
@@ -101,7 +101,7 @@ def _tables(files: Sequence[OldFile]) -> Generator[tuple[OldFile, pa.Table], Non
         columns = [*file.text_columns, *file.score_columns]
         try:
             with (
-                file.storage.open(file.path) as source,
+                _opened(file) as source,
                 pq.ParquetFile(
                     source,
                     buffer_size=file.storage.buffer_size,
@@ -114,6 +114,16 @@ def _tables(files: Sequence[OldFile]) -> Generator[tuple[OldFile, pa.Table], Non
                     yield file, table.filter(table.column(file.score_columns[0]).is_valid())
         except (OSError, pa.ArrowException) as error:
             raise _damaged(file.storage, file.path, error) from error
+
+
+def _opened(file: OldFile) -> pa.NativeFile:
+    """A file to read: a part whole, after a look at its seal. Raises OSError for a part that was damaged."""
+    if not listed_parts([PurePosixPath(file.path).name]):
+        return file.storage.open(file.path)
+    data = file.storage.read(file.path)
+    if not is_intact(data):
+        raise OSError("it was damaged after it was written")
+    return pa.BufferReader(data)
 
 
 def _files(storage: Storage, path: str, url: str) -> list[str]:

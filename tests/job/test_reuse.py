@@ -149,13 +149,13 @@ def test_an_unfinished_output_is_refused(bundle, data):
     assert "is not finished: end its run first" in refused(bundle, data, data / "old")
 
 
-@pytest.mark.parametrize("damage", ["footer", "page", "empty"])
+@pytest.mark.parametrize("damage", ["footer", "page", "page header", "empty"])
 def test_a_damaged_output_is_refused(bundle, data, old, damage):
     part = data / "old" / "part-00000-0000000050-0000000100.parquet"
     content = bytearray(part.read_bytes())
     evidence = pq.read_metadata(part).row_group(0).column(2)
     page_end = evidence.dictionary_page_offset + evidence.total_compressed_size - 1
-    place = {"footer": len(content) - 60, "page": page_end, "empty": 0}[damage]
+    place = {"footer": len(content) - 60, "page": page_end, "page header": 4, "empty": 0}[damage]
     content[place] ^= 0xFF
     part.write_bytes(b"" if damage == "empty" else content)
     message = refused(bundle, data, old)
