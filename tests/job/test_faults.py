@@ -54,8 +54,12 @@ def expected(bundle, data, tmp_path_factory):
 # Kills -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(900)
 def test_kills_lose_nothing(bundle, data, expected, tmp_path):
-    """Real processes, killed at random moments of their whole life, go on until they end by themselves."""
+    """Real processes, killed at random moments of their whole life, started again until they end by themselves.
+
+    Every kind of job: all rows or the best of each claim, with and without old scores.
+    """
     processes = multiprocessing.get_context("forkserver")  # imports once; no engine threads to inherit
     processes.set_forkserver_preload(["pairscore.runtime.job.run", "onnxruntime"])
 
@@ -63,6 +67,13 @@ def test_kills_lose_nothing(bundle, data, expected, tmp_path):
         process = processes.Process(target=run_job, args=(options,))
         process.start()
         return process
+
+    run_job(job(bundle, data, tmp_path / "old", limit=400))
+    reuse = (str(tmp_path / "old"),)
+    kinds = [{}, {"top_k": 3}, {"reuse": reuse}, {"top_k": 3, "reuse": reuse}]
+    run_job(job(bundle, data, tmp_path / "best", part_rows=30, top_k=3))
+    ends = [expected, read_output(tmp_path / "best")] * 2
+    assert ends[1].num_rows < expected.num_rows / 3
 
     warm = start(job(bundle, data, tmp_path / "warm", part_rows=30))
     warm.join()
@@ -74,27 +85,24 @@ def test_kills_lose_nothing(bundle, data, expected, tmp_path):
 
     draw = random.Random(0)
     kills = finished = 0
-    while kills < KILLS:
-        output = tmp_path / (f"{finished}" if finished % 2 else f"{finished}.parquet")
-        options = job(bundle, data, output, part_rows=30)
-        while not _is_finished(output):
+    while kills < KILLS or finished < len(kinds):
+        kind, end = kinds[finished % len(kinds)], ends[finished % len(kinds)]
+        output = tmp_path / (f"{finished}" if finished // 2 % 2 else f"{finished}.parquet")
+        options = job(bundle, data, output, part_rows=30, **kind)
+        exit_code = None
+        while exit_code != 0:
             process = start(options)
             process.join(draw.uniform(0, whole_seconds))
             if process.is_alive():
                 process.kill()
                 process.join()
                 kills += 1
-                _check_parts(output, expected)
-            assert process.exitcode in (0, -signal.SIGKILL)
-        assert same(read_output(output), expected)
+                if "top_k" not in kind:  # parts hold more than the end until the last step
+                    _check_parts(output, end)
+            exit_code = process.exitcode
+            assert exit_code in (0, -signal.SIGKILL)
+        assert same(read_output(output), end)
         finished += 1
-    assert finished >= 2
-
-
-def _is_finished(output):
-    """Whether the record is gone, the last step but tidying up: after it the job would find an output to refuse."""
-    whole = output if output.suffix == ".parquet" else output / "_SUCCESS"
-    return whole.exists() and not (_parts_folder(output) / "_pairscore" / "run.json").exists()
 
 
 def _parts_folder(output):
