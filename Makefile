@@ -1,4 +1,4 @@
-# What a newcomer would type: make demo, make test, make lint, make format, make bench, make bench-quick, make clean.
+# What a newcomer would type: make demo, make test, make lint, make format, make fuzz, make kills, make bench, make bench-quick, make clean.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +16,7 @@ KERNELS_VARIANT := $(BIN)/python -m pip install --quiet --no-deps --upgrade ./ke
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
 
-.PHONY: demo test test5 lint format kernels kernels-emulate kernels-sanitize check-wheel bench bench-again bench-quick bench-peers bench-report clean
+.PHONY: demo test test5 lint format fuzz kills kernels kernels-emulate kernels-sanitize check-wheel bench bench-again bench-quick bench-peers bench-report clean
 
 demo: $(VENV)/.demo $(VENV)/.kernels
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
@@ -40,6 +40,18 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/pyright
+
+# Damaged files and command lines, from a seed.
+CASES ?= 5000
+SEED ?= 0
+fuzz: $(VENV)/.test
+	mkdir -p out
+	$(BIN)/python -m tests.robustness.fuzz --cases $(CASES) --seed $(SEED) --json out/fuzz.json
+
+# Jobs that are killed, stopped, cut off and left without a disk. Needs root for the full disk.
+kills: $(VENV)/.test
+	mkdir -p out
+	$(BIN)/python -m tests.robustness.kills --times 100 --json out/kills.json
 
 format: $(VENV)/.test
 	$(BIN)/ruff format

@@ -79,26 +79,10 @@ class Note:
             self.set(block)
 
     def culprits(self, options: JobOptions, manifest: Manifest) -> Culprits:
-        """The files that end a process; without `--on-error skip-file`, the first of them. None without a note.
-
-        While there are any, the note stays.
-        """
-        culprits, block = Culprits(), self._block
-        while self._found and (not culprits or options.on_error == "skip-file"):
-            if not _ends(options, manifest, culprits, block, FOOTERS_AT_ONCE):
-                break
-            ended = _ends(options, manifest, culprits, block, 1)  # one at a time, which tells them apart
-            if ended is None:
-                break
-            phase, place, code = ended
-            how = signal.Signals(-code).name if code < 0 else f"code {code}"
-            reason = (
-                f"ends the process that reads it ({how}): write it again, or leave it out with --on-error skip-file"
-            )
-            (culprits.footers if phase == "footer" else culprits.rows)[place] = reason
-            block = None if phase == "rows" else block
-        self.stays = bool(culprits)
-        return culprits
+        """What an earlier run's note accuses rightly. While there is anything, the note stays."""
+        found = culprits(options, manifest, self._block) if self._found else Culprits()
+        self.stays = bool(found)
+        return found
 
     def _read(self) -> tuple[bool, Block | None]:
         try:
@@ -131,16 +115,35 @@ def noted(output: Output, shard: tuple[int, int] | None) -> Iterator[Note]:
                 folder.rmdir()
 
 
+def culprits(options: JobOptions, manifest: Manifest, block: Block | None = None) -> Culprits:
+    """The files that end a process that plans the job and reads the block; without skip-file, the first of them."""
+    found = Culprits()
+    while not found or options.on_error == "skip-file":
+        if not _ends(options, manifest, found, block, FOOTERS_AT_ONCE):
+            break
+        ended = _ends(options, manifest, found, block, 1)  # one at a time, which tells them apart
+        if ended is None:
+            break
+        phase, place, number = ended
+        reason = (
+            f"ends the process that reads it ({signal.Signals(number).name}): write it again, or leave it out with "
+            "--on-error skip-file"
+        )
+        (found.footers if phase == "footer" else found.rows)[place] = reason
+        block = None if phase == "rows" else block
+    return found
+
+
 def _ends(
-    options: JobOptions, manifest: Manifest, culprits: Culprits, block: Block | None, at_once: int
+    options: JobOptions, manifest: Manifest, found: Culprits, block: Block | None, at_once: int
 ) -> tuple[Literal["footer", "rows"], int, int] | None:
-    """What ends a process that plans the job and reads the block: phase, file and exit code; None when it survives."""
-    given = pickle.dumps((options, manifest, culprits.footers, block, at_once))
+    """Where a process is ended by a signal: phase, file and signal; None where it survives."""
+    given = pickle.dumps((options, manifest, found.footers, block, at_once))
     child = subprocess.run([sys.executable, "-c", _CHILD], input=given, capture_output=True, check=False)
-    if child.returncode == 0:
+    told = child.stdout.split()
+    if child.returncode >= 0 or not told:
         return None
-    phase, place = child.stdout.split()[-2:]
-    return "rows" if phase == b"rows" else "footer", int(place), child.returncode
+    return "rows" if told[-2] == b"rows" else "footer", int(told[-1]), -child.returncode
 
 
 def rehearse() -> None:

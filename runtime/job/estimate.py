@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.job.crash import culprits
 from pairscore.runtime.job.finished import already_whole
+from pairscore.runtime.job.input.find import FooterReading
 from pairscore.runtime.job.input.read import piece_texts, read_pieces
 from pairscore.runtime.job.opening import open_scorer
 from pairscore.runtime.job.output import layout as out
@@ -68,7 +70,8 @@ def estimate_job(options: JobOptions) -> Estimate:
     if output is not None:
         out.check_output(output)
         check_not_own(options.reuse, output)
-    plan = make_plan(options, bundle.manifest)
+    # A dry run leaves no note, so files that would end this process are looked for at once, in another.
+    plan = make_plan(options, bundle.manifest, FooterReading(culprits(options, bundle.manifest).footers))
     if output is not None and not options.overwrite and already_whole(options, plan, bundle, output):
         return _nothing(plan)
     earlier = out.recorded_settings(output) if output is not None and not options.overwrite else None

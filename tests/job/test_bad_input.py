@@ -39,6 +39,10 @@ def replace_column(path, name, values):
 
 BAD = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-30]), "is not a whole Parquet file"),
+    "column name": (
+        lambda path: path.write_bytes(path.read_bytes().replace(b"relevant", b"relev\xe9nt")),
+        "is not a whole Parquet file",
+    ),
     "empty": (lambda path: path.write_bytes(b""), "is not a whole Parquet file"),
     "missing column": (lambda path: pq.write_table(pa.table({"claim": ["a"]}), path), "no column 'evidence'"),
     "column type": (

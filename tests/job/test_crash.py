@@ -106,6 +106,14 @@ def test_a_file_that_was_written_again_is_read(score, tmp_path):
     assert same(read_output(tmp_path / "out").drop_columns("score"), table)
 
 
+def test_a_dry_run_names_it_at_once_and_leaves_nothing(score, tmp_path):
+    write(tmp_path / "data" / "0.parquet", 0, abort="footer")
+    code, said = score("--dry-run")
+    assert code == 2
+    assert f"'{tmp_path / 'data' / '0.parquet'}' ends the process that reads it (SIGABRT)" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_such_file_is_left_out(score, tmp_path):
     for place in range(4):
         write(tmp_path / "data" / f"{place}.parquet", place, abort=["footer", "", "rows", "footer"][place])

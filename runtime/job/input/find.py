@@ -167,16 +167,18 @@ def open_file(found: Found, text_columns: Sequence[str] = ()) -> InputFile:
             footer = read_footer(source)
         metadata = pq.read_metadata(pa.BufferReader(footer))
         schema = metadata.schema.to_arrow_schema()
-    except (OSError, pa.ArrowException) as error:
+        groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+        groups_with_null = [place for place, group in enumerate(groups) if _tells_of_null(group, text_columns)]
+        _ = schema.names  # Arrow decodes names when they are asked for
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise unreadable(found, error, "is not a whole Parquet file") from error
-    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
     return InputFile(
         found,
         size,
         hashlib.sha256(footer).hexdigest(),
         schema,
         tuple(group.num_rows for group in groups),
-        tuple(place for place, group in enumerate(groups) if _tells_of_null(group, text_columns)),
+        tuple(groups_with_null),
     )
 
 

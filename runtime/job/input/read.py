@@ -70,8 +70,8 @@ def read_pieces(
                     for piece in _block_pieces(file, block, cursor.take(block.stop), reading):
                         announce(None)
                         yield piece
-                        announce(block)
-                    announce(None)
+                        if piece.part.stop < block.stop:
+                            announce(block)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(file.found, error, "is damaged") from error
 

@@ -1,0 +1,29 @@
+"""A few hundred damaged inputs, manifests, records, parts, tunings and command lines: each ends as it should.
+
+`make fuzz CASES=5000` runs more of them.
+"""
+
+import pytest
+
+from tests.robustness.cases import KINDS, kind_of
+from tests.robustness.fuzz import run_cases, run_command
+
+CASES = 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_no_damage_ends_in_a_traceback(exported, tmp_path):
+    numbers = [f"0:{case}" for case in range(CASES)]
+    results = list(run_cases(numbers, exported("bert").bundle, tmp_path))
+    assert sorted(result.number for result in results) == sorted(numbers)
+    assert [result for result in results if result.problem] == []
+    assert {kind_of(number) for number in numbers} == set(KINDS)
+    assert {result.code for result in results} >= {0, 2}
+
+
+def test_a_traceback_would_be_seen(monkeypatch):
+    monkeypatch.setattr("pairscore.runtime.command.describe", {}.popitem)
+    code, said = run_command(["info", "nothing"])
+    assert code == 1
+    assert "Traceback" in said
