@@ -150,7 +150,7 @@ $(VENV)/.torch: requirements/tested.txt
 # Without a compiler, pip brings one; without pip's index either, all goes on without the kernels.
 $(VENV)/.kernels: $(VENV)/.torch $(shell find kernels -type f -not -path '*/__pycache__/*')
 	@mkdir -p out
-	$(BIN)/python -m pip install ./kernels >out/kernels.log 2>&1 && touch $@ || \
+	@$(INSTALL) ./kernels >out/kernels.log 2>&1 && touch $@ || \
 		echo "Going on without the int8 kernels, which could not be built here: see out/kernels.log"
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
