@@ -14,9 +14,9 @@ from rich.table import Table
 from pairscore.runtime.bundle.hub import REVISION_HELP, find_bundle
 from pairscore.runtime.describe import describe, description_lines
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.display import choose_display, shown
 from pairscore.runtime.job.parts import COMPRESSIONS
 from pairscore.runtime.job.plan import AUTO, PROMISES, JobOptions
+from pairscore.runtime.job.progress.display import choose_display, shown
 from pairscore.runtime.job.signals import Stopped, stop_on_signals
 from pairscore.runtime.stream.columns import WINDOW_PAIRS
 

@@ -44,12 +44,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Variant:
-    """One graph of a bundle and what was measured for it.
+    """One graph of a bundle, and its measurements.
 
     `files`: paths within the bundle, the graph (or the native engine's plan) first, then its weights. `inputs`: the
     graph's input names. `engines`: engines that may run it. `parity`: against PyTorch, measured on `measured_on`.
     `notes`: what the export did to the graph, one sentence each. `settings`: engine properties that decide the
-    scores, by the engine's own names. `promise`: what was agreed on at export, where it is not the precision's own.
+    scores, by the engine's own names. `promise`: the promise that the export was given in place of the precision's own.
     `ranking`: system -> figure -> value, of PyTorch and of the variant, where the export was given labels.
     `golden_logits`: what the variant itself gives for each golden row, float32 to the last bit, where its engine
     computes the same bytes on every processor; else empty.

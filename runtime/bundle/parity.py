@@ -13,9 +13,9 @@ from pairscore.runtime.types import FloatArray
 
 @dataclass(frozen=True)
 class Tier:
-    """What a precision promises against the PyTorch reference; None where it promises nothing.
+    """The promise of a precision against the PyTorch reference. None: no promise.
 
-    `max_batch_difference`: between a pair's logits alone and among others.
+    `max_batch_difference`: between a pair's logits when it is alone in a batch and when it is among others.
     """
 
     max_logit_difference: float | None = None

@@ -3,9 +3,9 @@
     with noted(output, shard) as note:
         culprits = note.culprits(options, manifest)
 
-While a run reads footers or a block of rows, a note stands among the control files, and only then. A run that finds one
-reads the same again in a process of its own: where that dies, the file is bad. Otherwise the earlier run was killed
-from outside in that moment.
+A run writes a note among the control files before it reads footers or a block of rows, and removes it afterwards. A run
+that finds a note of an earlier one reads the same again in a process of its own. If that process dies, the file is bad.
+If it survives, somebody killed the earlier run just then.
 """
 
 import json
@@ -33,7 +33,7 @@ _CHILD = "from pairscore.runtime.job.crash import rehearse; rehearse()"
 
 @dataclass(frozen=True)
 class Culprits:
-    """Places of input files -> what their reading does. `footers`: while planning. `rows`: while scoring."""
+    """Number of an input file -> what happens when it is read. `footers`: while planning. `rows`: while scoring."""
 
     footers: dict[int, str] = field(default_factory=dict)
     rows: dict[int, str] = field(default_factory=dict)
@@ -147,7 +147,7 @@ def _ends(
 
 
 def rehearse() -> None:
-    """What the process of its own does: it says on standard output what it is going to read, then reads it."""
+    """The work of that process: it says on standard output what it is going to read, then reads it."""
     options, manifest, left_out, block, at_once = pickle.load(sys.stdin.buffer)
 
     def say(phase: str, place: int) -> None:

@@ -1,4 +1,4 @@
-"""`--dry-run`: what a job would take, from the footers and a small sample of its rows."""
+"""`--dry-run`: the time that a job would take, estimated from footers and a small sample of rows."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pairscore.runtime.job.opening import open_scorer
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.parts import Block
 from pairscore.runtime.job.plan import JobOptions, Plan, make_plan, settings
-from pairscore.runtime.job.progress import duration
+from pairscore.runtime.job.progress.meter import duration
 from pairscore.runtime.job.reuse import check_not_own, find_old_files, settings_of
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
@@ -28,7 +28,7 @@ _TIMED_PAIRS = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """`pairs`: rows that have both texts and pass the filter, extrapolated; exact without either. `seconds`:
+    """`pairs`: rows that have both texts and pass the filter, extrapolated from the sample. `seconds`:
     without loading; None where the sample held no pair.
     """
 

@@ -1,4 +1,4 @@
-"""The same command on an output that is whole already: nothing to do."""
+"""The same command on an output that is already whole: there is nothing to do."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def already_whole(options: JobOptions, plan: Plan, bundle: Bundle, output: out.O
 
 
 def _settings(options: JobOptions, bundle: Bundle, before: RunSettings) -> RunSettings:
-    """What this command asks for; what it leaves to the machine is as it was before."""
+    """The settings that this command asks for. Those that it leaves to the machine are taken from the earlier run."""
     precision = before.precision if options.precision == AUTO else options.precision
     chosen: dict[str, Any] = {"engine": options.engine, "tuning": None}
     if options.engine == AUTO:

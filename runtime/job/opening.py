@@ -1,4 +1,4 @@
-"""The scorer of a job: what was asked for, what an earlier run chose, and what `--precision auto` chooses."""
+"""The scorer of a job, from what the user asked for, what an earlier run chose, and what `--precision auto` chooses."""
 
 import logging
 import time

@@ -3,8 +3,8 @@
     part-00002-0000131072-0000196608.parquet      rows 131,072 to 196,607 of the third input file
 
 A file's rows are cut into blocks of equal size, and a block into parts only where its text is too large for
-one window. So names follow from the input alone, whoever scores a block and however often the run stops:
-what is done is read off a listing.
+one window. So the names follow from the input alone, whichever machine scores a block and however
+often the run stops, and a listing of the names tells what is done.
 """
 
 import hashlib

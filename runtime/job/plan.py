@@ -1,4 +1,4 @@
-"""What a job will do, worked out from footers alone: files, columns, blocks. Nothing is written."""
+"""The plan of a job: its files, columns and blocks, from footers alone. Planning writes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ PROMISES = ("fp32", "bf16", "int8")
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What `pairscore score` was asked for; see its help. `keep`: None for all columns. `reuse`: finished outputs.
+    """The options of `pairscore score`; see its help. `keep`: None for all columns. `reuse`: finished outputs.
 
     `precision`: `AUTO` for the fastest variant that promises at least as much as the precision `promise` does. `by`:
     None for the claim column. `window_bytes`: a part whose columns hold more is cut into several.
@@ -171,7 +171,7 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
 
 
 def settings(options: JobOptions, scorer: Scorer) -> RunSettings:
-    """What decides rows, columns and scores."""
+    """The settings that decide rows, columns and scores."""
     return run_settings(
         options,
         bundle=scorer.bundle.digest(scorer.precision),

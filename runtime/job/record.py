@@ -1,4 +1,4 @@
-"""The run record: what a run was started with, so that only the same run is ever continued."""
+"""The run record: the settings and input of a run, so that a run continues only one that is the same."""
 
 import hashlib
 import json

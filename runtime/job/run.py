@@ -1,4 +1,7 @@
-"""A job: read, score and write, overlapped; stopped at any moment, it goes on where whole parts end."""
+"""A job:
+
+it reads, scores and writes at the same time. Stopped at any moment, it continues after the last whole part.
+"""
 
 import logging
 import time
@@ -14,7 +17,6 @@ import pyarrow as pa
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.crash import Note, noted
-from pairscore.runtime.job.events import EventLog
 from pairscore.runtime.job.finished import already_whole
 from pairscore.runtime.job.input.find import FooterReading
 from pairscore.runtime.job.input.partitions import partition_array
@@ -26,7 +28,8 @@ from pairscore.runtime.job.output import merge
 from pairscore.runtime.job.output.locks import Held, hold
 from pairscore.runtime.job.parts import Block, Part, missing, part_bytes
 from pairscore.runtime.job.plan import JobOptions, Plan, every_file_left_out, make_plan, settings
-from pairscore.runtime.job.progress import Meter, Progress, duration, reported
+from pairscore.runtime.job.progress.events import EventLog
+from pairscore.runtime.job.progress.meter import Meter, Progress, duration, reported
 from pairscore.runtime.job.record import RunRecord
 from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, read_old_scores, settings_of
 from pairscore.runtime.job.signals import Stopped
@@ -42,7 +45,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Payload:
-    """What a window carries past the engine. `kept`: the columns to keep. `valid`: the rows that have a pair.
+    """The data of a window that the engine does not need. `kept`: the columns to keep. `valid`: the rows that have a
+    pair.
 
     `known`: of the rows that have a pair, which have an old score; Shape (pairs,). `old`: Shape (pairs, labels). Both
     are None where nothing is reused.
@@ -202,7 +206,7 @@ class _Run:
         total, left = (sum(block.stop - block.start for block in each) for each in (blocks, rest))
         self._meter.start(total, total - left)
         started = time.perf_counter()
-        # Closed at once also on an error: what is read ahead, and the engine's threads, must not outlive the run.
+        # Closed at once on an error too: neither the reading thread nor the engine's threads may outlive the run.
         with (
             reported(self._meter, self._progress),
             behind(self._write, "pairscore-write") as write,

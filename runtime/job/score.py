@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from pairscore.runtime.bundle.hub import find_bundle
-from pairscore.runtime.job.events import EventLog, warnings_written
 from pairscore.runtime.job.plan import JobOptions
-from pairscore.runtime.job.progress import Progress
+from pairscore.runtime.job.progress.events import EventLog, warnings_written
+from pairscore.runtime.job.progress.meter import Progress
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.job.summary import Summary
 from pairscore.runtime.stream.columns import WINDOW_PAIRS

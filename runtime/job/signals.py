@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class Stopped(BaseException):
-    """A signal asked the process to stop. Not an Exception: nothing that handles errors may swallow it."""
+    """A signal asked the process to stop. It is no Exception, so no error handler can swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)

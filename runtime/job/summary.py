@@ -1,4 +1,4 @@
-"""What a run did, in figures: for people, for machines and for the metadata of what it wrote."""
+"""The figures of a run: for people, for machines, and for the metadata of its output."""
 
 import sys
 from contextlib import suppress
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pairscore.runtime.job.progress import duration
+from pairscore.runtime.job.progress.meter import duration
 from pairscore.runtime.job.ranking import Best
 from pairscore.runtime.stream.pipeline import Statistics
 
@@ -64,14 +64,14 @@ class Figures:
 
     @property
     def share_outside_engine(self) -> float:
-        """Share of the run in which a thread that calls the engine did something else or waited, mean of them all."""
+        """Share of the run that the threads which call the engine spent outside it; their mean."""
         if not self.seconds:
             return 0.0
         return round(max(0.0, 1 - self.statistics.engine_seconds / (self.engine_callers * self.seconds)), 4)
 
     @property
     def engine_idle_share(self) -> float:
-        """Share of the run in which no thread was in the engine: a device behind it had nothing to do."""
+        """Share of the run in which no thread was in the engine, so that its device had nothing to do."""
         if not self.seconds:
             return 0.0
         return round(max(0.0, 1 - self.statistics.engine_busy_seconds / self.seconds), 4)

@@ -1,4 +1,4 @@
-"""One kind of work in a thread of its own: made ahead of its use, or put away behind it."""
+"""Work in a thread of its own: items made before they are needed, or results put away while others are made."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -11,9 +11,10 @@ _END = object()
 
 
 def ahead(items: Generator[T, None, None], name: str, most: int = 1) -> Generator[T, None, None]:
-    """`items` in order, made in a thread called `name` while those before are used, at most `most` ahead.
+    """Yield `items` in order. A thread called `name` makes them, at most `most` before they are needed.
 
-    What `items` raises is raised in its place. Closing waits for the item in the making, drops it and closes `items`.
+    An error of `items` is raised at its place in the order. Closing waits for the item that is being made, drops it and
+    closes `items`.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix=name)
     try:
@@ -28,10 +29,10 @@ def ahead(items: Generator[T, None, None], name: str, most: int = 1) -> Generato
 
 @contextmanager
 def behind(work: Callable[[T], None], name: str) -> Iterator[Callable[[T], None]]:
-    """A function that has `work` done in a thread called `name`, call after call, and is at most one behind.
+    """Yield a function that runs `work` in a thread called `name`, one call after the other, at most one call behind.
 
-    What a call raises, the next one raises without being done, or else the end of the block. An error inside the block
-    waits for the call that is under way: nothing is done behind the back of what follows.
+    After a call has failed, the next call raises its error and does nothing; so does leaving the block. If the block
+    itself raises, it first waits for the call that is running.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix=name)
     last: list[Future[None]] = []

@@ -13,7 +13,7 @@ from pairscore.runtime.types import Int64Array
 
 
 class TokenizedPairs:
-    """The different pairs of one window, tokenized; nothing is assembled before a batch is asked for.
+    """The different pairs of one window, tokenized. A pair's token ids are assembled when a batch needs them.
 
     A pair that occurs several times is scored once. `pair_of`: Shape (window,), which of the different pairs
     stands in each row. `copies`: Shape (pairs,), how often each occurs. `lengths`: Shape (pairs,), in tokens,
@@ -60,8 +60,9 @@ class TokenizedPairs:
         length = int(self.lengths[rows[0]])
         claim_stop = len(template.prefix) + self._claim_length[rows]
         evidence_start = claim_stop + len(template.middle)
-        # Row i of `spans` is the ids from place i on, so taking rows copies ids side by side: the claim's where claims
-        # stand in a pair, and over it the evidence's. Places of special tokens hold other texts' ids until the end.
+        # Row i of `spans` holds the ids from place i on, so taking rows copies neighbouring ids at once: first the
+        # claim's, then the evidence's behind it. Places of special tokens hold other texts' ids until they are set at
+        # the end.
         spans = sliding_window_view(self._values, length)
         input_ids = spans[self._claim_start[rows] - len(template.prefix)]
         position = np.arange(length, dtype=np.int32)
@@ -94,8 +95,8 @@ def tokenize_pairs(tokenizer: PairTokenizer, claims: pa.StringArray, evidence: p
 def plan_batches(lengths: Int64Array, token_budget: int, most_pairs: int | None = None) -> list[Int64Array]:
     """Group pairs of one length into batches of at most `token_budget` tokens (or one pair), and `most_pairs` pairs.
 
-    lengths: Shape (pairs,), in tokens. Returns the rows of each batch, longest pairs first: the engine's
-    arena reaches its size with the first batches, and the last ones to finish are short.
+    lengths: Shape (pairs,), in tokens. Returns the rows of each batch, longest pairs first. So the
+    engine's memory reaches its size with the first batches, and the last batches to finish are short.
     """
     order = np.argsort(-lengths, kind="stable")
     bounds = [*np.flatnonzero(np.diff(lengths[order], prepend=-1)), len(order)]

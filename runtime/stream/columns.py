@@ -1,4 +1,4 @@
-"""Arrow columns in and out: find the text columns, cut a stream into windows, append the scores."""
+"""Arrow columns: find the text columns, cut a stream into windows, append the scores."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.types import FloatArray
 
-# A window is the unit of sorting, of memory and of work that a crash can lose.
+# A window is sorted, held in memory and, in a crash, lost as a whole.
 WINDOW_PAIRS = 65_536
 WINDOW_BYTES = 64 * 1024 * 1024
 

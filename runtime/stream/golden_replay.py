@@ -1,7 +1,7 @@
 """Replay pairs whose PyTorch logits are known, before a variant scores anything else.
 
-A processor whose int8 arithmetic saturates, a tokenizer release that splits differently, an engine that
-picks a precision of its own: all of them show here, as an error instead of wrong scores.
+Three things show here, as an error instead of wrong scores: a processor whose int8 arithmetic saturates, a tokenizer
+release that splits differently, and an engine that chooses a precision by itself.
 """
 
 from dataclasses import replace
@@ -39,7 +39,7 @@ def replay_golden_rows(bundle: Bundle, precision: str, tokenizer: PairTokenizer,
     (scored,) = stream([Window(claims, evidence, None)], tokenizer, engine, len(manifest.labels))
     scores, expected_scores = (activate(manifest.activation, each) for each in (scored.logits, golden.logits))
     report = compare(scored.logits, golden.logits, scores, expected_scores)
-    # A rank correlation over a few dozen rows is no measure: only the differences count here.
+    # A few dozen rows are too few for a rank correlation, so only the differences count here.
     broken = report.violations(replace(bundle.variant(precision).tier, min_spearman=None))
     if broken:
         raise PairscoreError(

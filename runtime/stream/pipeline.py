@@ -34,11 +34,12 @@ class Window(Generic[T]):
 
 @dataclass
 class Statistics:
-    """What a window took. `tokens` counts model inputs, specials included, of unique pairs; none of them is padding.
+    """Counts and times of one window. `tokens` counts model inputs, specials included, of unique pairs; none of them
+    is padding.
 
     `tokenize_seconds` is wall time in the tokenizing thread; `engine_seconds` is summed over the threads
-    that call the engine; `engine_busy_seconds` is wall time in which at least one of them was in it, so that of
-    windows which overlap it adds up to that of all.
+    that call the engine; `engine_busy_seconds` is the wall time in which at least one of them was in it; overlapping
+    windows count a moment once.
     """
 
     pairs: int = 0
@@ -66,7 +67,7 @@ class Scored(Generic[T]):
 
 
 class Busy:
-    """The union of intervals that threads enter and leave, as it grows: no interval is kept."""
+    """Adds up the time in which at least one thread is inside, without keeping any interval."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -84,7 +85,7 @@ class Busy:
         """A thread ends. Returns the seconds that belong to the union and were not returned before."""
         with self._lock:
             self._inside -= 1
-            # Threads may come to the lock in another order than they looked at the clock.
+            # Threads may take the lock in another order than they read the clock.
             more = max(0.0, now - self._counted_to)
             self._counted_to += more
             return more
@@ -178,6 +179,6 @@ def stream(
         while jobs:
             yield finish(jobs.popleft().result())
     finally:
-        # The preparer first: it is the one that hands work to the callers.
+        # The preparer is shut down first, since it hands work to the callers.
         preparer.shutdown(wait=True, cancel_futures=True)
         callers.shutdown(wait=True, cancel_futures=True)

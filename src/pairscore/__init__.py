@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.progress import Progress
+from pairscore.runtime.job.progress.meter import Progress
 from pairscore.runtime.job.score import score_files
 from pairscore.runtime.job.summary import Summary
 from pairscore.runtime.scorer import Scorer

@@ -16,9 +16,9 @@ import pytest
 
 from pairscore.runtime.bundle.manifest import sha256
 from pairscore.runtime.engines.registry import ENGINES, EngineSpec
-from pairscore.runtime.job.display import Bar, Lines
-from pairscore.runtime.job.events import EventLog
-from pairscore.runtime.job.progress import Meter, Progress, duration, reported
+from pairscore.runtime.job.progress.display import Bar, Lines
+from pairscore.runtime.job.progress.events import EventLog
+from pairscore.runtime.job.progress.meter import Meter, Progress, duration, reported
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.scorer import Scorer
 from tests import gpu_fakes

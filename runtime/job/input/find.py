@@ -1,4 +1,4 @@
-"""The input: files, folders and patterns to a checked list of Parquet files, before anything is computed."""
+"""Files, folders and patterns to a checked list of Parquet files, before anything is computed."""
 
 import hashlib
 import re
@@ -53,7 +53,7 @@ class Found:
 
 @dataclass(frozen=True)
 class InputFile:
-    """What is kept of a file's footer: parsed in full, the footers of many files would not fit into memory.
+    """The facts from a file's footer that a job needs. Whole parsed footers of many files would not fit into memory.
 
     `digest`: SHA-256 of the footer, which lists every column chunk's size and statistics, so it changes with the
     content in all but contrived cases. `groups_with_null`: row groups whose statistics tell of a null text.
@@ -130,7 +130,8 @@ def open_files(
 ) -> list[InputFile | None]:
     """Read the footer of each file once, several at a time, and `check` them in order.
 
-    `skip`: told of a file that fails, by its place in `found`, which is then None; without it the failure is raised.
+    skip: called with the place of a file that fails and its error; the file is then None. Without it the error is
+    raised.
     """
 
     def opened(place: int) -> InputFile | PairscoreError:

@@ -1,4 +1,4 @@
-"""Rows of an input file as windows to score, in memory bounded whatever the file's row groups are."""
+"""Rows of an input file as windows to score. Memory is bounded, however large the file's row groups are."""
 
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -175,7 +175,7 @@ def _batches(file: InputFile, columns: Sequence[str], start: int, stop: int) -> 
 
 
 class _Cursor:
-    """Reads on through a stream of batches; a batch that reaches past what was asked for is kept for the next."""
+    """Reads through a stream of batches. The rest of a batch is kept for the next call."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch], row: int) -> None:
         self._batches = batches

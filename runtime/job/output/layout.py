@@ -1,4 +1,4 @@
-"""Where a job writes: parts and control files while it runs, a folder or one file when it is whole.
+"""The places that a job writes to: parts and control files while it runs, and at the end a folder or one file.
 
     scored/part-….parquet  …  scored/_SUCCESS            --output scored
     _scored.parquet.parts/part-….parquet  …              --output scored.parquet, until its parts are merged
@@ -26,7 +26,7 @@ SUCCESS_NAME = "_SUCCESS"
 CONTROL_NAME = "_pairscore"
 RECORD = f"{CONTROL_NAME}/run.json"
 _SKIPPED_PREFIX = "skipped-"
-# Each is held in memory for a moment.
+# Each is in memory for a moment.
 _PARTS_AT_ONCE = 4
 
 
@@ -135,7 +135,7 @@ def begin(output: Output, record: RunRecord, overwrite: bool) -> bool:
 
 
 def clear(output: Output) -> None:
-    """Remove parts, marker and record, in an order that leaves something recognisable whenever it stops."""
+    """Remove parts, marker and record, in such an order that an output stays recognisable if this stops half way."""
     names = output.names()
     output.storage.remove(f"{output.folder}/{SUCCESS_NAME}")
     for part in listed_parts(names):
@@ -147,7 +147,7 @@ def clear(output: Output) -> None:
 
 
 def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Part]:
-    """The parts of `blocks` that are as this run wrote them, byte for byte; others are taken for missing."""
+    """The parts of `blocks` that are byte for byte as this run wrote them. Damaged ones count as missing."""
     parts = within(output.parts(), blocks)
 
     def belongs(part: Part) -> bool:
@@ -177,7 +177,7 @@ def skipped_files(output: Output) -> dict[int, str]:
 
 
 def abandon(output: Output) -> None:
-    """Leave no trace of a run that wrote no part: its control files, and folders that were made for it."""
+    """Remove all traces of a run that wrote no part: its control files, and the folders that it made."""
     if output.parts():
         return
     clear(output)

@@ -91,7 +91,7 @@ def _file_lock(path: Path, alone: bool, output: str) -> Iterator[None]:
 
 
 class _Lease:
-    """An object of one's own that is written again and again. Sound where a listing shows every finished write.
+    """An object that its run writes again and again. The lock is sound if the store lists every finished write.
 
     Conditional writes (`If-None-Match: *`) would not replace the listing: a lease on the whole and those on shards are
     objects of different names, and to take over that of a dead run needs a condition on its version as well, which
@@ -136,7 +136,7 @@ class _Lease:
 def _lease(
     storage: Storage, folder: str, shard: tuple[int, int] | None, output: str, seconds: float
 ) -> Iterator[_Lease]:
-    """Write a lease first, then look for others: of two that start together at least one sees the other."""
+    """Write a lease first, then look for others: if two runs start together, at least one sees the other."""
     kind = "{}-of-{}".format(*shard) if shard else "whole"
     lease = _Lease(storage, folder, kind, seconds)
     lease.renew()

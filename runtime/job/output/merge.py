@@ -1,4 +1,4 @@
-"""The last step of a job: parts that are all there become the output that was asked for."""
+"""The last step of a job: when every part is there, the parts become the output."""
 
 import secrets
 import tempfile
@@ -42,7 +42,7 @@ def finish(
                     return widen(table if ranking is None else ranking.apply(table, part), part)
 
                 _merge(output, output.file, metadata, compression, edited)
-        # The record goes first: while it is there, every part is there too.
+        # The record is removed first: as long as it is there, every part is there too.
         output.storage.remove(f"{output.folder}/{RECORD}")
         output.storage.remove_folder(output.control if output.file is None else output.folder)
     except OSError as error:
@@ -86,7 +86,7 @@ def _merge(
     compression: str,
     edited: Callable[[pa.Table, Part], pa.Table],
 ) -> None:
-    """Part by part, a row group each, into a temporary file that then takes the target's name.
+    """Write part after part, each as a row group, into a temporary file, then give that file the target's name.
 
     The metadata gets the sums of the parts' figures, whichever run wrote them.
     """

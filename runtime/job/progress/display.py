@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
-from pairscore.runtime.job.progress import Progress, duration
+from pairscore.runtime.job.progress.meter import Progress, duration
 
 _LINE_SECONDS = 10.0
 

@@ -1,0 +1,1 @@
+"""The progress of a job: counted, shown to people, and written down for machines."""
