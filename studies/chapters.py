@@ -35,6 +35,26 @@ def ablation_table(result: Result) -> Table:
     return table_of(result["settings"], columns, note)
 
 
+def exporters_table(result: Result) -> Table:
+    """One row an exporter and engine: the graph's size, its rate against the first exporter's, and its parity."""
+    columns: Columns = {
+        "exporter": lambda each: each["exporter"].removeprefix("exported by "),
+        "transformers": lambda each: each["transformers"],
+        "nodes": lambda each: str(each["nodes"]),
+        "engine": lambda each: f"{each['precision']} on {each['engine']}",
+        "speed against the first": lambda each: f"{each['ratio']:.3f}",
+        "logits, to PyTorch": lambda each: f"{each['max_logit_difference_to_pytorch']:.1e}",
+        "to the first on ONNX Runtime": lambda each: f"{each['max_logit_difference']:.1e}",
+    }
+    rows = [{**bundle, **system} for bundle in result["bundles"] for system in bundle["systems"]]
+    data = result["data"]
+    note = (
+        f"{result['source']}, {data['pairs']:,} pairs of {data['file']}; speed by processor time, fastest of "
+        f"{result['rounds']} interleaved rounds; the machine's load before it: {result['load']:.0f}. {where(result)}"
+    )
+    return table_of(rows, columns, note, words=("engine",))
+
+
 def quantization_table(result: Result) -> Table:
     """One row a way to run the model: speed, parity on short and on long pairs, and whether it passes."""
     columns: Columns = {

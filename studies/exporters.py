@@ -8,6 +8,7 @@ the others are compared with. All run here, in one process, in turns.
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +30,8 @@ _SYSTEMS = (("fp32", "onnxruntime"), ("fp32", "openvino"), ("int8", "auto"))
 def compare(bundles: Sequence[Path], pairs: list[Pair], rounds: int) -> list[dict[str, Any]]:
     """One record a bundle: who exported it, and for each precision and engine its rate, ratio and differences.
 
-    `ratio`: of rates, to the first bundle's. Rates are those of the fastest of `rounds` interleaved runs. Raises
-    ValueError for bundles of different checkpoints.
+    `ratio`: of rates, to the first bundle's. Rates are by processor time, so that other work on the machine matters
+    little, and of the fastest of `rounds` interleaved runs. Raises ValueError for bundles of different checkpoints.
     """
     opened = [Bundle.open(bundle) for bundle in bundles]
     if len({each.manifest.source.digest for each in opened}) > 1:
@@ -46,9 +47,9 @@ def compare(bundles: Sequence[Path], pairs: list[Pair], rounds: int) -> list[dic
     for turn in range(rounds):
         keys = list(scorers)
         for key in keys[turn % len(keys) :] + keys[: turn % len(keys)]:
-            started = time.perf_counter()
+            started = time.process_time()
             scorers[key].predict(pairs, activation="identity")
-            seconds[key] = min(seconds[key], time.perf_counter() - started)
+            seconds[key] = min(seconds[key], time.process_time() - started)
     return [
         _exported_by(bundle)
         | {
@@ -56,7 +57,7 @@ def compare(bundles: Sequence[Path], pairs: list[Pair], rounds: int) -> list[dic
                 {
                     "precision": precision,
                     "engine": scorers[key].engine.name,
-                    "pairs_per_second": len(pairs) / seconds[key],
+                    "pairs_per_processor_second": len(pairs) / seconds[key],
                     "ratio": seconds[0, precision, engine] / seconds[key],
                     "max_logit_difference": float(np.abs(logits[key] - logits[0, "fp32", "onnxruntime"]).max()),
                 }
@@ -91,12 +92,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
+    load = os.getloadavg()[0]
     pairs = read_pairs(options.pairs, "claim", "evidence", options.limit)
     result = {
         "bundles": compare(options.bundles, pairs, options.rounds),
         "source": Bundle.open(options.bundles[0]).manifest.source.name,
         "data": {"file": options.pairs.name, "pairs": len(pairs)},
         "rounds": options.rounds,
+        "load": load,
         "environment": environment(),
     }
     options.output.write_text(json.dumps(result, indent=2) + "\n")

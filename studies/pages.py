@@ -66,6 +66,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], Table | str]]] = {
     "agreement": ("throughput-again.json", agreement_line),
     "bench-steps": ("bench-steps.json", steps_line),
     "ablations": ("ablations.json", chapters.ablation_table),
+    "exporters": ("exporters.json", chapters.exporters_table),
     "scaling": ("scaling.json", chapters.scaling_table),
     "million": ("scaling.json", chapters.million_line),
     "row-group": ("scaling.json", chapters.row_group_line),

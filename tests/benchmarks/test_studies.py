@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore.runtime.bundle.manifest import Bundle
-from studies import ablations, chapters, harness, scaling
+from studies import ablations, chapters, exporters, harness, scaling
 from tests.pairs_files import write_pairs
 
 
@@ -43,6 +43,23 @@ def test_ablations_of_a_bundle_compare_its_other_engines(exported, tmp_path, mon
     other = exported("roberta").bundle
     with pytest.raises(ValueError, match="was not exported from"):
         run(ablations, monkeypatch, *common, "--bundle", other, "--output", tmp_path / "none.json")
+
+
+def test_exporters_are_compared_on_one_checkpoint(exported, tmp_path, monkeypatch):
+    bundle, other = exported("bert").bundle, exported("roberta").bundle
+    write_pairs(tmp_path / "pairs.parquet", 20)
+    common = ["--pairs", tmp_path / "pairs.parquet", "--rounds", 1, "--limit", 10, "--output", tmp_path / "out.json"]
+    run(exporters, monkeypatch, bundle, bundle, *common)
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert [[each["engine"] for each in found["systems"]] for found in result["bundles"]] == [
+        ["onnxruntime", "openvino"]
+    ] * 2
+    first, again = (found["systems"][0] for found in result["bundles"])
+    assert (first["ratio"], first["max_logit_difference"]) == (1.0, 0.0)
+    assert (again["ratio"] > 0, again["max_logit_difference"]) == (True, 0.0)
+    assert len(chapters.exporters_table(result).rows) == 4
+    with pytest.raises(ValueError, match="of different checkpoints"):
+        run(exporters, monkeypatch, bundle, other, *common)
 
 
 def test_a_precision_that_breaks_its_promise_is_refused(exported):
