@@ -127,7 +127,8 @@ def _openvino(shape: Shape, threads: int) -> dict[str, Callable[[], Product]]:
             if int8:  # as OpenVINO wants it said: unsigned activations, signed weights
                 value, weights = quantized(value, 0, 2.55, 256), quantized(weights, -0.127, 0.127, 255)
             value = op.matmul(value, weights, False, False)
-        model = openvino.Model([op.result(value)], [given])
+        make_model: Any = openvino.Model
+        model = make_model([op.result(value)], [given])
         compiled = core.compile_model(
             model, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
         )
