@@ -72,7 +72,8 @@ def estimate_job(options: JobOptions) -> Estimate:
         check_not_own(options.reuse, output)
     # A dry run leaves no note, so files that would end this process are looked for at once, in another.
     plan = make_plan(options, bundle.manifest, FooterReading(culprits(options, bundle.manifest).footers))
-    if output is not None and not options.overwrite and already_whole(options, plan, bundle, output):
+    if output is not None and not options.overwrite and out.is_finished(output) and not out.has_record(output):
+        already_whole(options, plan, bundle, output)
         return _nothing(plan)
     earlier = out.recorded_settings(output) if output is not None and not options.overwrite else None
     scorer = open_scorer(options, earlier or settings_of(options.reuse)).scorer

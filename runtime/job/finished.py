@@ -12,13 +12,12 @@ from pairscore.runtime.job.summary import Figures, Summary
 from pairscore.runtime.typed_json import from_plain
 
 
-def already_whole(options: JobOptions, plan: Plan, bundle: Bundle, output: out.Output) -> Summary | None:
-    """The summary of a run that has nothing to do; None where the output is not whole, or not tidied up yet.
+def already_whole(options: JobOptions, plan: Plan, bundle: Bundle, output: out.Output) -> Summary:
+    """The summary of a run that has nothing to do. output: a finished one.
 
-    Footers alone are read, no engine is opened. Raises PairscoreError where the output is another run's.
+    Footers alone are read, nothing is written, no engine is opened. Raises PairscoreError where the output is another
+    run's.
     """
-    if not out.is_finished(output) or out.has_record(output):
-        return None
     told = out.finished_figures(output)
     try:
         before: RunSettings = from_plain(RunSettings, told["settings"])

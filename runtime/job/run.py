@@ -80,18 +80,18 @@ def run_job(
     output = out.open_output(options.output)
     out.check_output(output)
     check_not_own(options.reuse, output)
+    if not options.overwrite and out.is_finished(output) and not out.has_record(output):
+        whole = already_whole(options, make_plan(options, bundle.manifest), bundle, output)
+        if out.has_leftovers(output):
+            with _locked(output, options.shard):
+                out.tidy(output)
+        log.write("end", **whole.as_dict())
+        return whole
     with noted(output, options.shard) as note:
         culprits = note.culprits(options, bundle.manifest)
         note.set()
         plan = make_plan(options, bundle.manifest, FooterReading(culprits.footers))
-        whole = None if options.overwrite else already_whole(options, plan, bundle, output)
         note.clear()
-        if whole is not None:
-            if out.has_leftovers(output):
-                with _locked(output, options.shard):
-                    out.tidy(output)
-            log.write("end", **whole.as_dict())
-            return whole
         if culprits.rows and options.on_error != "skip-file":
             place, reason = next(iter(culprits.rows.items()))
             raise PairscoreError(f"{plan.found[place].display!r} {reason}")

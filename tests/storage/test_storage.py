@@ -341,6 +341,15 @@ def test_any_store_that_fsspec_knows_will_do(bundle, tmp_path, expected):
     run_job(job(bundle, ("memory://in",), "memory://out.parquet"))
     (tmp_path / "out.parquet").write_bytes(memory.cat_file("/out.parquet"))
     assert same(read_output(tmp_path / "out.parquet"), expected)
+    run_job(job(bundle, ("memory://in",), "memory://old"))
+    again = run_job(
+        job(bundle, ("memory://in",), "memory://best", reuse=("memory://old", "memory://out.parquet"), top_k=1)
+    )
+    assert (again.figures.reused, again.figures.statistics.pairs) == (expected.num_rows, 0)
+    found = sorted(path for path in memory.find("/best") if path.endswith(".parquet"))
+    best = pa.concat_tables([pq.read_table(pa.BufferReader(memory.cat_file(path))) for path in found])
+    assert best["rank"].unique().to_pylist() == [1]
+    assert best.num_rows == len(expected["claim"].unique())
     memory.rm("/", recursive=True)
 
 
