@@ -66,6 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:  # whatever nobody below has put into better words
         reason = error.strerror or str(error)
         _fail(f"cannot use {error.filename!r} ({reason}): check the path, its permissions and the space left", 2)
+    except UnicodeEncodeError as error:
+        _fail(f"{error.object!r:.80} is not UTF-8: give it in UTF-8", 2)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", 130)
     sys.exit(code if isinstance(code, int) else 0)

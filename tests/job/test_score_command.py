@@ -340,3 +340,19 @@ def test_an_event_log_is_appended_to(tmp_path):
         log.write("x", number=number)
         log.close()
     assert [json.loads(line)["number"] for line in (tmp_path / "log").read_text().splitlines()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("x" * 300, "-o", "out"), "File name too long"),
+        (("in.parquet", "-o", "out", "--claim-column", "\udcff"), "is not UTF-8"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(capsys, bundle, working_folder, arguments, reason):
+    write_pairs(working_folder / "in.parquet", 3)
+    code, _, said = run(capsys, "score", bundle, *arguments)
+    assert code == 2
+    assert said.startswith("pairscore: error: ")
+    assert reason in said
+    assert len(said.splitlines()) == 1

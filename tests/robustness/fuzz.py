@@ -201,6 +201,10 @@ def _problem(code: int, said: str) -> str | None:
     return None
 
 
+def _ended(result: Result) -> str:
+    return f"{result.kind}: {'crash, then told' if result.code is None else f'exit {result.code}'}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, help="By default a tiny one is made.")
@@ -209,6 +213,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--only", nargs="*", metavar="SEED:CASE")
+    parser.add_argument("--again", type=Path, metavar="JSON", help="Only the cases that went wrong there.")
     parser.add_argument("--json", type=Path, help="Write every case that went wrong, and counts of all.")
     chosen = parser.parse_args()
     numbers = chosen.only or [
@@ -217,11 +222,16 @@ def main() -> int:
         if kind_of(number) in chosen.kinds
     ]
     counts: collections.Counter[str] = collections.Counter()
+    if chosen.again:
+        earlier = json.loads(chosen.again.read_text())
+        numbers = [each["number"] for each in earlier["bad"]]
+        counts.update(earlier["counts"])
+        counts.subtract(_ended(Result(**each)) for each in earlier["bad"])
     bad: list[Result] = []
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory(prefix="pairscore-fuzz-") as scratch:
         bundle = chosen.bundle or tiny_bundle(Path(made))
         for result in run_cases(numbers, bundle.absolute(), Path(scratch), chosen.workers):
-            counts[f"{result.kind}: {'crash, then told' if result.code is None else f'exit {result.code}'}"] += 1
+            counts[_ended(result)] += 1
             if chosen.only:
                 print(result.number, result.kind, result.code, result.said)
             if result.problem:
@@ -231,7 +241,7 @@ def main() -> int:
         print(f"{count:6} {name}")
     print(f"{len(bad)} of {len(numbers)} cases went wrong")
     if chosen.json:
-        chosen.json.write_text(json.dumps({"counts": counts, "bad": [asdict(each) for each in bad]}, indent=2) + "\n")
+        chosen.json.write_text(json.dumps({"counts": +counts, "bad": [asdict(each) for each in bad]}, indent=2) + "\n")
     return bool(bad)
 
 
