@@ -238,3 +238,26 @@ def length_picture(result: Result) -> str:
     points = [(each["mean_tokens"], each["tokens_per_second"]) for each in result["chapters"]["length"]["points"]]
     series = [Series("tokens per second", points)]
     return plot("Tokens per second by length", "mean tokens a pair", "tokens/s", series, lines=True)
+
+
+def reuse_table(result: Result) -> Table:
+    """The whole job, the job with an old output, and the same with many old pairs more."""
+    jobs = [
+        {"name": "everything computed", **result["whole"]},
+        {"name": "with the old output", **result["reusing"]},
+        {"name": f"with {result['old_pairs']:,} old pairs more", **result["reusing_many"]},
+    ]
+    columns: Columns = {
+        "job": lambda each: each["name"],
+        "computed": lambda each: f"{each['pairs']:,}",
+        "reused": lambda each: f"{each['reused']:,}",
+        "seconds": lambda each: f"{each['wall_seconds']:.0f}",
+        "processor seconds": lambda each: f"{each['processor_seconds']:.0f}",
+        "memory": lambda each: f"{each['peak_memory_bytes'] / 2**20:,.0f} MiB",
+    }
+    note = (
+        f"{result['data']['rows']:,} pairs with all of the model's layers, {result['old_share']:.0%} of them scored "
+        f"before: {result['share_of_time']:.1%} of the time and {result['share_of_processor_time']:.1%} of the "
+        f"processor time of the whole, start and loading included, and the same bits. {where(result)}"
+    )
+    return table_of(jobs, columns, note)

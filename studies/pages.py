@@ -19,7 +19,14 @@ from studies import chapters
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = tuple(
-    ROOT / name for name in ("README.md", "benchmarks/README.md", "docs/pipelines.md", "docs/billion-pairs.md")
+    ROOT / name
+    for name in (
+        "README.md",
+        "benchmarks/README.md",
+        "docs/daily-jobs.md",
+        "docs/pipelines.md",
+        "docs/billion-pairs.md",
+    )
 )
 RESULTS = ROOT / "benchmarks/results"
 
@@ -71,6 +78,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], Table | str]]] = {
     "million": ("scaling.json", chapters.million_line),
     "row-group": ("scaling.json", chapters.row_group_line),
     "quantization": ("quantization.json", chapters.quantization_table),
+    "reuse": ("reuse.json", chapters.reuse_table),
     "pipelines": ("pipelines.json", chapters.overhead_table),
     "billion": ("pipelines.json", chapters.billion_table),
     "host": ("host.json", chapters.host_table),

@@ -58,10 +58,10 @@ def main() -> None:
         old = work / "old.parquet"
         _score(options.bundle, work / "data", old, "--limit", old_rows, "--reuse", work / "whole.parquet")
         reusing = _score(options.bundle, work / "data", work / "reusing.parquet", "--reuse", old)
-        _check_equal(work / "whole.parquet", work / "reusing.parquet")
+        check_equal(work / "whole.parquet", work / "reusing.parquet")
         write_old(options.pairs, old, work / "many", options.old_pairs)
         many = _score(options.bundle, work / "data", work / "third.parquet", "--reuse", work / "many", "--reuse", old)
-        _check_equal(work / "whole.parquet", work / "third.parquet")
+        check_equal(work / "whole.parquet", work / "third.parquet")
     result = {
         "environment": environment(),
         "data": {"file": options.pairs.name, "sha256": sha256(options.pairs), "rows": options.rows},
@@ -104,6 +104,14 @@ def write_old(pairs: Path, like: Path, folder: Path, rows: int) -> None:
     (folder / SUCCESS_NAME).touch()
 
 
+def check_equal(one: Path, other: Path) -> None:
+    """Raise ValueError unless all columns are equal and all scores have the same bits."""
+    left, right = pq.read_table(one), pq.read_table(other)
+    bits = [table["score"].to_numpy().view(np.uint32) for table in (left, right)]
+    if not (left.equals(right) and np.array_equal(*bits)):
+        raise ValueError(f"{other.name} differs from {one.name}")
+
+
 def _score(bundle: Path, data: Path, output: Path, *more: object) -> dict[str, Any]:
     """The command's summary, with the wall time and the processor time of its process."""
     command = [sys.executable, "-m", "pairscore.cli", "score", bundle, data, "--output", output, "--json", *more]
@@ -113,14 +121,6 @@ def _score(bundle: Path, data: Path, output: Path, *more: object) -> dict[str, A
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     summary: dict[str, Any] = json.loads(done.stdout)
     return {**summary, "output": output.name, "wall_seconds": seconds, "processor_seconds": used}
-
-
-def _check_equal(one: Path, other: Path) -> None:
-    """Raise ValueError unless all columns are equal and all scores have the same bits."""
-    left, right = pq.read_table(one), pq.read_table(other)
-    bits = [table["score"].to_numpy().view(np.uint32) for table in (left, right)]
-    if not (left.equals(right) and np.array_equal(*bits)):
-        raise ValueError(f"{other.name} differs from {one.name}")
 
 
 if __name__ == "__main__":
