@@ -9,6 +9,7 @@ import pytest
 
 from pairscore import PairscoreError, Scorer
 from pairscore.runtime.bundle.manifest import Bundle, GoldenRows, Manifest, sha256
+from pairscore.runtime.describe import describe
 
 
 @pytest.fixture
@@ -151,6 +152,7 @@ def test_engines_of_a_later_release_are_passed_over(bundle):
     variants["fp32"]["engines"].insert(0, "warp")
     changed_manifest(bundle, variants=variants)
     assert Scorer.from_pretrained(bundle).engine.name == "onnxruntime"
+    assert "unknown engine 'warp'" in describe(str(bundle))["variants"]["fp32"]["runs_here"]["warp"]
     variants["fp32"]["engines"] = ["warp"]
     changed_manifest(bundle, variants=variants)
     with pytest.raises(PairscoreError, match=r"runs on warp, and this release knows onnxruntime.*upgrade pairscore"):

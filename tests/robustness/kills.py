@@ -82,6 +82,7 @@ class Ground:
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def start(self, arguments: list[str]) -> Any:
+        (self.folder / "said").write_text("")
         process = self.context.Process(target=_run, args=(arguments, str(self.folder / "said")))
         process.start()
         return process
@@ -138,7 +139,7 @@ def _attempt(
 ) -> tuple[str | None, bool, bool]:
     """One start of the command: what went wrong, whether it came to its end, whether it was disturbed."""
     if cell.fault == "full disk":
-        _resize(folder, f"{ground.draw.randint(60, 400)}k" if disturbed else "64m")
+        _resize(folder, f"{ground.draw.randint(40, 160)}k" if disturbed else "64m")
     process = ground.start(arguments)
     moment = ground.draw.uniform(0, 1.1 * ground.seconds[cell.place, cell.asked])
     if disturbed and cell.fault != "full disk":
