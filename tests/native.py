@@ -11,7 +11,7 @@ def changes(family):
     return {"n_heads": 2} if family == "distilbert" else {"num_attention_heads": 2}
 
 
-def slow_product(tensors, group_size):
+def slow_product(tensors, recipe):
     """A `Product` of `Encoder.logits` that computes with the plan's tensors, one row and group at a time."""
 
     def product(name, linear, rows):
@@ -22,7 +22,7 @@ def slow_product(tensors, group_size):
             tensors[f"{name}.weight"].astype(np.int64),
             tensors[f"{name}.scale"].reshape(len(linear.bias), -1),
         )
-        size = group_size or codes.shape[1]
+        size = recipe.group_size_of(name) or codes.shape[1]
         given = (rows.numpy() * smooth).astype(np.float32).reshape(-1, codes.shape[1])
         made = np.tile(tensors[f"{name}.bias"].astype(np.float64), (len(given), 1))
         for group in range(codes.shape[1] // size):

@@ -55,11 +55,14 @@ class LayerReader {
   }
 
  private:
-  std::size_t group_size(std::size_t inputs) const { return shape_.group_size ? shape_.group_size : inputs; }
+  std::size_t group_size(const std::string& name, std::size_t inputs) const {
+    const std::size_t size = name == "down" ? shape_.down_group_size : shape_.group_size;
+    return size ? size : inputs;
+  }
 
   LinearSource source(const std::string& name, std::size_t outputs, std::size_t inputs) const {
     return {tensor<std::int8_t>(tensors_, prefix_ + name + ".weight", outputs * inputs),
-            tensor<float>(tensors_, prefix_ + name + ".scale", outputs * (inputs / group_size(inputs))),
+            tensor<float>(tensors_, prefix_ + name + ".scale", outputs * (inputs / group_size(name, inputs))),
             tensor<float>(tensors_, prefix_ + name + ".bias", outputs), outputs};
   }
 
@@ -67,7 +70,7 @@ class LayerReader {
   PackedLinear packed(const std::string& name, std::size_t inputs, const std::vector<LinearSource>& sources) const {
     const std::string smooth = prefix_ + name + ".smooth";
     const bool smoothed = tensors_.contains(smooth.c_str());
-    return PackedLinear(kernels_, inputs, group_size(inputs),
+    return PackedLinear(kernels_, inputs, group_size(name, inputs),
                         smoothed ? tensor<float>(tensors_, smooth, inputs) : nullptr, sources);
   }
 
@@ -106,15 +109,19 @@ std::unique_ptr<Encoder> new_encoder(const std::string& isa, const nb::dict& ten
                                      std::size_t labels, std::size_t embedding_size, std::size_t vocabulary,
                                      std::size_t positions, std::size_t position_offset, std::size_t token_types,
                                      float epsilon, const std::string& activation, std::size_t group_size,
-                                     const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
+                                     std::size_t down_group_size, std::int32_t padding_id, const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
   require(layers > 0 && heads > 0 && hidden % (heads * kLanes) == 0 && intermediate % kLanes == 0 &&
               embedding_size % kLanes == 0 && head.size() == head_outputs.size(),
           "sizes that the kernels do not run");
-  require(group_size % kLanes == 0 && (group_size == 0 || (hidden % group_size == 0 && intermediate % group_size == 0)),
+  require(group_size % kLanes == 0 && (group_size == 0 || hidden % group_size == 0) && down_group_size % kLanes == 0 &&
+              (down_group_size == 0 || intermediate % down_group_size == 0),
           "a group size that the kernels do not run");
+  require(padding_id < 0 || position_offset == static_cast<std::size_t>(padding_id) + 1,
+          "a padding id that does not stand before the first position");
   const Kernels& kernels = find_kernels(isa);
-  const Shape shape{hidden,    heads,           intermediate, labels,     embedding_size, vocabulary,
-                    positions, position_offset, token_types,  group_size, epsilon,        parse_activation(activation)};
+  const Shape shape{hidden,          heads,      intermediate, labels,     embedding_size,
+                    vocabulary,      positions,  position_offset, token_types, group_size,
+                    down_group_size, padding_id, epsilon,      parse_activation(activation)};
   return std::make_unique<Encoder>(kernels, read_weights(kernels, tensors, shape, layers, head, head_outputs));
 }
 
@@ -138,7 +145,7 @@ void bind_encoder(nb::module_& module) {
              nb::arg("heads"), nb::arg("intermediate"), nb::arg("layers"), nb::arg("labels"),
              nb::arg("embedding_size"), nb::arg("vocabulary"), nb::arg("positions"), nb::arg("position_offset"),
              nb::arg("token_types"), nb::arg("epsilon"), nb::arg("activation"), nb::arg("group_size"),
-             nb::arg("head"), nb::arg("head_outputs"));
+             nb::arg("down_group_size"), nb::arg("padding_id"), nb::arg("head"), nb::arg("head_outputs"));
 }
 
 }  // namespace pairscore

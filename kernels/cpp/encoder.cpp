@@ -47,6 +47,7 @@ struct Encoder::Workspace {
   Buffer<float> states;           // [tokens][hidden]: what a layer leaves to the next
   Buffer<float> projected;        // [tokens][3 * hidden]: queries (then their context), keys, values
   Buffer<float> embedded;         // [tokens][embedding_size], where that differs from hidden
+  Buffer<float> positions;        // [length][embedding_size], of a pair that holds padding tokens
   Buffer<float> inner;            // [kBlockRows][intermediate]
   Buffer<float> attention;
   Buffer<unsigned char> panel;
@@ -74,8 +75,9 @@ class Encoder::Pass {
     work_.inner.reserve(kBlockRows * shape_.intermediate);
     work_.attention.reserve(attention_scratch(length, hidden / shape_.heads));
     work_.panel.reserve(panel_scratch(kernels_, widest));
-    work_.narrow.reserve(kernels_, kBlockRows, hidden, group_size(hidden));
-    work_.wide.reserve(kernels_, kBlockRows, shape_.intermediate, group_size(shape_.intermediate));
+    work_.narrow.reserve(kernels_, kBlockRows, hidden, shape_.group_size ? shape_.group_size : hidden);
+    work_.wide.reserve(kernels_, kBlockRows, shape_.intermediate,
+                       shape_.down_group_size ? shape_.down_group_size : shape_.intermediate);
     work_.first_states.reserve(pairs * hidden);
     work_.first_queries.reserve(pairs * hidden);
   }
@@ -111,8 +113,6 @@ class Encoder::Pass {
   }
 
  private:
-  std::size_t group_size(std::size_t inputs) const { return shape_.group_size ? shape_.group_size : inputs; }
-
   void embed(const std::int32_t* ids, const std::int32_t* type_ids) {
     const Embeddings& embeddings = weights_.embeddings;
     const std::size_t size = shape_.embedding_size;
@@ -120,10 +120,27 @@ class Encoder::Pass {
     for (std::size_t pair = 0; pair < pairs_; pair++)
       kernels_.embed(ids + pair * length_, type_ids + pair * length_, length_, size, embeddings.words.data(),
                      shape_.token_types ? embeddings.types.data() : nullptr,
-                     embeddings.positions.data() + shape_.position_offset * size, rows + pair * length_ * size);
+                     positions(ids + pair * length_), rows + pair * length_ * size);
     norm(embeddings.norm, rows, size, tokens_);
     if (size != shape_.hidden)
       embeddings.projection.run(kernels_, rows, size, tokens_, Activation::none, work_.states.data());
+  }
+
+  // [length][embedding_size]: the positions of one pair's tokens. Padding tokens within a text share one and are not
+  // counted, as in RoBERTa.
+  const float* positions(const std::int32_t* ids) {
+    const float* table = weights_.embeddings.positions.data();
+    const std::size_t size = shape_.embedding_size;
+    if (shape_.padding_id < 0 || std::find(ids, ids + length_, shape_.padding_id) == ids + length_)
+      return table + shape_.position_offset * size;
+    work_.positions.reserve(length_ * size);
+    const std::size_t padding = static_cast<std::size_t>(shape_.padding_id);
+    std::size_t counted = 0;
+    for (std::size_t token = 0; token < length_; token++) {
+      std::size_t row = ids[token] == shape_.padding_id ? padding : padding + ++counted;
+      std::copy(table + row * size, table + (row + 1) * size, work_.positions.data() + token * size);
+    }
+    return work_.positions.data();
   }
 
   void norm(const Norm& norm, float* rows, std::size_t size, std::size_t count) const {

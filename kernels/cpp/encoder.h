@@ -11,10 +11,11 @@
 
 namespace pairscore {
 
-// Sizes, with the names that the plan gives them.
+// Sizes, with the names that the plan gives them. padding_id: -1 where every token has a position of its own.
 struct Shape {
   std::size_t hidden, heads, intermediate, labels, embedding_size, vocabulary, positions, position_offset, token_types,
-      group_size;
+      group_size, down_group_size;
+  std::int32_t padding_id;
   float epsilon;
   Activation activation;
 };

@@ -12,12 +12,14 @@ from tests.native import FAMILIES, changes, slow_product
 
 kernels = pytest.importorskip("pairscore_kernels", reason="pairscore-kernels is not installed: pip install ./kernels")
 
-RECIPES = (Recipe(0, 0.0), Recipe(0, 0.5), Recipe(32, 0.5))
+RECIPES = (Recipe(0, 0, 0.0), Recipe(0, 0, 0.5), Recipe(32, 32, 0.5), Recipe(0, 16, 0.5))
 
 
 def batch(encoder, pairs, length, seed):
     random = np.random.default_rng(seed)
     ids = random.integers(5, len(encoder.words), (pairs, length), dtype=np.int32)
+    if encoder.padding_id is not None:
+        ids[0, 3] = encoder.padding_id  # a text that names the padding token
     types = random.integers(0, 1 if encoder.types is None else len(encoder.types), ids.shape, dtype=np.int32)
     return Batch(np.arange(pairs), ids, types)
 
@@ -46,7 +48,7 @@ def test_the_kernels_compute_what_the_plan_says(fitted, family, recipe):
     native = kernels.Encoder(plan(encoder, recipe), tensors)
     given = batch(encoder, 4, 20, 7)
     ours = native.run(given.input_ids, given.token_type_ids)
-    slow = encoder.logits(given.input_ids, given.token_type_ids, slow_product(tensors, recipe.group_size))
+    slow = encoder.logits(given.input_ids, given.token_type_ids, slow_product(tensors, recipe))
     exact = encoder.logits(given.input_ids, given.token_type_ids)
     # A value halfway between two codes may go either way.
     assert np.abs(ours - slow).max() <= 0.2 * max(1e-3, np.abs(slow - exact).max())
@@ -55,7 +57,7 @@ def test_the_kernels_compute_what_the_plan_says(fitted, family, recipe):
 
 def test_smoothing_moves_a_channels_size_into_the_weights(fitted):
     encoder, seen = fitted("bert")
-    tensors = quantized(encoder, Recipe(0, 0.5), seen)
+    tensors = quantized(encoder, Recipe(0, 0, 0.5), seen)
     for name, linear in encoder.products():
         kind = name.rpartition(".")[2]
         smooth = tensors[name.replace(f".{kind}", ".query" if kind in ("key", "value") else f".{kind}") + ".smooth"]
@@ -69,7 +71,7 @@ def test_smoothing_moves_a_channels_size_into_the_weights(fitted):
 
 def test_everything_but_the_products_is_exact(fitted):
     encoder, seen = fitted("electra")
-    tensors = quantized(encoder, Recipe(0, 0.5), seen)
+    tensors = quantized(encoder, Recipe(0, 0, 0.5), seen)
     assert tensors["embeddings.words"] is encoder.words
     np.testing.assert_array_equal(tensors["embeddings.projection.weight"], encoder.projection.weight)
     np.testing.assert_array_equal(tensors["layers.1.down.bias"], encoder.layers[1].down.bias)

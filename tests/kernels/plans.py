@@ -57,7 +57,8 @@ def random_tensors(plan: dict[str, Any], *, smooth: bool = False, seed: int = 0)
     linears += [("up", intermediate, hidden), ("down", hidden, intermediate)]
     for i in range(plan["layers"]):
         for name, outputs, inputs in linears:
-            groups = (inputs // plan["group_size"],) if plan["group_size"] else ()
+            group_size = plan.get(f"{name}_group_size", plan["group_size"])
+            groups = (inputs // group_size,) if group_size else ()
             tensors[f"layers.{i}.{name}.weight"] = rng.integers(-127, 128, (outputs, inputs)).astype(np.int8)
             scale = np.abs(floats(outputs, *groups, scale=0.2, around=1)) * np.float32(inputs**-0.5 / 80)
             tensors[f"layers.{i}.{name}.scale"] = scale.astype(np.float32)
@@ -91,7 +92,10 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], bool]] = {
     "electra": ({"embedding_size": 32, "head": head("gelu", "none")}, False),
     "labels": ({"labels": 3, "head": head("none")}, False),
     "smooth": ({}, True),
+    "padding within a text": ({"position_offset": 2, "padding_id": 1, "vocabulary": 5}, False),
     "groups": ({"group_size": 32}, False),
+    "groups of one product": ({"down_group_size": 32}, True),
+    "one product in whole rows": ({"group_size": 16, "down_group_size": 0}, True),
     "smooth groups": ({"group_size": 32}, True),
     "gelu_tanh": ({"activation": "gelu_tanh"}, False),
     "relu": ({"activation": "relu"}, False),

@@ -27,6 +27,8 @@ def new_encoder(
     epsilon: float,
     activation: str,
     group_size: int,
+    down_group_size: int,
+    padding_id: int,
     head: Sequence[tuple[str, str]],
     head_outputs: Sequence[int],
 ) -> Encoder: ...

@@ -43,6 +43,8 @@ class Encoder:
             epsilon=self.plan.epsilon,
             activation=self.plan.activation,
             group_size=self.plan.group_size,
+            down_group_size=self.plan.down_group_size,
+            padding_id=-1 if self.plan.padding_id is None else self.plan.padding_id,
             head=[(layer.name, layer.activation) for layer in self.plan.head],
             head_outputs=head_outputs,
         )

@@ -45,15 +45,17 @@ class Plan:
     vocabulary: int
     positions: int
     position_offset: int
+    padding_id: int | None
     token_types: int
     epsilon: float
     activation: str
     group_size: int
+    down_group_size: int
     head: tuple[HeadLayer, ...]
 
-    def groups(self, inputs: int) -> int:
-        """Number of groups that a row of `inputs` activations is cut into."""
-        return inputs // self.group_size if self.group_size else 1
+    def group_size_of(self, name: str) -> int:
+        """The group size of a layer's product; 0 for whole rows."""
+        return self.down_group_size if name == "down" else self.group_size
 
 
 def parse_plan(plan: Mapping[str, Any]) -> Plan:
@@ -74,10 +76,14 @@ def parse_plan(plan: Mapping[str, Any]) -> Plan:
         vocabulary=_size(plan, "vocabulary"),
         positions=_size(plan, "positions"),
         position_offset=_size(plan, "position_offset", least=0),
+        padding_id=None if plan.get("padding_id") is None else _size(plan, "padding_id", least=0),
         token_types=_size(plan, "token_types", least=0),
         epsilon=_epsilon(plan),
         activation=_choice(plan, "activation", ACTIVATIONS),
         group_size=_size(plan, "group_size", least=0, most=MOST_INPUTS),
+        down_group_size=_size(
+            plan, "down_group_size" if "down_group_size" in plan else "group_size", least=0, most=MOST_INPUTS
+        ),
         head=_head(plan),
     )
     for name in ("intermediate", "embedding_size"):
@@ -88,12 +94,19 @@ def parse_plan(plan: Mapping[str, Any]) -> Plan:
             f"plan fields hidden and heads are {parsed.hidden} and {parsed.heads}: "
             f"columns of a head must be a multiple of {LANES}"
         )
-    if parsed.group_size and (
-        parsed.group_size % LANES or parsed.hidden % parsed.group_size or parsed.intermediate % parsed.group_size
+    for name, size, rows in (
+        ("group_size", parsed.group_size, "hidden"),
+        ("down_group_size" if "down_group_size" in plan else "group_size", parsed.down_group_size, "intermediate"),
     ):
+        if size and (size % LANES or getattr(parsed, rows) % size):
+            raise ValueError(
+                f"plan field {name} is {size}: it must be 0, or a multiple of {LANES} that divides {rows} "
+                f"({getattr(parsed, rows)})"
+            )
+    if parsed.padding_id is not None and parsed.padding_id + 1 != parsed.position_offset:
         raise ValueError(
-            f"plan field group_size is {parsed.group_size}: it must be 0, or a multiple of {LANES} that divides "
-            f"hidden ({parsed.hidden}) and intermediate ({parsed.intermediate})"
+            f"plan field padding_id is {parsed.padding_id}, which does not stand before the first position "
+            f"(position_offset is {parsed.position_offset})"
         )
     return parsed
 
@@ -142,7 +155,8 @@ def _expected(plan: Plan) -> Iterator[tuple[str, type[np.generic], tuple[int, ..
     linears += [("up", intermediate, hidden), ("down", hidden, intermediate)]
     for i in range(plan.layers):
         for name, outputs, inputs in linears:
-            scale = (outputs, plan.groups(inputs)) if plan.group_size else (outputs,)
+            size = plan.group_size_of(name)
+            scale = (outputs, inputs // size) if size else (outputs,)
             yield f"layers.{i}.{name}.weight", np.int8, (outputs, inputs)
             yield f"layers.{i}.{name}.scale", np.float32, scale
             yield f"layers.{i}.{name}.bias", np.float32, (outputs,)

@@ -128,11 +128,11 @@ def _encode(
             x,
             *(tensors[f"{name}.{part}"] for part in ("weight", "scale", "bias")),
             smooth=tensors.get(f"{smooth or name}.smooth"),
-            group_size=plan.group_size,
+            group_size=plan.group_size_of(name.rpartition(".")[2]),
             **finish,
         )
 
-    positions = tensors["embeddings.positions"][plan.position_offset :]
+    positions = tensors["embeddings.positions"][_position_ids(plan, ids)]
     x = embed(ids, type_ids, tensors["embeddings.words"], tensors.get("embeddings.types"), positions)
     x = norm("embeddings.norm", x)
     if plan.embedding_size != plan.hidden:
@@ -157,3 +157,12 @@ def _encode(
         first = dense(first, tensors[f"{name}.weight"], tensors[f"{name}.bias"], head_layer.activation)
     logits: Floats = first[0]
     return logits
+
+
+def _position_ids(plan: Plan, ids: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Padding tokens within a text share a position and are not counted, where the plan names their id."""
+    if plan.padding_id is None:
+        return np.arange(len(ids)) + plan.position_offset
+    counted = ids != plan.padding_id
+    rows: NDArray[np.int64] = np.cumsum(counted) * counted + plan.padding_id
+    return rows
