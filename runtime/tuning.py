@@ -21,7 +21,7 @@ from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.devices import split_devices
 from pairscore.runtime.engines.protocol import EngineOptions
-from pairscore.runtime.engines.registry import ENGINES, is_installed
+from pairscore.runtime.engines.registry import ENGINES, EngineSpec, is_installed
 from pairscore.runtime.engines.tuned import Choice, Setting
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.machine import available_cores
@@ -76,7 +76,7 @@ def tune(
             "extra"
         )
     scorers: dict[Setting, Scorer] = {}
-    for setting in (replace(each, engine=engine) for engine in installed for each in ways(kind)):
+    for setting in (replace(each, engine=engine) for engine in installed for each in ways(kind, ENGINES[engine])):
         try:
             scorers[setting] = Scorer.from_pretrained(
                 folder, precision=precision, engine=setting.engine, device=single, options=setting.options()
@@ -107,13 +107,14 @@ def tune(
     return results, default, choose(results, default)
 
 
-def ways(device: str) -> list[Setting]:
+def ways(device: str, engine: EngineSpec) -> list[Setting]:
     """How an engine can use the machine, whatever its batches; first what scoring does untuned.
 
     device: cpu or cuda. `engine` and `token_budget` are left open.
     """
     if device == "cpu":
-        return [Setting("", threads, 0) for threads in sorted({1, available_cores()})]
+        threads = {1, available_cores()} if engine.shares_batches else {1}
+        return [Setting("", each, 0) for each in sorted(threads)]
     streams = sorted(_STREAMS, key=lambda number: number != EngineOptions().streams)
     return [Setting("", 1, 0, device, streams=number, pinned=pinned) for pinned in (False, True) for number in streams]
 

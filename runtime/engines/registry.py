@@ -19,19 +19,20 @@ EngineOpener = Callable[[Path, str, str, EngineOptions], Engine]
 class EngineSpec:
     """Where to find an engine. `module`: the module whose `open_engine` opens it. `package`: the Python module that it
     needs. `devices`: the kinds of device that it serves. `graph_of`: the precision whose graph it reads, if that is not
-    the variant's own.
+    the variant's own. `shares_batches`: whether several cores can work on one batch.
     """
 
     module: str
     package: str
     devices: tuple[str, ...]
     graph_of: str | None = None
+    shares_batches: bool = True
 
 
 ENGINES = {
     "onnxruntime": EngineSpec("pairscore.runtime.engines.onnxruntime", "onnxruntime", ("cpu", "cuda")),
     "openvino": EngineSpec("pairscore.runtime.engines.openvino", "openvino", ("cpu",)),
-    "native": EngineSpec("pairscore.runtime.engines.native", "pairscore_kernels", ("cpu",)),
+    "native": EngineSpec("pairscore.runtime.engines.native", "pairscore_kernels", ("cpu",), shares_batches=False),
     "tensorrt": EngineSpec(
         "pairscore.runtime.engines.onnxruntime.tensorrt", "tensorrt_libs", ("cuda",), graph_of="fp32"
     ),

@@ -16,6 +16,7 @@ from pairscore.export.quantization.calibration import Calibration
 from pairscore.runtime.bundle.manifest import Bundle, sha256
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import open_engine
+from pairscore.runtime.tuning import tune
 from tests import corpus
 from tests.command_line import run
 from tests.native import changes
@@ -299,3 +300,10 @@ def test_scoring_needs_no_pytorch_and_no_graph(native, tmp_path):
         "assert not {'torch', 'onnx', 'onnxruntime', 'transformers'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_tune_tries_one_core_a_batch_alone(native):
+    """The engine computes a batch on the thread that calls it: more cores a batch would leave cores idle."""
+    results, default, _ = tune(native, "int8", PAIRS, seconds=0.5)
+    assert default.engine == "native"
+    assert {result.setting.threads_per_batch for result in results} == {1}
