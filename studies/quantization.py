@@ -26,7 +26,7 @@ from pairscore.export.parity.gate import batch_difference
 from pairscore.export.parity.measure import open_unproven
 from pairscore.export.quantization.calibration import Calibration, observe
 from pairscore.export.quantization.int8 import GROUP_SIZES, products, quantize, sensitivities
-from pairscore.export.quantization.native import native_candidates
+from pairscore.export.quantization.native import RECIPES, WHOLE_ROWS, native_candidates
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.manifest import Bundle, Variant
@@ -153,7 +153,8 @@ def make(bundle: Path, fitted: Sequence[Pair], folder: Path) -> list[Way]:
     )
     if is_installed("native"):
         ways += [
-            Way(each.name, each.files[0], each.engine, "int8", {}) for each in native_candidates(encoder, folder, seen)
+            Way(each.name, each.files[0], each.engine, "int8", {})
+            for each in native_candidates(encoder, folder, seen, [*RECIPES, *WHOLE_ROWS])
         ]
     return ways
 

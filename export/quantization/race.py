@@ -18,7 +18,7 @@ from pairscore.export.quantization.calibration import Calibration, Seen, observe
 from pairscore.export.quantization.int8 import ENGINES as GRAPH_ENGINES
 from pairscore.export.quantization.int8 import Candidate, candidates, products, sensitivities
 from pairscore.export.quantization.native import ENGINE as NATIVE
-from pairscore.export.quantization.native import native_candidates, unfit
+from pairscore.export.quantization.native import fitting, native_candidates, unfit
 from pairscore.export.reference import Reference
 from pairscore.export.variants import BuiltVariant, unmeasured
 from pairscore.runtime.bundle.manifest import Variant
@@ -120,7 +120,7 @@ class _Field:
         graphs = candidates(self.model, scratch, self.seen, [each for each in self.engines if each != NATIVE], keep)
         if self.encoder is None or keep:
             return list(graphs)
-        return [*native_candidates(self.encoder, scratch, self.seen), *graphs]
+        return [*native_candidates(self.encoder, scratch, self.seen, fitting(self.encoder)), *graphs]
 
 
 def _field(fp32: Scorer, fitted: Calibration, engines: tuple[str, ...]) -> _Field:
