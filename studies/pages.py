@@ -15,7 +15,7 @@ from typing import Any
 from pairscore.benchmarks.agreement import compare
 from pairscore.benchmarks.tables.table import Table, markdown
 from pairscore.benchmarks.tables.throughput import limits_table, throughput_picture, throughput_table
-from studies import chapters
+from studies import chapters, robustness
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = tuple(
@@ -26,6 +26,7 @@ PAGES = tuple(
         "docs/daily-jobs.md",
         "docs/pipelines.md",
         "docs/billion-pairs.md",
+        "docs/robustness.md",
     )
 )
 RESULTS = ROOT / "benchmarks/results"
@@ -82,6 +83,8 @@ TABLES: dict[str, tuple[str, Callable[[Any], Table | str]]] = {
     "pipelines": ("pipelines.json", chapters.overhead_table),
     "billion": ("pipelines.json", chapters.billion_table),
     "host": ("host.json", chapters.host_table),
+    "fuzz": ("fuzz.json", robustness.fuzz_table),
+    "kills": ("kills.json", robustness.kills_table),
 }
 # picture in results/ -> (result file, renderer, which may have nothing to draw yet)
 PICTURES: dict[str, tuple[str, Callable[[Any], str | None]]] = {

@@ -237,11 +237,12 @@ def main() -> int:
             if result.problem:
                 bad.append(result)
                 print(f"{result.number} {result.kind}: {result.problem}\n{result.said}", flush=True)
+            if chosen.json:  # after every case, so that a run that is stopped has something to show
+                found = {"counts": +counts, "bad": [asdict(each) for each in bad]}
+                chosen.json.write_text(json.dumps(found, indent=2) + "\n")
     for name, count in sorted(counts.items()):
         print(f"{count:6} {name}")
     print(f"{len(bad)} of {len(numbers)} cases went wrong")
-    if chosen.json:
-        chosen.json.write_text(json.dumps({"counts": +counts, "bad": [asdict(each) for each in bad]}, indent=2) + "\n")
     return bool(bad)
 
 

@@ -1,0 +1,44 @@
+"""The tables of docs/robustness.md: what `make fuzz` and `make kills` found."""
+
+from collections import Counter
+from typing import Any
+
+from pairscore.benchmarks.tables.table import Row, Table
+
+
+def fuzz_table(result: dict[str, Any]) -> Table:
+    """One row a kind of damage: how the cases ended."""
+    ends = {"exit 0": "exit code 0", "exit 2": "one line", "crash, then told": "process ended, then told"}
+    kinds: dict[str, Counter[str]] = {}
+    for name, count in result["counts"].items():
+        kind, _, end = name.partition(": ")
+        kinds.setdefault(kind, Counter())[end] += count
+    rows = tuple(
+        Row((kind, f"{counts.total():,}", *(f"{counts[end]:,}" for end in ends)))
+        for kind, counts in sorted(kinds.items())
+    )
+    cases = sum(counts.total() for counts in kinds.values())
+    return Table(
+        ("damaged", "cases", *ends.values()), rows, (f"{cases:,} cases; {len(result['bad'])} ended otherwise.",)
+    )
+
+
+def kills_table(result: dict[str, Any]) -> Table:
+    """One row a place and a disturbance: how many hit each kind of job, and what was lost."""
+    cells = result["cells"]
+    asked = tuple(dict.fromkeys(cell["asked"] for cell in cells))
+    tried: Counter[tuple[str, ...]] = Counter()
+    lost: Counter[tuple[str, ...]] = Counter()
+    for cell in cells:
+        tried[cell["place"], cell["fault"], cell["asked"]] += cell["tried"]
+        lost[cell["place"], cell["fault"]] += cell["lost"]
+    rows = []
+    for place, fault in dict.fromkeys((cell["place"], cell["fault"]) for cell in cells):
+        counts = [tried[place, fault, each] for each in asked]
+        total, gone = sum(counts), lost[place, fault]
+        rows.append(Row((place, fault, *map(str, counts), str(total), str(total - gone), str(gone))))
+    total, gone, jobs = tried.total(), lost.total(), sum(cell["jobs"] for cell in cells)
+    note = f"{total} disturbances of {jobs} jobs: {total - gone} survived, {gone} lost."
+    return Table(
+        ("where", "disturbance", *asked, "tried", "survived", "lost"), tuple(rows), (note,), words=("disturbance",)
+    )
