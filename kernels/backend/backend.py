@@ -51,21 +51,28 @@ def has_compiler() -> bool:
 
 @contextmanager
 def zig_compiler() -> Iterator[None]:
-    """Scripts named as CMake expects its tools, on which CXX, AR and RANLIB point inside the block.
+    """Scripts named as CMake expects its tools: inside the block CXX, CC and CMAKE_ARGS point to them.
 
     `-mcpu=baseline`: zig otherwise compiles for the processor that it runs on, and the portable code would be none.
     """
     import ziglang  # type: ignore[import-not-found, unused-ignore]
 
     zig = Path(ziglang.__file__).parent / "zig"
-    tools = {"CXX": "c++ -mcpu=baseline", "CC": "cc -mcpu=baseline", "AR": "ar", "RANLIB": "ranlib"}
-    before = {name: os.environ.get(name) for name in tools}
+    commands = {"c++": "c++ -mcpu=baseline", "cc": "cc -mcpu=baseline", "ar": "ar", "ranlib": "ranlib"}
     with tempfile.TemporaryDirectory() as folder:
-        for name, command in tools.items():
-            script = Path(folder) / f"zig-{name.lower()}"
-            script.write_text(f'#!/bin/sh\nexec "{zig}" {command} "$@"\n')
+        scripts = {name: Path(folder) / f"zig-{name}" for name in commands}
+        for name, script in scripts.items():
+            script.write_text(f'#!/bin/sh\nexec "{zig}" {commands[name]} "$@"\n')
             script.chmod(script.stat().st_mode | stat.S_IXUSR)
-            os.environ[name] = str(script)
+        # CMake takes compilers from the environment, but not the tools that make archives.
+        archives = f"-DCMAKE_AR={scripts['ar']} -DCMAKE_RANLIB={scripts['ranlib']}"
+        changes = {
+            "CXX": str(scripts["c++"]),
+            "CC": str(scripts["cc"]),
+            "CMAKE_ARGS": f"{os.environ.get('CMAKE_ARGS', '')} {archives}".strip(),
+        }
+        before = {name: os.environ.get(name) for name in changes}
+        os.environ.update(changes)
         try:
             yield
         finally:
