@@ -72,7 +72,7 @@ def instruction_set() -> str | None:
 
 def _import_kernels() -> Any:
     try:
-        import pairscore_kernels
+        import pairscore_kernels  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise PairscoreError(
             f"the native engine needs pairscore-kernels, which does not import ({_line(error)}): "
