@@ -58,8 +58,8 @@ void layer_norm(const std::string& isa, const Matrix& x, const Vector& weight, c
 }
 
 void attention(const std::string& isa, const Matrix& queries, const Matrix& keys, const Matrix& values,
-               const OutMatrix& out) {
-  const AttentionShape shape{queries.shape(0), keys.shape(0), keys.shape(1)};
+               std::size_t window, const OutMatrix& out) {
+  const AttentionShape shape{queries.shape(0), keys.shape(0), keys.shape(1), window};
   Buffer<float> scratch(attention_scratch(shape.length, shape.head_size));
   find_kernels(isa).attention(shape, queries.data(), shape.head_size, keys.data(), values.data(), shape.head_size,
                               out.data(), shape.head_size, scratch.data());

@@ -171,7 +171,7 @@ class Encoder::Pass {
       for (std::size_t head = 0; head < shape_.heads; head++) {
         float* asking = queries + pair * count * stride + head * size;
         const float* keys = work_.projected.data() + pair * length_ * 3 * hidden + hidden + head * size;
-        kernels_.attention({count, length_, size}, asking, stride, keys, keys + hidden, 3 * hidden, asking, stride,
+        kernels_.attention({count, length_, size, 0}, asking, stride, keys, keys + hidden, 3 * hidden, asking, stride,
                            work_.attention.data());
       }
   }

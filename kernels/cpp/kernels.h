@@ -37,9 +37,10 @@ struct QuantizedRows {
 };
 
 struct AttentionShape {
-  std::size_t queries;            // rows that ask
+  std::size_t queries;            // rows that ask: the first tokens of the pair, or all
   std::size_t length;             // rows that answer: tokens of the pair
   std::size_t head_size;          // columns of one head, a multiple of kLanes
+  std::size_t window;             // token i sees those at most window / 2 away; 0: it sees all
 };
 
 struct Kernels {

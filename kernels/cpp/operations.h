@@ -231,17 +231,28 @@ void layer_norm(const float* rows, std::size_t stride, std::size_t count, std::s
   }
 }
 
-// Replaces `length` scores by e^(score - largest) and returns their sum. `scores` has room for whole vectors. The lanes
-// behind the end become e^-87, which is lost in a sum that is at least 1.
-INLINE float exponentials(float* scores, std::size_t length) {
-  std::size_t padded = round_up(length, kLanes);
-  for (std::size_t i = length; i < padded; i++) scores[i] = -3e38f;
+// Tokens from `first` to before `end`.
+struct Range {
+  std::size_t first, end;
+};
+
+// Those that token `row` sees.
+INLINE Range seen_from(const AttentionShape& shape, std::size_t row) {
+  std::size_t reach = shape.window ? shape.window / 2 : shape.length;
+  return {row < reach ? 0 : row - reach, row + reach < shape.length ? row + reach + 1 : shape.length};
+}
+
+// Replaces the scores of the tokens that are seen by e^(score - largest), all others by 0, and returns the sum.
+// `seen` counts from the first score; `columns` are whole vectors.
+INLINE float exponentials(float* scores, Range seen, std::size_t columns) {
+  for (std::size_t i = 0; i < seen.first; i++) scores[i] = -3e38f;
+  for (std::size_t i = seen.end; i < columns; i++) scores[i] = -3e38f;
   F16 high = load(scores);
-  for (std::size_t i = kLanes; i < padded; i += kLanes) high = max(load(scores + i), high);
-  F16 shift = splat(largest(high));
+  for (std::size_t i = kLanes; i < columns; i += kLanes) high = max(load(scores + i), high);
+  F16 shift = splat(largest(high)), to_base_two = splat(1.44269504089f);
   F16 total = splat(0.0f);
-  for (std::size_t i = 0; i < padded; i += kLanes) {
-    F16 e = exponential(load(scores + i) - shift);
+  for (std::size_t i = 0; i < columns; i += kLanes) {
+    F16 e = power_of_two((load(scores + i) - shift) * to_base_two);
     store(scores + i, e);
     total = total + e;
   }
@@ -274,12 +285,18 @@ void attention(const AttentionShape& shape, const float* queries, std::size_t qu
 
   for (std::size_t row = 0; row < shape.queries; row += kFloatRows) {
     std::size_t height = shape.queries - row < kFloatRows ? shape.queries - row : kFloatRows;
-    float_product<kFloatRows>(height, queries + row * query_stride, query_stride, transposed, padded, size, padded,
-                              nullptr, scores, padded);
+    // From the first token that the first row sees, at a whole vector, to the last that the last row sees.
+    std::size_t first = seen_from(shape, row).first / kLanes * kLanes;
+    std::size_t end = seen_from(shape, row + height - 1).end, columns = round_up(end, kLanes) - first;
+    float_product<kFloatRows>(height, queries + row * query_stride, query_stride, transposed + first, padded, size,
+                              columns, nullptr, scores, columns);
     float factors[kFloatRows];
-    for (std::size_t i = 0; i < height; i++) factors[i] = 1.0f / exponentials(scores + i * padded, length);
-    float_product<kFloatRows>(height, scores, padded, packed, size, length, size, factors, out + row * out_stride,
-                              out_stride);
+    for (std::size_t i = 0; i < height; i++) {
+      Range seen = seen_from(shape, row + i);
+      factors[i] = 1.0f / exponentials(scores + i * columns, {seen.first - first, seen.end - first}, columns);
+    }
+    float_product<kFloatRows>(height, scores, columns, packed + first * size, size, end - first, size, factors,
+                              out + row * out_stride, out_stride);
   }
 }
 

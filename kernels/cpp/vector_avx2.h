@@ -45,6 +45,10 @@ INLINE F16 fma(F16 a, F16 b, F16 c) {
 }
 INLINE F16 min(F16 a, F16 b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
 INLINE F16 max(F16 a, F16 b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
+INLINE F16 where_greater(F16 a, F16 b, F16 c) {
+  return {_mm256_and_ps(_mm256_cmp_ps(a.low, b.low, _CMP_GT_OQ), c.low),
+          _mm256_and_ps(_mm256_cmp_ps(a.high, b.high, _CMP_GT_OQ), c.high)};
+}
 
 INLINE I16 operator+(I16 a, I16 b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
 INLINE I16 operator-(I16 a, I16 b) { return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)}; }

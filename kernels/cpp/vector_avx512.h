@@ -34,6 +34,9 @@ INLINE F16 operator/(F16 a, F16 b) { return {_mm512_div_ps(a.all, b.all)}; }
 INLINE F16 fma(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.all, b.all, c.all)}; }
 INLINE F16 min(F16 a, F16 b) { return {_mm512_min_ps(a.all, b.all)}; }
 INLINE F16 max(F16 a, F16 b) { return {_mm512_max_ps(a.all, b.all)}; }
+INLINE F16 where_greater(F16 a, F16 b, F16 c) {
+  return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a.all, b.all, _CMP_GT_OQ), c.all)};
+}
 
 INLINE I16 operator+(I16 a, I16 b) { return {_mm512_add_epi32(a.all, b.all)}; }
 INLINE I16 operator-(I16 a, I16 b) { return {_mm512_sub_epi32(a.all, b.all)}; }

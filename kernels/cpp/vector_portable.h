@@ -44,6 +44,8 @@ INLINE F16 fma(F16 a, F16 b, F16 c) { F16 result; PAIRSCORE_LANES(std::fma(a.lan
 // The second argument where either is not a number, as x86 does.
 INLINE F16 min(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 INLINE F16 max(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
+// c where a > b, else 0.
+INLINE F16 where_greater(F16 a, F16 b, F16 c) { F16 result; PAIRSCORE_LANES(a.lane[i] > b.lane[i] ? c.lane[i] : 0.0f); }
 
 INLINE I16 operator+(I16 a, I16 b) { I16 result; PAIRSCORE_LANES(a.lane[i] + b.lane[i]); }
 INLINE I16 operator-(I16 a, I16 b) { I16 result; PAIRSCORE_LANES(a.lane[i] - b.lane[i]); }

@@ -17,6 +17,8 @@
 #define _mm512_castps_pd simde_mm512_castps_pd
 #define _mm512_castps_si512 simde_mm512_castps_si512
 #define _mm512_castsi512_ps simde_mm512_castsi512_ps
+#undef _mm512_cmp_ps_mask
+#define _mm512_cmp_ps_mask simde_mm512_cmp_ps_mask
 #define _mm512_cvtepi32_epi8 pairscore_mm512_cvtepi32_epi8
 #define _mm512_cvtepi32_ps simde_mm512_cvtepi32_ps
 #define _mm512_cvtps_epi32 simde_mm512_cvtps_epi32
@@ -28,6 +30,7 @@
 #define _mm512_load_si512 simde_mm512_load_si512
 #define _mm512_loadu_ps simde_mm512_loadu_ps
 #define _mm512_loadu_si512 simde_mm512_loadu_si512
+#define _mm512_maskz_mov_ps simde_mm512_maskz_mov_ps
 #define _mm512_max_epi32 simde_mm512_max_epi32
 #define _mm512_max_ps simde_mm512_max_ps
 #define _mm512_min_epi32 simde_mm512_min_epi32

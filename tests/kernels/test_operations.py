@@ -140,15 +140,31 @@ def test_layer_norm_equals_the_reference(isa: str, *, seed: int, rows: int, colu
 
 
 @every_isa
-@settings(max_examples=80, deadline=None)
-@given(seed=seeds, queries=counts, length=st.integers(1, 70), size=st.sampled_from([16, 32, 48, 64, 128]))
-@example(seed=0, queries=1, length=1, size=16)
-@example(seed=0, queries=512, length=512, size=32)
-def test_attention_equals_the_reference(isa: str, *, seed: int, queries: int, length: int, size: int):
-    rows = (floats(seed + i, n, size, scale=0.3) for i, n in enumerate((queries, length, length)))
-    arguments = tuple(rows)
-    actual = operations.attention(*arguments, isa=isa)
-    np.testing.assert_allclose(actual, reference.attention(*arguments), rtol=2e-5, atol=2e-5)
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=seeds,
+    length=st.integers(1, 70),
+    size=st.sampled_from([16, 32, 48, 64, 128]),
+    window=st.sampled_from([0, 1, 2, 7, 16, 40, 200]),
+    data=st.data(),
+)
+def test_attention_equals_the_reference(isa: str, *, seed: int, length: int, size: int, window: int, data: Any):
+    queries = data.draw(st.integers(1, length), "queries")
+    arguments = attention_arguments(seed, queries, length, size)
+    actual = operations.attention(*arguments, window=window, isa=isa)
+    np.testing.assert_allclose(actual, reference.attention(*arguments, window=window), rtol=2e-5, atol=2e-5)
+
+
+@every_isa
+@pytest.mark.parametrize("window", [0, 128])
+def test_attention_of_512_tokens_equals_the_reference(isa: str, window: int):
+    arguments = attention_arguments(0, 512, 512, 32)
+    actual = operations.attention(*arguments, window=window, isa=isa)
+    np.testing.assert_allclose(actual, reference.attention(*arguments, window=window), rtol=2e-5, atol=2e-5)
+
+
+def attention_arguments(seed: int, queries: int, length: int, size: int) -> list[NDArray[np.float32]]:
+    return [floats(seed + i, n, size, scale=0.3) for i, n in enumerate((queries, length, length))]
 
 
 @every_isa
@@ -156,7 +172,16 @@ def test_attention_survives_scores_of_thousands(isa: str):
     queries = np.full((3, 16), 100, np.float32)
     keys = np.linspace(-100, 100, 20 * 16, dtype=np.float32).reshape(20, 16)
     values = np.arange(20 * 16, dtype=np.float32).reshape(20, 16)
-    np.testing.assert_allclose(operations.attention(queries, keys, values, isa), values[[-1] * 3], rtol=1e-6)
+    np.testing.assert_allclose(operations.attention(queries, keys, values, isa=isa), values[[-1] * 3], rtol=1e-6)
+
+
+@every_isa
+def test_a_window_of_two_sees_one_neighbour_on_each_side(isa: str):
+    """Equal scores: the context is the mean of the values that are seen."""
+    queries = keys = np.zeros((5, 16), np.float32)
+    values = np.repeat(np.array([[1], [2], [4], [8], [16]], np.float32), 16, axis=1)
+    context = operations.attention(queries, keys, values, window=2, isa=isa)
+    np.testing.assert_allclose(context[:, 0], [1.5, 7 / 3, 14 / 3, 28 / 3, 12], rtol=1e-5)
 
 
 @every_isa
@@ -185,7 +210,7 @@ def test_embeddings_equal_the_reference(isa: str, *, seed: int, length: int, col
 def operations_on(seed: int) -> dict[str, Callable[[str], Any]]:
     """Every operation on arguments of odd sizes, as a function of the instruction set."""
     x, weight, bias = floats(seed, 23, 80), floats(seed + 1, 80), floats(seed + 2, 80)
-    queries, keys, values = (floats(seed + i, n, 48, scale=0.3) for i, n in ((3, 13), (4, 37), (5, 37)))
+    asking = attention_arguments(seed, 37, 37, 48)
     whole, grouped = linear_arguments(seed, 23, 96, 80), linear_arguments(seed, 23, 96, 80, 32)
     residual = floats(seed + 6, 23, 80)
     wide = floats(seed + 7, 3_000, scale=8)
@@ -194,7 +219,8 @@ def operations_on(seed: int) -> dict[str, Callable[[str], Any]]:
         "linear": lambda isa: operations.linear(**whole, activation="gelu", isa=isa),
         "grouped": lambda isa: operations.linear(**grouped, group_size=32, residual=residual, isa=isa),
         "layer_norm": lambda isa: operations.layer_norm(x, weight, bias, 1e-5, isa),
-        "attention": lambda isa: operations.attention(queries, keys, values, isa),
+        "attention": lambda isa: operations.attention(*asking, isa=isa),
+        "attention in a window": lambda isa: operations.attention(*asking, window=9, isa=isa),
         "dense": lambda isa: operations.dense(x, residual[:, :80], bias[:23], "tanh", isa),
         "exponential": lambda isa: operations.exponential(wide, isa),
         **{name: lambda isa, name=name: operations.activate(name, wide, isa) for name in ACTIVATIONS},

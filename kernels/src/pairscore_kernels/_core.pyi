@@ -59,7 +59,9 @@ def dense(
 def layer_norm(
     isa: str, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], epsilon: float, out: NDArray[Any]
 ) -> None: ...
-def attention(isa: str, queries: NDArray[Any], keys: NDArray[Any], values: NDArray[Any], out: NDArray[Any]) -> None: ...
+def attention(
+    isa: str, queries: NDArray[Any], keys: NDArray[Any], values: NDArray[Any], window: int, out: NDArray[Any]
+) -> None: ...
 def embed(
     isa: str,
     ids: NDArray[Any],

@@ -131,22 +131,28 @@ def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float, isa: str
     return out
 
 
-def attention(queries: Floats, keys: Floats, values: Floats, isa: str | None = None) -> Floats:
+def attention(queries: Floats, keys: Floats, values: Floats, *, window: int = 0, isa: str | None = None) -> Floats:
     """softmax(queries @ keys.T) @ values of one pair and head.
 
-    queries: (rows, head_size), times 1 / sqrt(head_size) already; keys and values: (length, head_size).
+    queries: (rows, head_size), of the first tokens or all, times 1 / sqrt(head_size) already; keys and values:
+    (length, head_size). Where `window` is not 0, a token sees only those at most window // 2 away, as in ModernBERT.
     """
     rows, size = _shape(queries, "queries")
     length, _ = _shape(keys, "keys")
     _multiple(size, "head_size")
     if not length:
         raise ValueError("keys has no rows")
+    if rows > length:
+        raise ValueError(f"queries has {rows} rows, and keys {length}")
+    if window < 0:
+        raise ValueError(f"window is {window}, less than 0")
     out = np.empty((rows, size), np.float32)
     _core.attention(
         check_isa(isa),
         _floats(queries, "queries", rows, size),
         _floats(keys, "keys", length, size),
         _floats(values, "values", length, size),
+        window,
         out,
     )
     return out

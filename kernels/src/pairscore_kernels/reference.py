@@ -74,8 +74,11 @@ def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Float
     return normed
 
 
-def attention(queries: Floats, keys: Floats, values: Floats) -> Floats:
+def attention(queries: Floats, keys: Floats, values: Floats, *, window: int = 0) -> Floats:
     scores = queries @ keys.T
+    if window:
+        distance = np.abs(np.arange(len(queries))[:, None] - np.arange(len(keys)))
+        scores[distance > window // 2] = -np.inf
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
     context: Floats = (exponentials @ values) / exponentials.sum(axis=1, keepdims=True)
     return context
