@@ -82,10 +82,9 @@ def _write(chapter: str, size: int, options: argparse.Namespace, tokenizer: Path
         return
     texts = read_pairs(options.pairs, "claim", "evidence")
     most = json.loads((tokenizer.parent / "pairscore.json").read_text())["max_length"] or size * 2
-    # Where the model takes no more tokens than the mean, every pair is truncated to as many.
-    bounds = (
-        (size, size * 2) if size * (1 + SPREAD) > most else (round(size * (1 - SPREAD)), round(size * (1 + SPREAD)))
-    )
+    # Where the model takes no more tokens than the mean, every pair is longer and is truncated to as many.
+    shortest, longest = round(size * (1 - SPREAD)), round(size * (1 + SPREAD))
+    bounds = (shortest, longest) if longest <= most else (longest, size * 2)
     claims, evidence = map(list, zip(*made_pairs(tokenizer, texts, options.by_length, *bounds), strict=True))
     folder.mkdir()
     pq.write_table(pa.table({"claim": claims, "evidence": evidence}), folder / "pairs.parquet")

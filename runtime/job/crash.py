@@ -9,15 +9,17 @@ If it survives, somebody killed the earlier run just then.
 """
 
 import json
+import os
 import pickle
 import signal
-import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from subprocess import DEVNULL, PIPE, Popen
+from typing import IO, Literal, cast
 
 from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError
@@ -139,16 +141,24 @@ def _ends(
 ) -> tuple[Literal["footer", "rows"], int, int] | None:
     """Where a process is ended by a signal: phase, file and signal; None where it survives."""
     given = pickle.dumps((options, manifest, found.footers, block, at_once))
-    child = subprocess.run([sys.executable, "-c", _CHILD], input=given, capture_output=True, check=False)
-    told = child.stdout.split()
+    with Popen([sys.executable, "-c", _CHILD], stdin=PIPE, stdout=PIPE, stderr=DEVNULL) as child:
+        stdin, stdout = cast(IO[bytes], child.stdin), cast(IO[bytes], child.stdout)
+        with suppress(BrokenPipeError):
+            stdin.write(given)
+            stdin.flush()
+        told = stdout.read().split()
     if child.returncode >= 0 or not told:
         return None
     return "rows" if told[-2] == b"rows" else "footer", int(told[-1]), -child.returncode
 
 
 def rehearse() -> None:
-    """The work of that process: it says on standard output what it is going to read, then reads it."""
+    """The work of that process: it says on standard output what it is going to read, then reads it.
+
+    Its standard input stays open as long as the run lives. Whoever kills the run so ends this process as well.
+    """
     options, manifest, left_out, block, at_once = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
 
     def say(phase: str, place: int) -> None:
         sys.stdout.write(f"{phase} {place}\n")
@@ -160,3 +170,8 @@ def rehearse() -> None:
             say("rows", block.file)
             for _ in read_pieces(file, [block], plan.reading):
                 pass
+
+
+def _end_with_the_run() -> None:
+    os.read(sys.stdin.fileno(), 1)  # nothing more is written: it returns when the other end is closed
+    os._exit(0)

@@ -44,12 +44,13 @@ def test_cpu_seconds_are_those_of_the_thread():
         ends = time.monotonic() + 30
         while time.thread_time() < 0.2 and time.monotonic() < ends:
             pass
+        time.sleep(1)  # its last moments are not missed
 
     with host.CpuSeconds() as seconds:
         thread = threading.Thread(target=work, name="pairscore-work_0")
         thread.start()
         thread.join()
-    assert 0.1 < seconds.by_name()["work"] < 0.4
+    assert 0.15 < seconds.by_name()["work"] < 0.4
 
 
 def test_the_benchmark_runs_the_job_and_its_result_can_be_shown(checkpoint, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,14 +21,18 @@ from tests.pairs_files import files_below, pairs_table, read_output, same
 # What damaged files make Arrow do, at a place that a test chooses: every Python process that the test starts, and
 # every one that these start, runs it first.
 ABORTING = """
-import os
+import os, time
 import pyarrow.parquet as pq
 
 read_metadata, iter_batches = pq.read_metadata, pq.ParquetFile.iter_batches
 
 def abort_at(phase, metadata):
-    if (metadata.metadata or {}).get(b"abort") == phase:
+    said = (metadata.metadata or {}).get(b"abort", b"")
+    if said == phase:
         os.abort()
+    if said.startswith(b"/"):
+        open(said, "w").write(str(os.getpid()))
+        time.sleep(600)
     return metadata
 
 pq.read_metadata = lambda *given, **named: abort_at(b"footer", read_metadata(*given, **named))
@@ -46,22 +51,33 @@ def bundle(exported):
 
 
 @pytest.fixture
-def score(bundle, tmp_path):
-    """`score(option, ...)`: run the command on `data`, in a process; its exit code and what it said."""
+def start(bundle, tmp_path):
+    """`start(option, ...)`: start the command on `data`, in a process."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(ABORTING)
     paths = [str(tmp_path / "site"), *sys.path]
 
-    def run(*options):
+    def start(*options):
         command = ["score", bundle, tmp_path / "data", "--output", tmp_path / "out", "--part-rows", "20", "--json"]
-        ended = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "pairscore.cli", *map(str, [*command, *options])],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        return ended.returncode, json.loads(ended.stdout) if ended.stdout else ended.stderr
+
+    return start
+
+
+@pytest.fixture
+def score(start):
+    """`score(option, ...)`: run the command to its end; its exit code and what it said."""
+
+    def run(*options):
+        ended = start(*options)
+        out, err = ended.communicate()
+        return ended.returncode, json.loads(out) if out else err
 
     return run
 
@@ -112,6 +128,23 @@ def test_a_dry_run_names_it_at_once_and_leaves_nothing(score, tmp_path):
     assert code == 2
     assert f"'{tmp_path / 'data' / '0.parquet'}' ends the process that reads it (SIGABRT)" in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_the_process_that_reads_first_ends_with_the_run(start, tmp_path):
+    write(tmp_path / "data" / "0.parquet", 0, abort=str(tmp_path / "pid"))
+    run = start("--dry-run")
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "pid").exists() or not (pid := (tmp_path / "pid").read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert int(pid) != run.pid
+    run.kill()
+    run.communicate()
+    with suppress(FileNotFoundError):
+        while ") Z" not in Path(f"/proc/{pid}/stat").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_every_such_file_is_left_out(score, tmp_path):
