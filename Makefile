@@ -27,12 +27,13 @@ demo: $(VENV)/.demo $(VENV)/.kernels
 test: $(VENV)/.test $(VENV)/.kernels
 	$(BIN)/python -m pytest
 
-# With transformers 5 and sentence-transformers 6: what loads, exports, trains and evaluates models.
+# With transformers 5 and sentence-transformers 6: what loads, exports, trains and evaluates models. PyTorch's exporter
+# computes on one core, so two processes share the files of tests.
 VENV5 ?= .venv5
 TESTS5 := $(addprefix tests/export/test_,bundle_export.py checkpoint.py exporters.py int8_export.py modules.py unpadded.py) \
 	$(addprefix tests/training/test_,evaluate.py start.py train.py) tests/bundle/test_hub.py tests/test_drop_in.py
 test5: $(VENV5)/.test
-	$(VENV5)/bin/python -m pytest $(TESTS5)
+	$(VENV5)/bin/python -m pytest --numprocesses 2 --dist loadfile $(TESTS5)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check
@@ -166,5 +167,5 @@ $(VENV5)/.test: requirements/tested5.txt pyproject.toml
 	$(VENV5)/bin/python -m pip install --quiet --retries 1 $$(grep '^torch==' $<) \
 		$(if $(PYTORCH_INDEX),--extra-index-url $(PYTORCH_INDEX))
 	$(VENV5)/bin/python -m pip install --quiet -c $< -e '.[cpu,openvino,export,train]' \
-		pytest pytest-timeout hypothesis
+		pytest pytest-timeout pytest-xdist hypothesis
 	touch $@

@@ -129,10 +129,12 @@ def _check_architecture(config: dict[str, Any], modules: tuple[SavedModule, ...]
 def _check_release(folder: Path, config: dict[str, Any], name: str) -> None:
     """Refuse what a transformers release before 5 reads without a word and computes differently, or cannot open."""
     installed, saved_with = version("transformers"), str(config.get("transformers_version", "5"))
-    tokenizer = (read_json(folder / "tokenizer_config.json") or {}).get("tokenizer_class")
+    tokenizer = read_json(folder / "tokenizer_config.json") or {}
+    listed, named = isinstance(tokenizer.get("extra_special_tokens"), list), tokenizer.get("tokenizer_class")
     unknown = [
         *(["rope_parameters in config.json"] if config.get("rope_parameters") else []),
-        *(["the tokenizer class TokenizersBackend"] if tokenizer == "TokenizersBackend" else []),
+        *(["the tokenizer class TokenizersBackend"] if named == "TokenizersBackend" else []),
+        *(["a list of extra_special_tokens in tokenizer_config.json"] if listed else []),
     ]
     if int(installed.partition(".")[0]) < 5 and unknown:
         raise PairscoreError(

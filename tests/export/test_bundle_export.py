@@ -184,7 +184,10 @@ def test_max_length_shortens_the_bundle_for_everybody(tmp_path, checkpoint):
     manifest = export_bundle(str(source), tmp_path / "bundle", max_length=24)
     assert manifest.max_length == 24
     expected = CrossEncoder(str(source), device="cpu", max_length=24).predict(PAIRS)
-    for opened in (Scorer.from_pretrained(tmp_path / "bundle"), CrossEncoder(str(tmp_path / "bundle"), backend="onnx")):
+    scorer = Scorer.from_pretrained(tmp_path / "bundle")
+    np.testing.assert_allclose(scorer.predict(PAIRS), expected, rtol=0, atol=PROMISE)
+    if "optimum" in EXPORTED_BY:  # which sentence-transformers opens ONNX graphs through
+        opened = CrossEncoder(str(tmp_path / "bundle"), backend="onnx")
         np.testing.assert_allclose(opened.predict(PAIRS), expected, rtol=0, atol=PROMISE)
 
 
