@@ -20,7 +20,7 @@ from pairscore.export.quantization.calibration import Calibration
 from pairscore.export.quantization.race import best_int8
 from pairscore.export.reference import Reference, load_reference
 from pairscore.export.staging import check_target, staged_folder
-from pairscore.export.variants import BUILDERS, PRECISIONS, build_fp32, unmeasured
+from pairscore.export.variants import BUILDERS, PRECISIONS, build_fp32
 from pairscore.runtime.bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, Bundle, GoldenRows, Manifest, Variant, sha256
 from pairscore.runtime.bundle.parity import TIERS, Tier
 from pairscore.runtime.errors import PairscoreError
@@ -96,7 +96,7 @@ def export_bundle(
                 manifest = _with_variant(folder, manifest, variant)
             elif precision != "fp32":
                 say(f"Adding {precision}")
-                variant = unmeasured(BUILDERS[precision](reference, folder), folder, promise)
+                variant = replace(BUILDERS[precision](reference, folder), promise=promise)
                 manifest = _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
             elif promise is not None:
                 variant = replace(manifest.variants["fp32"], promise=promise)
@@ -147,7 +147,7 @@ def _new_bundle(
 ) -> Manifest:
     """Make a folder that holds the shared files a bundle with an fp32 variant that has kept its promise."""
     say(f"Exporting {reference.model_type}, {reference.max_length} tokens, to ONNX")
-    built = build_fp32(checkpoint, folder, exporter)
+    variant = build_fp32(checkpoint, folder, exporter)
     if "token_type_ids" not in reference.tokenizer.model_input_names:
         _drop_token_types(folder / "tokenizer.json")
     (folder / GOLDEN_NAME).write_text(golden_rows(reference, parity_set).to_json(), encoding="utf-8")
@@ -164,7 +164,6 @@ def _new_bundle(
         files={},
         versions=library_versions(),
     )
-    variant = unmeasured(built, folder, None)
     manifest = _with_variant(folder, manifest, variant)
     say(f"Comparing it with PyTorch on {len(parity_set.pairs)} pairs")
     return _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))

@@ -1,10 +1,8 @@
 """What an export ran with: library releases and the processor."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.machine import installed_versions, require_modules
 
 _MODULES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "sentence_transformers")
 _DISTRIBUTIONS = (
@@ -26,20 +24,9 @@ _DISTRIBUTIONS = (
 
 def require_export_extra() -> None:
     """Raise PairscoreError unless everything that an export needs is installed."""
-    missing = [name for name in _MODULES if find_spec(name) is None]
-    if missing:
-        raise PairscoreError(
-            f"exporting and verifying need PyTorch and its libraries, and {', '.join(missing)} is not installed: "
-            '`pip install "pairscore[export,cpu]"`'
-        )
+    require_modules(_MODULES, "exporting and verifying", "export,cpu")
 
 
 def library_versions() -> dict[str, str]:
     """Library -> release, of those that are installed and decide what an export gives."""
-    versions = {"python": platform.python_version()}
-    for name in _DISTRIBUTIONS:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+    return {"python": platform.python_version(), **installed_versions(_DISTRIBUTIONS)}

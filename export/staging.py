@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.storage.local import sync
 
 
 def check_target(target: Path, overwrite: bool) -> None:
@@ -40,7 +41,8 @@ def staged_folder(target: Path) -> Iterator[Path]:
     try:
         staging.mkdir()
         yield staging
-        _sync(staging)
+        for path in (*staging.rglob("*"), staging):
+            sync(path)
         _replace(target, staging)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -69,24 +71,4 @@ def _replace(target: Path, staging: Path) -> None:
             old.rename(target)
             raise
         shutil.rmtree(old, ignore_errors=True)
-    _sync_one(target.parent)
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        _sync_one(path)
-    _sync_one(folder)
-
-
-def _sync_one(path: Path) -> None:
-    """Ask the system to have `path` on disk. Folders cannot be opened on every system; there it must do without."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        if path.is_dir():
-            return
-        raise
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(target.parent)

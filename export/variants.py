@@ -1,7 +1,6 @@
 """How each precision's graph is made: one builder a precision."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pairscore.export.checkpoint import Checkpoint
@@ -11,75 +10,67 @@ from pairscore.export.graphs.rewrites import rewrite_file
 from pairscore.export.model import load_model
 from pairscore.export.reference import Reference
 from pairscore.runtime.bundle.manifest import Variant
-from pairscore.runtime.bundle.parity import ParityReport, Tier
+from pairscore.runtime.bundle.parity import ParityReport
 from pairscore.runtime.machine import processor_name
 
 GRAPH_FOLDER = "onnx"
 
 
-@dataclass(frozen=True)
-class BuiltVariant:
-    """A graph written into a bundle's folder, not measured yet.
-
-    `files`: paths within the bundle, the graph first, then its external data. `engines`: which may run it.
-    `notes`: what was done to the graph, one sentence each. `settings`: see `Variant.settings`. `inputs`: the model's
-    inputs, where the first file is no graph that says them.
-    """
-
-    precision: str
-    files: tuple[str, ...]
-    engines: tuple[str, ...]
-    notes: tuple[str, ...]
-    settings: Mapping[str, str] = field(default_factory=dict)
-    inputs: tuple[str, ...] | None = None
+Builder = Callable[[Reference, Path], Variant]
 
 
-Builder = Callable[[Reference, Path], BuiltVariant]
-
-
-def build_fp32(checkpoint: Checkpoint, folder: Path, exporter: str = "auto") -> BuiltVariant:
+def build_fp32(checkpoint: Checkpoint, folder: Path, exporter: str = "auto") -> Variant:
     """The model in fp32 after exact rewrites, at `onnx/model.onnx`: inputs and outputs are as optimum makes them."""
     written, note = export_graph(load_model(checkpoint), folder / GRAPH_FOLDER, exporter)
     notes = (note, *rewrite_file(written[0]))
     files = tuple(path.relative_to(folder).as_posix() for path in written)
-    return BuiltVariant("fp32", files, ("onnxruntime", "openvino"), notes)
+    return unmeasured(folder, "fp32", files, ("onnxruntime", "openvino"), notes)
 
 
-def build_bf16(reference: Reference, folder: Path) -> BuiltVariant:
+def build_bf16(reference: Reference, folder: Path) -> Variant:
     """The fp32 graph, which is in `folder` already, computed in bf16 by an engine that can."""
     del reference
     graph = folder / GRAPH_FOLDER / GRAPH_NAME
     files = tuple(path.relative_to(folder).as_posix() for path in (graph, graph.with_name(graph.name + "_data")))
     written = tuple(name for name in files if (folder / name).is_file())
-    return BuiltVariant("bf16", written, ("openvino",), ("bf16: the fp32 graph, computed in bf16",))
+    return unmeasured(folder, "bf16", written, ("openvino",), ("bf16: the fp32 graph, computed in bf16",))
 
 
-def build_fp16(reference: Reference, folder: Path) -> BuiltVariant:
+def build_fp16(reference: Reference, folder: Path) -> Variant:
     """The fp32 graph, which is in `folder` already, without padding where possible, converted to fp16."""
     target, note = write_fp16(folder / GRAPH_FOLDER / GRAPH_NAME, reference.max_length)
     name = target.relative_to(folder).as_posix()
-    return BuiltVariant(
-        "fp16", (name,), ("onnxruntime", "tensorrt"), (note, "fp16: weights and arithmetic in half precision")
-    )
+    notes = (note, "fp16: weights and arithmetic in half precision")
+    return unmeasured(folder, "fp16", (name,), ("onnxruntime", "tensorrt"), notes)
 
 
-# Precision -> builder: (loaded reference, bundle folder) -> what it made there of the fp32 graph.
+# Precision -> builder: (loaded reference, bundle folder) -> the variant that it made there of the fp32 graph.
 BUILDERS: dict[str, Builder] = {"bf16": build_bf16, "fp16": build_fp16}
 
 # Of int8 there are several candidates, and measurements choose: see `gate.py`.
 PRECISIONS = ("fp32", *BUILDERS, "int8")
 
 
-def unmeasured(built: BuiltVariant, folder: Path, promise: Tier | None) -> Variant:
-    """The variant before parity is known: its report covers no pairs yet."""
+def unmeasured(  # noqa: PLR0917
+    folder: Path,
+    precision: str,
+    files: tuple[str, ...],
+    engines: tuple[str, ...],
+    notes: tuple[str, ...] = (),
+    settings: Mapping[str, str] | None = None,
+    inputs: tuple[str, ...] | None = None,
+) -> Variant:
+    """A variant whose files are in the bundle at `folder`, before parity is known: its report covers no pairs yet.
+
+    The arguments are its fields. inputs: the model's, where the first file is no graph that says them.
+    """
     return Variant(
-        precision=built.precision,
-        files=built.files,
-        inputs=input_names(folder / built.files[0]) if built.inputs is None else built.inputs,
-        engines=built.engines,
+        precision=precision,
+        files=files,
+        inputs=input_names(folder / files[0]) if inputs is None else inputs,
+        engines=engines,
         parity=ParityReport(0, 0.0, 0.0, 0.0, None, None, ()),
         measured_on=processor_name(),
-        notes=built.notes,
-        settings=built.settings,
-        promise=promise,
+        notes=notes,
+        settings=settings or {},
     )

@@ -1,8 +1,14 @@
-"""The machine: its processor, the cores that this process may use, its GPUs, and where caches go."""
+"""The machine: its processor, cores, GPUs and memory, what is installed on it, and where caches go."""
 
 import os
 import platform
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
+
+from pairscore.runtime.errors import PairscoreError
 
 CACHE_VARIABLE = "PAIRSCORE_CACHE"
 
@@ -21,24 +27,62 @@ def available_cores() -> int:
 
 def processor_name() -> str:
     """The processor's marketing name where the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), "") or platform.processor() or platform.machine()
+    return _told(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
 
 
 def gpu_names() -> list[str]:
     """The GPUs that NVIDIA's driver lists, in its order. Empty without the driver and on systems other than Linux."""
-    names = []
-    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
-    return names
+    return [_told(path, "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+
+
+def peak_memory_bytes() -> int | None:
+    """The largest resident set of this process so far; None where the system does not tell."""
+    # Linux's getrusage still counts the process that started this one, up to its exec.
+    peak = _told(Path("/proc/self/status"), "VmHWM")
+    if peak:
+        return int(peak.split()[0]) * 1024
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return None
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage if sys.platform == "darwin" else usage * 1024
+
+
+def installed_versions(distributions: Iterable[str]) -> dict[str, str]:
+    """Distribution -> release, of those that are installed, in the order given."""
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def require_modules(modules: Iterable[str], purpose: str, extra: str) -> None:
+    """Raise PairscoreError, naming the extra that brings them, unless all of these modules are there.
+
+    purpose: what needs them, as the subject of the message's sentence.
+    """
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise PairscoreError(
+            f"{purpose} need PyTorch and its libraries, and {', '.join(missing)} is not installed: "
+            f'`pip install "pairscore[{extra}]"`'
+        )
 
 
 def cache_folder() -> Path:
     """`PAIRSCORE_CACHE`, else `pairscore` in `XDG_CACHE_HOME`, else in `~/.cache`."""
     own = os.environ.get(CACHE_VARIABLE)
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pairscore"
+
+
+def _told(path: Path, name: str) -> str:
+    """What the first line `name: value` of one of the system's files says; "" where there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

@@ -29,6 +29,7 @@ from pairscore.runtime.stream.batching import TokenizedPairs, tokenize_pairs
 from pairscore.runtime.stream.columns import (
     WINDOW_BYTES,
     WINDOW_PAIRS,
+    ColumnOptions,
     append_scores,
     check_new_columns,
     check_text_column,
@@ -187,30 +188,9 @@ class Scorer:
             results = [{**result, "text": document} for result, document in zip(results, documents, strict=True)]
         return sorted(results, key=lambda result: result["score"], reverse=True)[:top_k]
 
-    def score_table(
-        self,
-        table: pa.Table,
-        *,
-        claim_column: str = "claim",
-        evidence_column: str = "evidence",
-        score_column: str = "score",
-        on_null: Literal["error", "null"] = "error",
-        on_invalid_utf8: Literal["error", "null"] = "error",
-    ) -> pa.Table:
-        """`table` with its scores appended: float32 `score`, or `score_<label>` for each of several labels.
-
-        `on_null`, `on_invalid_utf8`: what a null claim or evidence is, and one whose bytes are not UTF-8: an error that
-        names the row, or a null score.
-        """
-        reader = self.score_batches(
-            table,
-            claim_column=claim_column,
-            evidence_column=evidence_column,
-            score_column=score_column,
-            on_null=on_null,
-            on_invalid_utf8=on_invalid_utf8,
-        )
-        return reader.read_all()
+    def score_table(self, table: pa.Table, **options: Unpack[ColumnOptions]) -> pa.Table:
+        """`table` with its scores appended: float32 `score`, or `score_<label>` for each of several labels."""
+        return self.score_batches(table, **options).read_all()
 
     def score_batches(
         self,
@@ -222,7 +202,7 @@ class Scorer:
         on_null: Literal["error", "null"] = "error",
         on_invalid_utf8: Literal["error", "null"] = "error",
     ) -> ScoredReader:
-        """A lazy reader over `stream` with its scores appended; rows and order are kept.
+        """A lazy reader over `stream` with its scores appended; rows and order are kept. Options: see `ColumnOptions`.
 
         stream: anything with the Arrow C stream interface (a pyarrow Table or RecordBatchReader, a Polars or
         pandas frame, a DuckDB relation). It is read as the result is, a window ahead; at most a few windows are
@@ -232,15 +212,15 @@ class Scorer:
         columns = (claim_column, evidence_column)
         fields = self.check_schema(reader.schema, *columns, score_column)
 
-        def scored() -> Generator[pa.RecordBatch, None, None]:
-            def prepared() -> Iterator[Window[tuple[pa.Table, pa.BooleanArray]]]:
-                first_row = 0
-                for table in self._cut(reader, columns):
-                    row_name = partial(_row_name, first_row)
-                    claims, evidence, valid = text_pair(table, columns, on_null, on_invalid_utf8, row_name)
-                    yield Window(claims, evidence, (table, valid))
-                    first_row += table.num_rows
+        def prepared() -> Iterator[Window[tuple[pa.Table, pa.BooleanArray]]]:
+            first_row = 0
+            for table in self._cut(reader, columns):
+                row_name = partial(_row_name, first_row)
+                claims, evidence, valid = text_pair(table, columns, on_null, on_invalid_utf8, row_name)
+                yield Window(claims, evidence, (table, valid))
+                first_row += table.num_rows
 
+        def scored() -> Generator[pa.RecordBatch, None, None]:
             with closing(reader), closing(self.stream(prepared())) as results:
                 for each in results:
                     table, valid = each.payload

@@ -33,7 +33,7 @@ def open_engine(graph: Path, precision: str, device: str, options: EngineOptions
 
 
 class HostMemory:
-    """`DeviceMemory` in ordinary memory. What comes back from the "device" arrives only when it is waited for."""
+    """`CudaMemory` in ordinary memory. What comes back from the "device" arrives only when it is waited for."""
 
     device_type = "cpu"
     device_id = 0

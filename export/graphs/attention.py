@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from pairscore.export.graphs.rewrites import Probe
+from pairscore.export.graphs.probe import Probe
 
 # How far what a graph computed may be from what the formula gives.
 TOLERANCE = 1e-4

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from pairscore.export.graphs.rewrites import LARGEST_GRAPH
+from pairscore.export.graphs.editing import LARGEST_GRAPH
 from pairscore.export.graphs.unpadded import unpadded
 from pairscore.runtime.errors import PairscoreError, one_line
 

@@ -16,8 +16,9 @@ import onnxruntime as ort
 import torch
 
 from pairscore.export.graphs.attention import Attention, find_attentions
+from pairscore.export.graphs.editing import attribute
 from pairscore.export.graphs.encoder import ACTIVATIONS, Encoder, Layer, Linear, Norm
-from pairscore.export.graphs.rewrites import Probe, attribute
+from pairscore.export.graphs.probe import Probe
 from pairscore.runtime.types import FloatArray
 
 # Logits of the formula and of the graph, both in fp32: relative to the largest, and never less than of 1.

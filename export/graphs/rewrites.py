@@ -8,7 +8,8 @@ A graph without attention mask was tried too, for batches of one length, which h
 gained nothing that could be told from noise, so one graph serves everybody.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,30 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-# (batch, length) of the probes: all different primes, so that an axis is known by its size.
-_PROBES = ((2, 11), (3, 13))
-# Protocol buffers end at 2 GiB; larger graphs keep their weights outside and are left alone.
-LARGEST_GRAPH = 1_500_000_000
+from pairscore.export.graphs.editing import attribute, with_nodes
+from pairscore.export.graphs.probe import Probe
 
-_UNARY = {
-    "Erf",
-    "Tanh",
-    "Sqrt",
-    "Relu",
-    "Sigmoid",
-    "Gelu",
-    "Cast",
-    "Identity",
-    "Neg",
-    "Exp",
-    "Log",
-    "Reciprocal",
-    "Abs",
-}
-_ELEMENTWISE = _UNARY | {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max"}
+_ELEMENTWISE = frozenset(
+    {"Erf", "Tanh", "Sqrt", "Relu", "Sigmoid", "Gelu", "Cast", "Identity", "Neg", "Exp", "Log", "Reciprocal", "Abs"}
+    | {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max"}
+)
 
 
 @dataclass(frozen=True)
@@ -80,72 +66,14 @@ def first_row_only(model: onnx.ModelProto) -> Rewritten:
         narrowing = _Narrowing(model, probe, narrowing.stops | shared)
     if not narrowing.products:
         return Rewritten(model, "first row only: not applied, no head that reads the first token was found")
-    rewritten = onnx.ModelProto()
-    rewritten.CopyFrom(model)
+    rewritten = deepcopy(model)
     selections = {head.output[0]: place for head, place in zip(heads, places, strict=True)}
     for node in rewritten.graph.node:
         if node.output[0] in selections:
             node.input[0] = selections[node.output[0]]
     rewritten.graph.initializer.extend(narrowing.constants.values())
-    replace_nodes(rewritten, [*rewritten.graph.node, *narrowing.nodes])
+    rewritten = with_nodes(rewritten, [*rewritten.graph.node, *narrowing.nodes])
     return Rewritten(rewritten, f"first row only: {narrowing.products} matrix products on one row a pair")
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Every tensor's values on two small inputs."""
-
-    values: Sequence[dict[str, npt.NDArray[Any]]]
-
-    @staticmethod
-    def of(model: onnx.ModelProto) -> "Probe | None":
-        """Run the graph twice with every tensor as an output; None for a graph that is too large to be copied."""
-        if model.ByteSize() > LARGEST_GRAPH:
-            return None
-        traced = onnx.ModelProto()
-        traced.CopyFrom(model)
-        known = {output.name for output in model.graph.output}
-        names = [name for node in model.graph.node for name in node.output if name and name not in known]
-        traced.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 3
-        session = ort.InferenceSession(traced.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        outputs = [output.name for output in session.get_outputs()]
-        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        values = []
-        for batch, length in _PROBES:
-            feeds = {value.name: random_feed(value.name, batch, length) for value in session.get_inputs()}
-            results = dict(zip(outputs, session.run(outputs, feeds), strict=True))
-            values.append(constants | feeds | {name: np.asarray(value) for name, value in results.items()})
-        return Probe(values)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.values[0][name].shape)
-
-    def is_length(self, name: str, axis: int) -> bool:
-        """Whether an axis is the sequence's."""
-        shapes = [values[name].shape for values in self.values]
-        return all(axis < len(shape) for shape in shapes) and [shape[axis] for shape in shapes] == [
-            length for _, length in _PROBES
-        ]
-
-    def constant(self, name: str) -> npt.NDArray[Any] | None:
-        """The value of a tensor that is the same in both probes, else None."""
-        first, second = (values.get(name) for values in self.values)
-        if first is None or second is None or first.shape != second.shape or not np.array_equal(first, second):
-            return None
-        return first
-
-
-def random_feed(name: str, batch: int, length: int) -> npt.NDArray[np.int64]:
-    match name:
-        case "attention_mask":
-            return np.ones((batch, length), dtype=np.int64)
-        case "token_type_ids":
-            return np.zeros((batch, length), dtype=np.int64)
-    # Small ids exist in every vocabulary; 0 to 3 are often padding and the like, which some graphs look for.
-    return np.random.default_rng(0).integers(5, 50, size=(batch, length))
 
 
 def _reads_first_row(node: onnx.NodeProto, probe: Probe) -> bool:
@@ -203,12 +131,10 @@ class _Narrowing:
             clone = self._cloned.get(node.output[0])
             for place, name in enumerate(node.input):
                 needed_whole = clone is None or clone.input[place] == name
-                if name in self._cloned and needed_whole and node.op_type != "Shape" and not self._is_head(node):
+                reads_shape_or_row = node.op_type == "Shape" or _reads_first_row(node, self.probe)
+                if name in self._cloned and needed_whole and not reads_shape_or_row:
                     found.add(name)
         return frozenset(found)
-
-    def _is_head(self, node: onnx.NodeProto) -> bool:
-        return _reads_first_row(node, self.probe)
 
     @property
     def products(self) -> int:
@@ -323,8 +249,7 @@ class _Narrowing:
 
     def _clone(self, node: onnx.NodeProto, inputs: list[str]) -> list[tuple[str, str]]:
         """Copy `node` onto narrowed inputs; returns each of its outputs and what it is called in the copy."""
-        clone = onnx.NodeProto()
-        clone.CopyFrom(node)
+        clone = deepcopy(node)
         clone.name = f"{node.output[0]}/row0"
         del clone.input[:], clone.output[:]
         clone.input.extend(inputs)
@@ -340,52 +265,3 @@ class _Narrowing:
         name = "first_row_only/" + "_".join(map(str, value.tolist()))
         self.constants[name] = numpy_helper.from_array(value, name)
         return name
-
-
-def replace_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
-    """Make `nodes` the graph's: those that reach an output, each after what it needs; drop unused weights."""
-    live = _live_nodes(model, nodes)
-    made = {value.name for value in model.graph.input} | {tensor.name for tensor in model.graph.initializer}
-    ordered: list[onnx.NodeProto] = []
-    needed = {id(node): needs(node) for node in live}
-    waiting = live
-    while waiting:
-        ready = [node for node in waiting if needed[id(node)] <= made]
-        if not ready:
-            raise ValueError("the rewritten graph has a cycle")
-        ordered += ready
-        made.update(name for node in ready for name in node.output)
-        waiting = [node for node in waiting if not made.issuperset(filter(None, node.output))]
-    used = set().union(*needed.values())
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
-    model.graph.node.extend(ordered)
-    model.graph.initializer.extend(weights)
-
-
-def _live_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    producer = {name: node for node in nodes for name in node.output}
-    wanted = [output.name for output in model.graph.output]
-    seen: set[str] = set()
-    while wanted:
-        name = wanted.pop()
-        if name not in seen and name in producer:
-            seen.update(producer[name].output)
-            wanted.extend(needs(producer[name]))
-    return [node for node in nodes if any(name in seen for name in node.output)]
-
-
-def needs(node: onnx.NodeProto) -> set[str]:
-    """The tensors that must exist before `node` runs: its inputs, and what its branches take from outside."""
-    needed = set(filter(None, node.input))
-    for attribute in node.attribute:
-        for branch in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []:
-            inner = {name for each in branch.node for name in each.output}
-            inner |= {tensor.name for tensor in branch.initializer} | {value.name for value in branch.input}
-            outer = set().union(*map(needs, branch.node)) | {value.name for value in branch.output}
-            needed |= outer - inner
-    return needed
-
-
-def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)

@@ -15,20 +15,21 @@ longest that the model takes, where a window or a bias by distance would show.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import helper, numpy_helper
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 
 from pairscore.export.graphs.attention import TOLERANCE, Attention, find_attentions
-from pairscore.export.graphs.rewrites import Probe, Rewritten, random_feed, replace_nodes
+from pairscore.export.graphs.editing import MICROSOFT, session_of, with_nodes
+from pairscore.export.graphs.probe import Probe, random_feed
+from pairscore.export.graphs.rewrites import Rewritten
 
 # Lengths at which both graphs are compared, beside the longest.
 _LENGTHS = (3, 61, 200)
-_DOMAIN = "com.microsoft"
 _NOT_APPLIED = "unpadded: not applied, "
 
 
@@ -44,20 +45,17 @@ def unpadded(model: onnx.ModelProto, max_length: int) -> Rewritten:
     if not attentions or len(found) < attentions:
         return Rewritten(model, f"{_NOT_APPLIED}{len(found)} of {attentions} attentions were recognised")
     fused = {each.context: each for each in found}
-    rewritten = onnx.ModelProto()
-    rewritten.CopyFrom(model)
+    rewritten = deepcopy(model)
     kept = [node for node in rewritten.graph.node if node.output[0] not in fused]
     made = list(map(_fused_node, fused.values()))
     _fold_biases(rewritten, kept, made)
-    replace_nodes(rewritten, [*kept, *made])
+    rewritten = with_nodes(rewritten, [*kept, *made])
     used = {name for node in rewritten.graph.node for name in node.input}
     inputs = [value for value in rewritten.graph.input if value.name in used]
     if "attention_mask" in {value.name for value in inputs}:
         return Rewritten(model, _NOT_APPLIED + "the mask is needed outside of attention too")
     del rewritten.graph.input[:]
     rewritten.graph.input.extend(inputs)
-    if all(each.domain != _DOMAIN for each in rewritten.opset_import):
-        rewritten.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
     rewritten = _library_fusions(rewritten)
     lengths = [*(length for length in _LENGTHS if length < max_length), max_length]
     difference = _largest_difference(model, rewritten, lengths)
@@ -72,7 +70,7 @@ def _fused_node(found: Attention) -> onnx.NodeProto:
         [found.query, found.key, found.value],
         [found.context],
         name=f"{found.context}/fused",
-        domain=_DOMAIN,
+        domain=MICROSOFT,
         num_heads=found.heads,
     )
 
@@ -127,9 +125,7 @@ def _library_fusions(model: onnx.ModelProto) -> onnx.ModelProto:
     options = FusionOptions("bert")
     options.enable_attention = False
     # The optimizer changes the model that it is given; levels above 0 would fuse for the CPU of this machine.
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    made = optimize_model(copy, model_type="bert", opt_level=0, optimization_options=options).model
+    made = optimize_model(deepcopy(model), model_type="bert", opt_level=0, optimization_options=options).model
     if not isinstance(made, onnx.ModelProto):
         raise TypeError(f"the optimizer gave a {type(made).__name__}")
     return made
@@ -137,10 +133,7 @@ def _library_fusions(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _largest_difference(model: onnx.ModelProto, rewritten: onnx.ModelProto, lengths: Sequence[int]) -> float:
     """Between the logits of both graphs, over random tokens."""
-    sessions = [
-        ort.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"])
-        for each in (model, rewritten)
-    ]
+    sessions = [session_of(each) for each in (model, rewritten)]
     differences = []
     for length in lengths:
         first, second = (

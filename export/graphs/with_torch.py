@@ -6,7 +6,7 @@ from typing import Any
 import onnx
 import torch
 
-from pairscore.export.graphs.rewrites import LARGEST_GRAPH
+from pairscore.export.graphs.editing import LARGEST_GRAPH
 from pairscore.export.model import LogitsModel
 
 # The first that has GELU as one operation, which ONNX Runtime then fuses with the bias before it.

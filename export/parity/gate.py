@@ -58,13 +58,13 @@ def try_out(
 
     parity_set: none of its pairs was used to calibrate. A candidate whose engine cannot open it fails with that reason.
     """
-    pairs, expected = parity_set.pairs, parity_set.logits
+    pairs = parity_set.pairs
     scorers: dict[str, Scorer] = {FP32: open_unproven(folder, "fp32")}
     trials: dict[str, Trial] = {}
     for name, variant in candidates:
         try:
             scorer = open_unproven(folder, variant.precision, variant.engines[0], variant=variant)
-            report, logits = measure(scorer, pairs, reference, expected)
+            report, logits = measure(scorer, reference, parity_set)
         except PairscoreError as error:
             trials[name] = Trial(name, variant, 0.0, 0.0, (str(error),))
             continue

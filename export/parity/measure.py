@@ -13,7 +13,7 @@ from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.bundle.parity import ParityReport, Tier, compare
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import ENGINES, choose_engine, is_installed, open_engine
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, shorten
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray, Pair
@@ -57,30 +57,19 @@ def check_token_ids(scorer: Scorer, pairs: Sequence[Pair], reference: Reference)
     tokenized = scorer.tokenize(pairs)
     for row, expected in enumerate(reference.input_ids(pairs)):
         if tokenized.batch(tokenized.pair_of[[row]]).input_ids[0].tolist() != list(expected):
-            claim, text = map(shorten, pairs[row])
+            claim, text = (shorten(each, 40) for each in pairs[row])
             raise ParityError(
                 f"pair {row} ({claim!r}, {text!r}) gets other token ids from tokenizer.json than from "
                 f"{type(reference.tokenizer).__name__}: save the tokenizer again with a current `transformers`"
             )
 
 
-def measure(
-    scorer: Scorer, pairs: Sequence[Pair], reference: Reference, reference_logits: FloatArray
-) -> tuple[ParityReport, FloatArray]:
-    """Compare the scorer's logits and scores with PyTorch's on `pairs`.
-
-    reference_logits: Shape (pairs, labels). Returns the report and the scorer's logits.
-    """
-    shape = (len(pairs), len(scorer.labels))
-    logits = np.asarray(scorer.predict(list(pairs), activation="identity"), dtype=np.float32).reshape(shape)
-    report = compare(
-        logits,
-        reference_logits,
-        scorer.scores(logits),
-        reference.scores(reference_logits),
-        [claim for claim, _ in pairs],
-    )
-    return report, logits
+def measure(scorer: Scorer, reference: Reference, parity_set: ParitySet) -> tuple[ParityReport, FloatArray]:
+    """Compare the scorer's logits and scores with PyTorch's. Returns the report and the scorer's logits."""
+    pairs, expected = parity_set.pairs, parity_set.logits
+    logits = np.asarray(scorer.predict(list(pairs), activation="identity"), dtype=np.float32).reshape(expected.shape)
+    claims = [claim for claim, _ in pairs]
+    return compare(logits, expected, scorer.scores(logits), reference.scores(expected), claims), logits
 
 
 def check_parity(folder: Path, variant: Variant, reference: Reference, parity_set: ParitySet) -> Variant:
@@ -101,12 +90,8 @@ def check_parity(folder: Path, variant: Variant, reference: Reference, parity_se
     for engine in variant.engines[1:]:
         try:
             if is_installed(engine):
-                _parity(
-                    open_unproven(folder, variant.precision, engine, variant=variant),
-                    tier,
-                    reference,
-                    parity_set,
-                )
+                further = open_unproven(folder, variant.precision, engine, variant=variant)
+                _parity(further, tier, reference, parity_set)
             engines.append(engine)
         except PairscoreError as error:
             notes.append(f"{engine} left out: {error}")
@@ -114,30 +99,21 @@ def check_parity(folder: Path, variant: Variant, reference: Reference, parity_se
 
 
 def _parity(scorer: Scorer, promise: Tier, reference: Reference, parity_set: ParitySet) -> ParityReport:
-    pairs, expected = parity_set.pairs, parity_set.logits
-    report, logits = measure(scorer, pairs, reference, expected)
+    report, logits = measure(scorer, reference, parity_set)
     broken = report.violations(promise)
     if broken:
         raise ParityError(
             f"the {scorer.precision} export is too far from PyTorch: {'; '.join(broken)} over {report.pairs} pairs; "
-            f"logits differ in {', '.join(worst_pairs(report, pairs, logits, expected))}; no bundle was written"
+            f"logits differ in {', '.join(_worst_pairs(report, logits, parity_set))}; no bundle was written"
         )
     return report
 
 
-def worst_pairs(
-    report: ParityReport, pairs: Sequence[Pair], logits: FloatArray, reference_logits: FloatArray, most: int = 3
-) -> list[str]:
-    """One phrase for each of the pairs furthest off: its row, its texts shortened, its difference."""
+def _worst_pairs(report: ParityReport, logits: FloatArray, parity_set: ParitySet) -> list[str]:
+    """One phrase for each of the three pairs furthest off: its row, its texts shortened, its difference."""
     found = []
-    for row in report.worst_pairs[:most]:
-        difference = float(np.abs(logits[row].astype(np.float64) - reference_logits[row]).max())
-        claim, evidence = pairs[row]
-        found.append(f"pair {row} ({shorten(claim)!r}, {shorten(evidence)!r}) by {difference:.3g}")
+    for row in report.worst_pairs[:3]:
+        difference = float(np.abs(logits[row].astype(np.float64) - parity_set.logits[row]).max())
+        claim, evidence = (shorten(each, 40) for each in parity_set.pairs[row])
+        found.append(f"pair {row} ({claim!r}, {evidence!r}) by {difference:.3g}")
     return found
-
-
-def shorten(text: str, width: int = 40) -> str:
-    """`text` on one line of at most `width` characters."""
-    line = "".join(character if character.isprintable() else " " for character in text)
-    return line if len(line) <= width else line[: width - 1] + "…"

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pairscore.export.checkpoint import open_checkpoint
-from pairscore.export.parity.measure import measure, shorten
+from pairscore.export.parity.measure import ParitySet, measure
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.bundle.parity import ParityReport, Tier
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, shorten
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
 
@@ -66,7 +66,7 @@ def verify_bundle(
     reference = load_reference(checkpoint, manifest.max_length)
     expected = reference.logits(pairs)
     promise = manifest.variants[precision].tier
-    report, logits = measure(scorer, pairs, reference, expected)
+    report, logits = measure(scorer, reference, ParitySet(pairs, expected))
     worst = tuple(
         WorstPair(
             row,

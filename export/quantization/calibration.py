@@ -12,6 +12,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper
 
+from pairscore.export.graphs.editing import session_of
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.onnxruntime.session import input_types
 from pairscore.runtime.errors import PairscoreError
@@ -74,11 +75,7 @@ def observe(graph: Path, tensors: Iterable[str], batches: Iterable[Batch]) -> Ma
     names = list(dict.fromkeys(tensors))
     known = {output.name for output in model.graph.output}
     model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in known)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    # Fusions would remove the tensors that are asked for.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = session_of(model, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC)  # fusions would remove the tensors
     inputs = input_types(session)
     seen: dict[str, Seen] = {}
     for batch in batches:

@@ -7,6 +7,7 @@ OpenVINO's dynamic quantization, which reads the same graph. Weights are rounded
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from pairscore.export.graphs.rewrites import needs
+from pairscore.export.graphs.editing import MICROSOFT, session_of, with_nodes
 from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import gptq, round_to_nearest
 from pairscore.runtime.engines.batch import Batch
@@ -50,7 +50,7 @@ class Product:
 class Candidate:
     """One way to run in int8, written to `files`, which belong in the bundle under the names `targets`.
 
-    `settings`, `inputs`: see `BuiltVariant`. `note`: what was done.
+    `settings`: see `Variant`. `inputs`: see `unmeasured`. `note`: what was done.
     """
 
     name: str
@@ -87,8 +87,7 @@ def quantize(
     chosen = {each.node: each for each in products(model) if each.inputs % group_size == 0 and each.node not in keep}
     if not chosen:
         return model, f"int8: no matrix product has channels in groups of {group_size}"
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = deepcopy(model)
     weights = {weight.name: weight for weight in made.graph.initializer}
     nodes, written = [], set()
     for node in made.graph.node:
@@ -110,7 +109,7 @@ def quantize(
                 [product.activation, codes, scales],
                 [product.node],
                 name=node.name,
-                domain="com.microsoft",
+                domain=MICROSOFT,
                 K=product.inputs,
                 N=product.outputs,
                 bits=8,
@@ -118,21 +117,13 @@ def quantize(
                 accuracy_level=_ACCURACY_LEVEL,
             )
         )
-    del made.graph.node[:]
-    made.graph.node.extend(nodes)
-    used = set().union(*map(needs, nodes))
-    kept_weights = [weight for weight in made.graph.initializer if weight.name in used]
-    del made.graph.initializer[:]
-    made.graph.initializer.extend(kept_weights)
-    if all(each.domain != "com.microsoft" for each in made.opset_import):
-        made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     how = "rounded to nearest" if seen is None else "rounded with GPTQ"
     rest = len(products(model)) - len(chosen)
     note = (
         f"int8: {len(chosen)} matrix products in groups of {group_size} channels, weights {how}; OpenVINO keeps "
         "activations in fp32 where the processor has no VNNI"
     )
-    return made, note + (f", {rest} left in fp32" if rest else "")
+    return with_nodes(made, nodes), note + (f", {rest} left in fp32" if rest else "")
 
 
 def candidates(
@@ -171,9 +162,7 @@ def sensitivities(model: onnx.ModelProto, batches: Sequence[Batch]) -> dict[str,
 
 
 def _logits(model: onnx.ModelProto, batches: Sequence[Batch]) -> npt.NDArray[np.float32]:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = session_of(model)
     inputs = input_types(session)
     logits: list[Any] = [session.run(None, batch.feeds(inputs))[0] for batch in batches]
     return np.concatenate(logits)

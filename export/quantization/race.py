@@ -20,7 +20,7 @@ from pairscore.export.quantization.int8 import Candidate, candidates, products, 
 from pairscore.export.quantization.native import ENGINE as NATIVE
 from pairscore.export.quantization.native import fitting, native_candidates, unfit
 from pairscore.export.reference import Reference
-from pairscore.export.variants import BuiltVariant, unmeasured
+from pairscore.export.variants import unmeasured
 from pairscore.runtime.bundle.manifest import Variant
 from pairscore.runtime.bundle.parity import Tier
 from pairscore.runtime.engines.batch import Batch
@@ -69,8 +69,8 @@ def best_int8(
         tried = []
         for each in field.candidates(scratch, keep):
             names = tuple(file.relative_to(folder).as_posix() for file in each.files)
-            built = BuiltVariant("int8", names, (each.engine,), (each.note,), each.settings, each.inputs)
-            tried.append((each.name, unmeasured(built, folder, promise)))
+            variant = unmeasured(folder, "int8", names, (each.engine,), (each.note,), each.settings, each.inputs)
+            tried.append((each.name, replace(variant, promise=promise)))
             targets[each.name] = each.targets
         trials = try_out(folder, tried, reference, every)
         for trial in trials:
@@ -79,12 +79,18 @@ def best_int8(
         return choose(trials, "int8")
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        try:
-            chosen = attempt(Path(scratch), ())
-        except ParityError:
-            if engine == NATIVE:  # it has no product in fp32 to fall back to
-                raise
-            chosen = _with_kept(Path(scratch), field, attempt, say)
+        ranked: list[str] = []
+        for share in (0.0, *_KEPT_SHARES):
+            keep = ranked[: max(1, round(len(ranked) * share))]
+            if keep:
+                say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
+            try:
+                chosen = attempt(Path(scratch), keep)
+                break
+            except ParityError:
+                if share == _KEPT_SHARES[-1] or engine == NATIVE:  # that has no product in fp32 to fall back to
+                    raise
+                ranked = ranked or list(sensitivities(field.model, field.batches))
         for file, target in zip(chosen.variant.files, targets[chosen.name], strict=True):
             (folder / target).parent.mkdir(exist_ok=True)
             (folder / file).replace(folder / target)
@@ -167,25 +173,6 @@ def _golden_logits(scorer: Scorer) -> tuple[tuple[float, ...], ...]:
     pairs = list(zip(golden.claims, golden.evidence, strict=True))
     logits = np.asarray(scorer.predict(pairs, activation="identity"), dtype=np.float32).reshape(len(pairs), -1)
     return tuple(tuple(row) for row in logits.tolist())
-
-
-def _with_kept(
-    scratch: Path,
-    field: _Field,
-    attempt: Callable[[Path, Collection[str]], Trial],
-    say: Callable[[str], None],
-) -> Trial:
-    """Try again with the most sensitive products in fp32, more of them each time. Raises the last ParityError."""
-    ranked = sensitivities(field.model, field.batches)
-    for share in _KEPT_SHARES:
-        keep = list(ranked)[: max(1, round(len(ranked) * share))]
-        say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
-        try:
-            return attempt(scratch, keep)
-        except ParityError:
-            if share == _KEPT_SHARES[-1]:
-                raise
-    raise AssertionError("unreachable")
 
 
 def _batches(scorer: Scorer, calibration: Calibration) -> list[Batch]:

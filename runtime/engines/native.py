@@ -13,7 +13,7 @@ import numpy as np
 
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import EngineOptions
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.types import FloatArray
 
 TOKEN_BUDGET = 1024
@@ -22,7 +22,10 @@ ISA_VARIABLE = "PAIRSCORE_ISA"
 
 
 class NativeEngine:
-    """One encoder, called by several threads at once: each computes its own batch on its own core."""
+    """One encoder, called by several threads at once: each computes its own batch on its own core.
+
+    Opened from a plan and the weights beside it. Raises PairscoreError naming what is missing or damaged.
+    """
 
     name = "native"
     device = "cpu"
@@ -40,7 +43,7 @@ class NativeEngine:
             self._encoder = kernels.Encoder(plan, _tensors(weights), isa=isa)
         except ValueError as error:
             raise PairscoreError(
-                f"{str(plan_path)!r} and {weights.name!r} are no int8 model ({_line(error)}): export the variant again"
+                f"{str(plan_path)!r} and {weights.name!r} are no int8 model ({one_line(error)}): export it again"
             ) from error
         # The kernels check every id against its table, and a model with one type of token asks for no ids.
         self._typed = plan["token_types"] > 1
@@ -55,9 +58,7 @@ class NativeEngine:
         return logits
 
 
-def open_engine(graph: Path, precision: str, device: str, options: EngineOptions) -> NativeEngine:
-    """Open the plan at `graph` and the weights beside it. Raises PairscoreError naming what is missing or damaged."""
-    return NativeEngine(graph, precision, device, options)
+open_engine = NativeEngine
 
 
 def instruction_set() -> str | None:
@@ -75,7 +76,7 @@ def _import_kernels() -> Any:
         import pairscore_kernels  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise PairscoreError(
-            f"the native engine needs pairscore-kernels, which does not import ({_line(error)}): "
+            f"the native engine needs pairscore-kernels, which does not import ({one_line(error)}): "
             "`pip install pairscore[kernels]`"
         ) from error
     return pairscore_kernels
@@ -86,7 +87,9 @@ def _plan(path: Path, kernels: Any) -> dict[str, Any]:
     try:
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise PairscoreError(f"plan {str(path)!r} cannot be read ({_line(error)}): export the variant again") from error
+        raise PairscoreError(
+            f"plan {str(path)!r} cannot be read ({one_line(error)}): export the variant again"
+        ) from error
     wanted = plan.get("format") if isinstance(plan, dict) else None
     if not isinstance(wanted, int):
         raise PairscoreError(f"plan {str(path)!r} says no format: export the variant again")
@@ -106,14 +109,14 @@ def _tensors(path: Path) -> dict[str, Any]:
         from safetensors.numpy import load_file
     except ImportError as error:
         raise PairscoreError(
-            f"the native engine needs safetensors, which does not import ({_line(error)}): "
+            f"the native engine needs safetensors, which does not import ({one_line(error)}): "
             "`pip install pairscore[kernels]`"
         ) from error
     try:
         tensors: dict[str, Any] = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise PairscoreError(
-            f"weights {str(path)!r} cannot be read ({_line(error)}): export the variant again"
+            f"weights {str(path)!r} cannot be read ({one_line(error)}): export the variant again"
         ) from error
     return tensors
 
@@ -132,7 +135,3 @@ def _isa(kernels: Any) -> str | None:
             f"{', '.join(here)}, or unset it"
         )
     return isa
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -20,7 +20,7 @@ _NO_DYNAMIC_QUANTIZATION = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 
 
 class OpenVinoEngine:
-    """One compiled model.
+    """One compiled model, its precision pinned. Raises PairscoreError naming what is missing.
 
     It has one stream for each batch that is computed at once, and one request for each calling thread.
     """
@@ -64,9 +64,7 @@ class OpenVinoEngine:
         return np.array(request.infer(batch.feeds(self._inputs))[0], dtype=np.float32)
 
 
-def open_engine(graph: Path, precision: str, device: str, options: EngineOptions) -> OpenVinoEngine:
-    """Open `graph` on the CPU with its precision pinned. Raises PairscoreError naming what is missing."""
-    return OpenVinoEngine(graph, precision, device, options)
+open_engine = OpenVinoEngine
 
 
 def _import_openvino() -> Any:

@@ -7,14 +7,13 @@ changed, scoring takes its defaults as if nothing had been tuned.
 import hashlib
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import ENGINES
-from pairscore.runtime.machine import available_cores, cache_folder, gpu_names, processor_name
+from pairscore.runtime.machine import available_cores, cache_folder, gpu_names, installed_versions, processor_name
+from pairscore.runtime.storage.local import LocalStorage
 from pairscore.runtime.typed_json import from_json
 
 # Of a count in a file that somebody wrote by hand.
@@ -77,10 +76,7 @@ class Choice(Setting):
 def remember(variant_digest: str, choice: Choice) -> Path:
     """Keep the choice for this machine, and return its file."""
     path = _path(variant_digest, choice.device)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(asdict(choice), indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    LocalStorage().write(str(path), f"{json.dumps(asdict(choice), indent=2)}\n".encode(), str(path.parent))
     return path
 
 
@@ -111,12 +107,7 @@ def recall(variant_digest: str, device: str = "cpu") -> Choice | None:
 
 def machine() -> dict[str, object]:
     """What a choice depends on beside the variant."""
-    releases: dict[str, str] = {}
-    for name in ("onnxruntime", "onnxruntime-gpu", "openvino"):
-        try:
-            releases[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    releases = installed_versions(("onnxruntime", "onnxruntime-gpu", "openvino"))
     return {"processor": processor_name(), "cores": available_cores(), "engines": releases}
 
 

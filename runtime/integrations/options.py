@@ -1,6 +1,8 @@
 """The options that Ray Data, Spark and DuckDB share: which columns to read, and how to open the bundle."""
 
-from typing import Literal, TypedDict, cast
+from typing import TypedDict, cast
+
+from pairscore.runtime.stream.columns import ColumnOptions
 
 
 class ScorerOptions(TypedDict, total=False):
@@ -12,16 +14,6 @@ class ScorerOptions(TypedDict, total=False):
     device: str
     max_length: int | None
     threads: int | None
-
-
-class ColumnOptions(TypedDict, total=False):
-    """What `Scorer.score_batches` takes besides the stream."""
-
-    claim_column: str
-    evidence_column: str
-    score_column: str
-    on_null: Literal["error", "null"]
-    on_invalid_utf8: Literal["error", "null"]
 
 
 class StepOptions(ScorerOptions, ColumnOptions, total=False):

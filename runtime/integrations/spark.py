@@ -22,9 +22,9 @@ import pyarrow as pa
 from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Bundle
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.integrations.options import ColumnOptions, ScorerOptions, StepOptions, split
+from pairscore.runtime.integrations.options import ScorerOptions, StepOptions, split
 from pairscore.runtime.scorer import Scorer
-from pairscore.runtime.stream.columns import check_new_columns, check_text_column, score_fields
+from pairscore.runtime.stream.columns import ColumnOptions, check_new_columns, check_text_column, score_fields
 
 if TYPE_CHECKING:
     from pyspark import SparkContext

@@ -9,7 +9,7 @@ from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.job.crash import culprits
 from pairscore.runtime.job.finished import already_whole
 from pairscore.runtime.job.input.find import FooterReading
-from pairscore.runtime.job.input.read import piece_texts, read_pieces
+from pairscore.runtime.job.input.read import read_pieces
 from pairscore.runtime.job.opening import open_scorer
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.parts import Block
@@ -72,7 +72,7 @@ def estimate_job(options: JobOptions) -> Estimate:
         check_not_own(options.reuse, output)
     # A dry run leaves no note, so files that would end this process are looked for at once, in another.
     plan = make_plan(options, bundle.manifest, FooterReading(culprits(options, bundle.manifest).footers))
-    if output is not None and not options.overwrite and out.is_finished(output) and not out.has_record(output):
+    if output is not None and not options.overwrite and out.is_whole(output):
         already_whole(options, plan, bundle, output)
         return _nothing(plan)
     earlier = out.recorded_settings(output) if output is not None and not options.overwrite else None
@@ -84,7 +84,7 @@ def estimate_job(options: JobOptions) -> Estimate:
     for block in plan.mine[::step][:_SAMPLED_BLOCKS]:
         rows = Block(block.file, block.start, min(block.stop, block.start + _SAMPLED_ROWS))
         for piece in read_pieces(plan.file(block.file), [rows], plan.reading):
-            claims, evidence, _ = piece_texts(piece, plan.reading.text_columns, "null", "null")
+            claims, evidence, _ = piece.texts(plan.reading.text_columns, "null", "null")
             pairs.extend(zip(claims.to_pylist(), evidence.to_pylist(), strict=True))
         sampled_rows += rows.stop - rows.start
     count = len(pairs)

@@ -3,20 +3,20 @@
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.old_scores import OldScores
-from pairscore.runtime.job.output.layout import RECORD, SUCCESS_NAME, Output
-from pairscore.runtime.job.parts import figures, is_intact, listed_parts
+from pairscore.runtime.job.output.layout import Output
+from pairscore.runtime.job.output.written import Written, find_written
+from pairscore.runtime.job.parts import figures
 from pairscore.runtime.job.record import RunSettings
 from pairscore.runtime.storage.local import Storage, open_storage
 from pairscore.runtime.stream.background import ahead
-from pairscore.runtime.stream.columns import score_fields, text_pair, windows
+from pairscore.runtime.stream.columns import score_fields, text_pair
 from pairscore.runtime.typed_json import from_plain
 
 # Settings that have to agree, with what a message calls them, and the option that changes them here.
@@ -27,14 +27,13 @@ _DECISIVE = (
     ("engine", "engine", "--engine"),
     ("device", "device", "--device"),
 )
-_BATCH_ROWS = 8192
 
 
 @dataclass(frozen=True)
 class OldFile:
     """One Parquet file of a finished output. `text_columns`: claim and evidence. `score_columns`: one a label."""
 
-    storage: Storage
+    output: Written
     path: str
     text_columns: tuple[str, str]
     score_columns: tuple[str, ...]
@@ -53,11 +52,10 @@ def settings_of(urls: Sequence[str]) -> RunSettings | None:
     What is wrong with it, `find_old_files` says.
     """
     try:
-        storage, path = open_storage(urls[0])
-        with storage.open(_files(storage, path, urls[0])[0]) as file:
-            settings: RunSettings = from_plain(RunSettings, figures(pq.read_metadata(file))["settings"])
-            return settings
-    except (PairscoreError, OSError, pa.ArrowException, ValueError, KeyError, IndexError):
+        output = find_written(urls[0])
+        settings: RunSettings = from_plain(RunSettings, figures(output.metadata(output.paths[0]))["settings"])
+        return settings
+    except (PairscoreError, OSError, ValueError, KeyError, IndexError):
         return None
 
 
@@ -69,9 +67,10 @@ def find_old_files(urls: Sequence[str], settings: RunSettings, labels: Sequence[
     """
     found = []
     for url in urls:
-        storage, path = open_storage(url)
-        for file in _files(storage, path, url):
-            found.append(_checked(storage, file, settings, labels))
+        output = find_written(url, "--reuse")
+        if not output.whole:
+            raise PairscoreError(f"--reuse {url!r} is not finished: end its run first, or leave it out")
+        found += [_checked(output, path, settings, labels) for path in output.paths]
     return found
 
 
@@ -99,56 +98,12 @@ def _tables(files: Sequence[OldFile]) -> Generator[tuple[OldFile, pa.Table], Non
     """The rows that have a score, a window at a time."""
     for file in files:
         columns = [*file.text_columns, *file.score_columns]
-        try:
-            with (
-                _opened(file) as source,
-                pq.ParquetFile(
-                    source,
-                    buffer_size=file.storage.buffer_size,
-                    pre_buffer=False,
-                    page_checksum_verification=True,
-                ) as parquet,
-            ):
-                batches = parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False)
-                for table in windows(batches, file.text_columns):
-                    yield file, table.filter(table.column(file.score_columns[0]).is_valid())
-        except (OSError, pa.ArrowException) as error:
-            raise _damaged(file.storage, file.path, error) from error
+        for table in file.output.tables(file.path, columns, file.text_columns, sealed=True):
+            yield file, table.filter(table.column(file.score_columns[0]).is_valid())
 
 
-def _opened(file: OldFile) -> pa.NativeFile:
-    """A file to read: a part whole, after a look at its seal. Raises OSError for a part that was damaged."""
-    if not listed_parts([PurePosixPath(file.path).name]):
-        return file.storage.open(file.path)
-    data = file.storage.read(file.path)
-    if not is_intact(data):
-        raise OSError("it was damaged after it was written")
-    return pa.BufferReader(data)
-
-
-def _files(storage: Storage, path: str, url: str) -> list[str]:
-    kind = storage.kind(path)
-    if kind is None:
-        raise PairscoreError(f"--reuse {url!r}: nothing is there; name a finished output of `pairscore score`")
-    if kind == "file":
-        return [path]
-    names = storage.files(path)
-    parts = listed_parts(names)
-    if RECORD in names or (parts and SUCCESS_NAME not in names):
-        raise PairscoreError(f"--reuse {url!r} is not finished: end its run first, or leave it out")
-    if not parts:
-        raise PairscoreError(f"--reuse {url!r} holds no part: name a finished output of `pairscore score`")
-    return [f"{path.rstrip('/')}/{part.name}" for part in parts]
-
-
-def _checked(storage: Storage, path: str, settings: RunSettings, labels: Sequence[str]) -> OldFile:
-    display = storage.display(path)
-    try:
-        with storage.open(path) as file:
-            metadata = pq.read_metadata(file)
-            schema = metadata.schema.to_arrow_schema()
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(storage, path, error) from error
+def _checked(output: Written, path: str, settings: RunSettings, labels: Sequence[str]) -> OldFile:
+    display, metadata = output.storage.display(path), output.metadata(path)
     try:
         old = figures(metadata)["settings"]
         text_columns = (str(old["claim_column"]), str(old["evidence_column"]))
@@ -167,12 +122,12 @@ def _checked(storage: Storage, path: str, settings: RunSettings, labels: Sequenc
             f"{remedy}"
         )
     for name in (*text_columns, *score_columns):
-        if name not in schema.names:
+        if name not in metadata.schema.to_arrow_schema().names:
             raise PairscoreError(
                 f"--reuse {display!r} has no column {name!r}: without the texts beside the scores nothing can be "
                 "reused; score it with --keep for both texts"
             )
-    return OldFile(storage, path, text_columns, score_columns)
+    return OldFile(output, path, text_columns, score_columns)
 
 
 def _is_own(storage: Storage, path: str, output: Output) -> bool:
@@ -183,9 +138,3 @@ def _is_own(storage: Storage, path: str, output: Output) -> bool:
     if storage.scheme == "file":
         path, places = str(Path(path).resolve()), [str(Path(place).resolve()) for place in places]
     return any(f"{path.rstrip('/')}/".startswith(f"{place}/") for place in places)
-
-
-def _damaged(storage: Storage, path: str, error: Exception) -> PairscoreError:
-    return PairscoreError(
-        f"--reuse {storage.display(path)!r} cannot be read ({one_line(error)}): leave it out, or score it again"
-    )

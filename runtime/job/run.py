@@ -20,7 +20,7 @@ from pairscore.runtime.job.crash import Note, noted
 from pairscore.runtime.job.finished import already_whole
 from pairscore.runtime.job.input.find import FooterReading
 from pairscore.runtime.job.input.partitions import partition_array
-from pairscore.runtime.job.input.read import Piece, piece_texts, read_pieces
+from pairscore.runtime.job.input.read import Piece, read_pieces
 from pairscore.runtime.job.old_scores import OldScores
 from pairscore.runtime.job.opening import Opened, open_scorer
 from pairscore.runtime.job.output import layout as out
@@ -80,7 +80,7 @@ def run_job(
     output = out.open_output(options.output)
     out.check_output(output)
     check_not_own(options.reuse, output)
-    if not options.overwrite and out.is_finished(output) and not out.has_record(output):
+    if not options.overwrite and out.is_whole(output):
         whole = already_whole(options, make_plan(options, bundle.manifest), bundle, output)
         if out.has_leftovers(output):
             with _locked(output, options.shard):
@@ -275,9 +275,8 @@ class _Run:
 
     def _window(self, piece: Piece) -> Window[_Payload]:
         options = self._options
-        claims, evidence, valid = piece_texts(
-            piece, self._plan.reading.text_columns, options.on_null, options.on_invalid_utf8
-        )
+        columns = self._plan.reading.text_columns
+        claims, evidence, valid = piece.texts(columns, options.on_null, options.on_invalid_utf8)
         kept = piece.table.select(list(self._plan.keep))
         if self._old is None:
             return Window(claims, evidence, _Payload(piece.part, kept, valid))

@@ -1,12 +1,13 @@
 """`score_files`: the whole of `pairscore score`, from Python."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.job.plan import JobOptions
-from pairscore.runtime.job.progress.events import EventLog, warnings_written
+from pairscore.runtime.job.progress.events import EventLog, heard
 from pairscore.runtime.job.progress.meter import Progress
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.job.summary import Summary
@@ -101,7 +102,7 @@ def score_files(
     )
     log = EventLog(Path(log_json) if log_json is not None else None)
     try:
-        with warnings_written(log):
+        with heard(logging.WARNING, lambda record: log.write("warning", message=record.getMessage())):
             return run_job(options, progress, log)
     finally:
         log.close()

@@ -1,13 +1,11 @@
 """The figures of a run: for people, for machines, and for the metadata of its output."""
 
-import sys
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pairscore.runtime.job.progress.meter import duration
 from pairscore.runtime.job.ranking import Best
+from pairscore.runtime.machine import peak_memory_bytes
 from pairscore.runtime.stream.pipeline import Statistics
 
 
@@ -137,21 +135,6 @@ class Summary:
             later = f"; the shard that ends last chooses {best} over all shards" if best else ""
             lines.append(f"Wrote the parts of this shard to {self.output}; other shards still lack {lacking}{later}")
         return lines
-
-
-def peak_memory_bytes() -> int | None:
-    """The largest resident set of this process so far; None where the system does not tell."""
-    # Linux's getrusage still counts the process that started this one, up to its exec.
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # not a Unix
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def counted(count: int, noun: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from pairscore.runtime.errors import shorten
+
 WIDTH = 400
 # Also for pictures that stand alone, as in a README.
 STYLE = """
@@ -40,7 +42,7 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
         width = max(1.0, 290 * row.value / longest)
         parts.append(
             f'<text x="0" y="{top + 12}"{" font-weight=" + chr(34) + "700" + chr(34) if row.ours else ""}>'
-            f"{escape(_shorten(row.name, 58))}</text>"
+            f"{escape(shorten(row.name, 58))}</text>"
             f'<rect x="0" y="{top + 17}" width="{width:.1f}" height="13" rx="2" fill="var(--c{1 if row.ours else 0})"/>'
             f'<text class="muted" x="{width + 6:.1f}" y="{top + 28}">{escape(row.note)}</text>'
         )
@@ -53,7 +55,3 @@ def _svg(title: str, height: float, parts: Sequence[str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{name}">'
         f"<title>{name}</title><style>{STYLE}</style>{''.join(parts)}</svg>"
     )
-
-
-def _shorten(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -5,8 +5,9 @@ batch. What stays in memory is counts and the few rows that are shown.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.output.layout import SUCCESS_NAME
-from pairscore.runtime.job.parts import figures, listed_parts
-from pairscore.runtime.storage.local import Storage, open_storage
-from pairscore.runtime.stream.columns import windows
+from pairscore.runtime.job.output.written import Written, find_written
+from pairscore.runtime.job.parts import figures
 
-_BATCH_ROWS = 8192
 _BINS = 20
 # Lengths are counted in powers of two, up to 2^20 characters.
 _LENGTH_BINS = 21
@@ -95,12 +93,6 @@ class Survey:
     best_by: str
 
 
-@dataclass(frozen=True)
-class _File:
-    path: str
-    metadata: pq.FileMetaData
-
-
 def survey(
     url: str,
     *,
@@ -119,10 +111,13 @@ def survey(
 
     Raises PairscoreError for what is no Parquet, has no score column, or no claim that contains the text.
     """
-    storage, files, whole = _files(url)
-    told = _told(files[0].metadata)
+    output = find_written(url)
+    footers = {path: output.metadata(path) for path in output.paths}
+    first = next(iter(footers.values()), None)
+    if first is None:
+        raise PairscoreError(f"output {url!r} holds no part yet: look again later")
+    told, schema = _told(first), first.schema.to_arrow_schema()
     named = told.get("settings", {})
-    schema = files[0].metadata.schema.to_arrow_schema()
     claim, evidence, score = (
         str(given or named.get(f"{kind}_column") or kind)
         for kind, given in (("claim", claim_column), ("evidence", evidence_column), ("score", score_column))
@@ -136,12 +131,12 @@ def survey(
         raise PairscoreError(f"{url!r} lacks column {claim!r} or {evidence!r}: without both no claim can be shown")
     found: dict[str, ClaimRows] = {}
     if text is None and len(texts) == 2:
-        found = {each: ClaimRows(each) for each in _spread_claims(storage, files, claim, score_names[0], claims)}
-    edges = {name: _edges(storage, files, name) for name in score_names}
+        found = {each: ClaimRows(each) for each in _spread_claims(output, footers, claim, score_names[0], claims)}
+    edges = {name: _edges(output, footers, name) for name in score_names}
     counts = {name: np.zeros(_BINS, np.int64) for name in score_names}
     lengths = {name: np.zeros(_LENGTH_BINS, np.int64) for name in texts}
     total = scored = 0
-    for window in _tables(storage, files, [*texts, *score_names], texts):
+    for window in chain.from_iterable(output.tables(path, [*texts, *score_names], texts) for path in footers):
         numbers = pa.array(np.arange(total, total + window.num_rows))
         total += window.num_rows
         table = window.append_column("", numbers).filter(window.column(score_names[0]).is_valid())
@@ -159,39 +154,16 @@ def survey(
     powers_of_two = np.concatenate([[0.0], 2.0 ** np.arange(_LENGTH_BINS)])
     return Survey(
         name=url,
-        whole=whole,
+        whole=output.whole,
         rows=total,
         unscored=total - scored,
-        files=len(files),
+        files=len(footers),
         told=told,
         scores={name: Histogram(counts[name], edges[name]) for name in score_names},
         lengths={name: Histogram(each, powers_of_two) for name, each in lengths.items()},
         claims=tuple(each.without_overlap() for each in found.values() if each.rows),
         best_by=score_names[0],
     )
-
-
-def _files(url: str) -> tuple[Storage, list[_File], bool]:
-    """The files, in order, and whether their run has ended."""
-    storage, path = open_storage(url)
-    kind = storage.kind(path)
-    if kind is None:
-        raise PairscoreError(f"no output {url!r}: name a file or a folder that `pairscore score` wrote")
-    paths, whole = [path], True
-    if kind == "folder":
-        names = storage.files(path)
-        parts = [part.name for part in listed_parts(names)]
-        if not parts:
-            raise PairscoreError(f"folder {url!r} holds no part: name a file or a folder that `pairscore score` wrote")
-        paths, whole = [f"{path.rstrip('/')}/{name}" for name in parts], SUCCESS_NAME in names
-    files = []
-    for each in paths:
-        try:
-            with storage.open(each) as source:
-                files.append(_File(each, pq.read_metadata(source)))
-        except (OSError, pa.ArrowException) as error:
-            raise _unreadable(storage, each, error) from error
-    return storage, files, whole
 
 
 def _told(metadata: pq.FileMetaData) -> dict[str, Any]:
@@ -201,35 +173,17 @@ def _told(metadata: pq.FileMetaData) -> dict[str, Any]:
         return {}
 
 
-def _tables(storage: Storage, files: Sequence[_File], columns: list[str], texts: Sequence[str]) -> Iterator[pa.Table]:
-    for file in files:
-        try:
-            with (
-                storage.open(file.path) as source,
-                pq.ParquetFile(
-                    source, buffer_size=storage.buffer_size, pre_buffer=False, page_checksum_verification=True
-                ) as parquet,
-            ):
-                batches = parquet.iter_batches(_BATCH_ROWS, columns=list(dict.fromkeys(columns)), use_threads=False)
-                yield from windows(batches, texts)
-        except (OSError, pa.ArrowException) as error:
-            raise _unreadable(storage, file.path, error) from error
-
-
-def _edges(storage: Storage, files: Sequence[_File], name: str) -> npt.NDArray[np.float64]:
+def _edges(output: Written, footers: Mapping[str, pq.FileMetaData], name: str) -> npt.NDArray[np.float64]:
     """Bins from 0 to 1 for probabilities, else from the lowest score to the highest: from statistics where possible."""
     lowest, highest = np.inf, -np.inf
-    for file in files:
-        place = file.metadata.schema.to_arrow_schema().names.index(name)
-        place = next(
-            leaf for leaf in range(place, file.metadata.num_columns) if file.metadata.schema.column(leaf).path == name
-        )
-        for group in range(file.metadata.num_row_groups):
-            statistics = file.metadata.row_group(group).column(place).statistics
+    for path, footer in footers.items():
+        place = next(leaf for leaf in range(footer.num_columns) if footer.schema.column(leaf).path == name)
+        for group in range(footer.num_row_groups):
+            statistics = footer.row_group(group).column(place).statistics
             if statistics is not None and statistics.has_min_max:
                 lowest, highest = min(lowest, statistics.min), max(highest, statistics.max)
-            elif file.metadata.row_group(group).num_rows and (statistics is None or statistics.num_values):
-                for table in _tables(storage, [file], [name], []):
+            elif footer.row_group(group).num_rows and (statistics is None or statistics.num_values):
+                for table in output.tables(path, [name], []):
                     values = table.column(name).drop_null().to_numpy()
                     if len(values):
                         lowest, highest = min(lowest, values.min()), max(highest, values.max())
@@ -241,19 +195,17 @@ def _edges(storage: Storage, files: Sequence[_File], name: str) -> npt.NDArray[n
     return np.linspace(lowest, highest, _BINS + 1)
 
 
-def _spread_claims(storage: Storage, files: Sequence[_File], claim: str, score: str, most: int) -> list[str]:
+def _spread_claims(
+    output: Written, footers: Mapping[str, pq.FileMetaData], claim: str, score: str, most: int
+) -> list[str]:
     """Claims of scored rows from all over the output, in order: one from each of `most` equal shares of the row groups,
     more where these give fewer.
     """
-    groups = [(file, group) for file in files for group in range(file.metadata.num_row_groups)]
+    groups = [(path, group) for path, footer in footers.items() for group in range(footer.num_row_groups)]
     chosen: dict[str, None] = {}
     for place in sorted({number * len(groups) // most for number in range(most)} if groups else ()):
-        file, group = groups[place]
-        try:
-            with storage.open(file.path) as source, pq.ParquetFile(source, pre_buffer=False) as parquet:
-                table = parquet.read_row_group(group, columns=[claim, score], use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise _unreadable(storage, file.path, error) from error
+        path, group = groups[place]
+        table = pa.concat_tables(output.tables(path, [claim, score], [], [group]))
         claims = table.filter(table.column(score).is_valid()).column(claim).drop_null()
         different = claims.cast(pa.string()).unique()
         wanted = max(1, -(-most // len(groups)))
@@ -295,8 +247,3 @@ def _note(  # noqa: PLR0917
         numbers = table.column(table.num_columns - 1).take(few).to_pylist()
         shown = zip(table.column(columns[2]).take(few).to_pylist(), numbers, evidence, strict=True)
         found[name].add([Row(*each) for each in shown], len(of_claim), rows)
-
-
-def _unreadable(storage: Storage, path: str, error: Exception) -> PairscoreError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return PairscoreError(f"{storage.display(path)!r} cannot be read ({reason}): score it again")

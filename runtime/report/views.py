@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pairscore.runtime.errors import shorten
 from pairscore.runtime.report.page import figure, whole_page
 from pairscore.runtime.report.pictures import Bar, bars
 from pairscore.runtime.report.survey import ClaimRows, Histogram, Row, Survey
@@ -28,9 +29,9 @@ def print_survey(seen: Survey, console: Console) -> None:
     if seen.claims:
         table = Table("claim", "", "evidence", "score", title="Best and worst evidence", show_lines=True)
         for claim in seen.claims:
-            first = _shortened(claim.claim) + f" ({claim.rows:,} rows)"
+            first = shorten(claim.claim, _CHARACTERS) + f" ({claim.rows:,} rows)"
             for label, row in _labelled(claim):
-                table.add_row(Text(first), label, Text(_shortened(row.evidence)), f"{row.score:.4f}")
+                table.add_row(Text(first), label, Text(shorten(row.evidence, _CHARACTERS)), f"{row.score:.4f}")
                 first = ""
         console.print(table)
 
@@ -79,11 +80,11 @@ def survey_page(seen: Survey) -> str:
         body += ["<h2>Best and worst evidence</h2>", '<div class="wide"><table>']
         body.append("<thead><tr><th>claim</th><th></th><th>evidence</th><th>score</th></tr></thead><tbody>")
         for claim in seen.claims:
-            first = f"{escape(_shortened(claim.claim))} <span class=soft>({claim.rows:,} rows)</span>"
+            first = f"{escape(shorten(claim.claim, _CHARACTERS))} <span class=soft>({claim.rows:,} rows)</span>"
             for label, row in _labelled(claim):
                 body.append(
                     f'<tr><td class="text">{first}</td><td>{label}</td>'
-                    f'<td class="text">{escape(_shortened(row.evidence))}</td><td>{row.score:.4f}</td></tr>'
+                    f'<td class="text">{escape(shorten(row.evidence, _CHARACTERS))}</td><td>{row.score:.4f}</td></tr>'
                 )
                 first = ""
         body.append("</tbody></table></div>")
@@ -112,9 +113,3 @@ def _length_bins(spread: Histogram) -> list[tuple[str, int]]:
         (f"{spread.edges[place]:,.0f} to {spread.edges[place + 1]:,.0f}", int(spread.counts[place]))
         for place in range(filled[0], filled[-1] + 1)
     ]
-
-
-def _shortened(text: str) -> str:
-    """Printable, on one line, not too long: a text may hold what a terminal would obey."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    return plain if len(plain) <= _CHARACTERS else plain[: _CHARACTERS - 1] + "…"

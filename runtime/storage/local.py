@@ -130,13 +130,12 @@ class LocalStorage:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        sync(target.parent)
 
     def publish(self, local: Path, path: str) -> None:
-        with local.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(local)
         local.replace(path)
-        _sync_folder(Path(path).parent)
+        sync(Path(path).parent)
 
     def remove(self, path: str) -> None:
         Path(path).unlink(missing_ok=True)
@@ -171,12 +170,17 @@ def is_hidden(relative: str) -> bool:
     return any(component.startswith(HIDDEN) for component in relative.split("/"))
 
 
-def _sync_folder(folder: Path) -> None:
-    """Write a folder to disk: until then, a rename in it can be lost. Systems that cannot open folders go without."""
+def sync(path: Path) -> None:
+    """Have the system write a file or a folder to disk: until then, a rename in the folder can be lost.
+
+    Not every system can open folders; such a system goes without.
+    """
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
-        return
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(descriptor)
     finally:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,20 @@ _UTF8 = (
     r"|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}"
     r"|\xf4[\x80-\x8f][\x80-\xbf]{2})*\z"
 )
+
+
+class ColumnOptions(TypedDict, total=False):
+    """What scoring takes besides the table: names of columns, by default `claim`, `evidence` and `score`.
+
+    `on_null`, `on_invalid_utf8`: what a null claim or evidence is, and one whose bytes are not UTF-8: an error that
+    names the row, which is the default, or a null score.
+    """
+
+    claim_column: str
+    evidence_column: str
+    score_column: str
+    on_null: Literal["error", "null"]
+    on_invalid_utf8: Literal["error", "null"]
 
 
 def pair_arrays(pairs: Sequence[Sequence[str]]) -> tuple[pa.StringArray, pa.StringArray]:

@@ -12,7 +12,7 @@ from pairscore.export.parity.gate import Trial, batch_difference, choose
 from pairscore.export.parity.measure import open_unproven
 from pairscore.export.quantization.calibration import Calibration, observe
 from pairscore.export.quantization.int8 import candidates, products, quantize, sensitivities
-from pairscore.export.variants import BuiltVariant, unmeasured
+from pairscore.export.variants import unmeasured
 from pairscore.runtime.bundle.parity import ParityReport
 from pairscore.runtime.engines.onnxruntime.session import input_types
 from pairscore.runtime.errors import PairscoreError
@@ -142,13 +142,12 @@ def test_one_claim_is_too_few():
 
 
 def trial(name, speed, difference, *broken):
-    built = BuiltVariant("int8", ("onnx/model.onnx",), ("onnxruntime",), ())
     report = ParityReport(10, 0.1, 0.1, difference, 0.9995, None, ())
     from dataclasses import replace
 
     from pairscore.runtime.bundle.manifest import Variant
 
-    variant = Variant("int8", built.files, (), built.engines, report, "here")
+    variant = Variant("int8", ("onnx/model.onnx",), (), ("onnxruntime",), report, "here")
     return Trial(name, replace(variant, parity=report), speed, speed / 100, broken)
 
 
@@ -174,7 +173,7 @@ def test_a_scorer_whose_scores_depend_on_their_neighbours_is_seen(exported, tmp_
     logits = honest.predict(PAIRS, activation="identity").reshape(-1, 1)
     assert batch_difference(honest, PAIRS, logits) <= 1e-5
     quantize_dynamic(graph_of(exported), tmp_path / "dynamic.onnx", weight_type=QuantType.QInt8)
-    variant = unmeasured(BuiltVariant("fp32", ("onnx/model.onnx",), ("onnxruntime",), ()), bundle, None)
+    variant = unmeasured(bundle, "fp32", ("onnx/model.onnx",), ("onnxruntime",))
     from dataclasses import replace
 
     dependent = open_unproven(bundle, "fp32", variant=replace(variant, files=(str(tmp_path / "dynamic.onnx"),)))

@@ -13,9 +13,9 @@ from onnx import numpy_helper
 from sentence_transformers import CrossEncoder
 
 from pairscore import PairscoreError
-from pairscore.export.parity.measure import shorten
 from pairscore.export.parity.verify import verify_bundle
 from pairscore.runtime.bundle.manifest import Bundle, sha256
+from pairscore.runtime.errors import shorten
 from tests import corpus
 from tests.checkpoints import FAMILIES
 from tests.command_line import run

@@ -127,8 +127,8 @@ def test_an_unfinished_output_is_shown_as_such(capsys, bundle, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "no output 'nothing'"),
-        (["data"], "folder 'data' holds no part"),
+        (["nothing"], "output 'nothing' cannot be read, since nothing is there"),
+        (["data"], "output 'data' holds no part"),
         (["data/in.parquet"], "has no column 'score' of scores"),
         (["data/bad.parquet"], "cannot be read"),
         (["scored.parquet", "--html", "scored.parquet/page.html"], "cannot write"),

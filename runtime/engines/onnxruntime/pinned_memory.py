@@ -6,7 +6,7 @@ those of the CUDA runtime's C interface (CUDA Runtime API reference, sections 5.
 """
 
 import ctypes
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,42 +20,11 @@ _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: does not wait for the default stream
 
 
-class DeviceMemory(Protocol):
-    """Memory of a device and of the host beside it. Addresses and streams are integers; sizes are in bytes.
-
-    `device_type`, `device_id`: as ONNX Runtime names the device.
-    """
-
-    device_type: str
-    device_id: int
-
-    def new_device(self, size: int) -> int:
-        """The address of new memory on the device."""
-        ...
-
-    def new_host(self, size: int) -> int:
-        """The address of new page-locked memory on the host."""
-        ...
-
-    def free(self, device: int, host: int) -> None:
-        """Give back a pair of what `new_device` and `new_host` gave."""
-        ...
-
-    def to_device(self, target: int, source: int, size: int, stream: str) -> None:
-        """Queue a copy from page-locked memory."""
-        ...
-
-    def to_host(self, target: int, source: int, size: int, stream: str) -> None:
-        """Queue a copy into page-locked memory."""
-        ...
-
-    def wait(self, stream: str) -> None:
-        """Wait until all that was queued on the stream is done."""
-        ...
-
-
 class CudaMemory:
-    """The CUDA runtime, on one device. Raises PairscoreError for every call that fails."""
+    """Memory of one device and of the host beside it, by the CUDA runtime. Every call that fails raises PairscoreError.
+
+    Addresses are integers, sizes are in bytes. `device_type`, `device_id`: as ONNX Runtime names the device.
+    """
 
     device_type = "cuda"
 
@@ -71,28 +40,28 @@ class CudaMemory:
         return str(handle.value or 0)
 
     def new_device(self, size: int) -> int:
-        """See `DeviceMemory`."""
+        """The address of new memory on the device."""
         return self._new("cudaMalloc", size)
 
     def new_host(self, size: int) -> int:
-        """See `DeviceMemory`."""
+        """The address of new page-locked memory on the host."""
         return self._new("cudaMallocHost", size)
 
     def free(self, device: int, host: int) -> None:
-        """See `DeviceMemory`."""
+        """Give back a pair of what `new_device` and `new_host` gave."""
         self._check("cudaFree", ctypes.c_void_p(device))
         self._check("cudaFreeHost", ctypes.c_void_p(host))
 
     def to_device(self, target: int, source: int, size: int, stream: str) -> None:
-        """See `DeviceMemory`."""
+        """Queue a copy from page-locked memory."""
         self._copy(target, source, size, _TO_DEVICE, stream)
 
     def to_host(self, target: int, source: int, size: int, stream: str) -> None:
-        """See `DeviceMemory`."""
+        """Queue a copy into page-locked memory."""
         self._copy(target, source, size, _TO_HOST, stream)
 
     def wait(self, stream: str) -> None:
-        """See `DeviceMemory`."""
+        """Wait until all that was queued on the stream is done."""
         self._check("cudaStreamSynchronize", ctypes.c_void_p(int(stream)))
 
     def _new(self, function: str, size: int) -> int:
@@ -122,7 +91,7 @@ class CudaMemory:
 class _Buffer:
     """Memory on the device with its counterpart on the host; grows when more is asked for."""
 
-    def __init__(self, memory: DeviceMemory, size: int) -> None:
+    def __init__(self, memory: CudaMemory, size: int) -> None:
         self._memory = memory
         self._size = 0
         self.device = self.host = 0
@@ -144,7 +113,7 @@ class _Buffer:
 class PinnedStream:
     """A session whose provider computes on `stream`. One call at a time."""
 
-    def __init__(self, ort: Any, session: Any, memory: DeviceMemory, stream: str, tokens: int) -> None:
+    def __init__(self, ort: Any, session: Any, memory: CudaMemory, stream: str, tokens: int) -> None:
         """`tokens`: of the largest batch that is expected; larger ones make the buffers grow."""
         self._session, self._memory, self._stream = session, memory, stream
         self._inputs = input_types(session)

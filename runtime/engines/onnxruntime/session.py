@@ -1,6 +1,5 @@
 """What all engines on ONNX Runtime share: its module, its sessions and their inputs."""
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +7,12 @@ import numpy as np
 
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.machine import installed_versions
 
 
 def import_onnxruntime() -> Any:
     """The module. Raises PairscoreError where none or both of its packages are installed, or it does not import."""
-    found = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
+    found = installed_versions(("onnxruntime", "onnxruntime-gpu"))
     if len(found) == 2:
         raise PairscoreError(
             "both onnxruntime and onnxruntime-gpu are installed and overwrite each other's files: "
@@ -53,11 +53,3 @@ def open_session(ort: Any, graph: Path, session_options: Any, provider: tuple[st
 def input_types(session: Any) -> dict[str, type[np.signedinteger[Any]]]:
     """The graph's inputs, in its order, and the integers that each takes."""
     return {node.name: np.int32 if node.type == "tensor(int32)" else np.int64 for node in session.get_inputs()}
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True

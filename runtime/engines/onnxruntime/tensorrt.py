@@ -36,7 +36,10 @@ SMALLEST, TYPICAL, LARGEST = (1, 1), (512, 64), (1024, 512)
 
 
 class TensorRtEngine:
-    """One session. TensorRT computes one batch at a time in it; a second caller prepares the next."""
+    """One session. TensorRT computes one batch at a time in it; a second caller prepares the next.
+
+    device: cuda or cuda:N. Raises PairscoreError naming what is missing.
+    """
 
     name = "tensorrt"
 
@@ -66,9 +69,7 @@ class TensorRtEngine:
             )
 
 
-def open_engine(graph: Path, precision: str, device: str, options: EngineOptions) -> TensorRtEngine:
-    """Open `graph` on `device`: cuda or cuda:N. Raises PairscoreError naming what is missing."""
-    return TensorRtEngine(graph, precision, device, options)
+open_engine = TensorRtEngine
 
 
 def check_tensorrt(ort: Any) -> None:

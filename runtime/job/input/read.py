@@ -14,12 +14,10 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.find import InputFile, read_footer, unreadable
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.parts import Block, Part
+from pairscore.runtime.storage.parquet import read_batches
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, text_pair, windows
 from pairscore.runtime.text.ragged import offsets_of
 
-# Column chunks are read through a buffer and decoded in small batches; with Arrow's defaults, one row group of
-# 5 million rows costs 300 MiB more.
-_BATCH_ROWS = 8192
 _ROW_COLUMN = "pairscore row number"
 
 
@@ -45,9 +43,13 @@ class Piece:
     table: pa.Table
     rows: np.ndarray
 
-    def row_name(self, row: int) -> str:
-        """What messages call a row of the table."""
-        return self.file.row_name(int(self.rows[row]))
+    def texts(
+        self, columns: Sequence[str], on_null: str, on_invalid_utf8: str
+    ) -> tuple[pa.StringArray, pa.StringArray, pa.BooleanArray]:
+        """What `text_pair` gives for the table; its errors name the file and the row in it."""
+        return text_pair(
+            self.table, columns, on_null, on_invalid_utf8, lambda row: self.file.row_name(int(self.rows[row]))
+        )
 
 
 def read_pieces(
@@ -76,13 +78,6 @@ def read_pieces(
         raise unreadable(file.found, error, "is damaged") from error
 
 
-def piece_texts(
-    piece: Piece, columns: Sequence[str], on_null: str, on_invalid_utf8: str
-) -> tuple[pa.StringArray, pa.StringArray, pa.BooleanArray]:
-    """What `text_pair` gives for a piece; its errors name the file and the row in it."""
-    return text_pair(piece.table, columns, on_null, on_invalid_utf8, piece.row_name)
-
-
 def check_no_nulls(file: InputFile, columns: tuple[str, str], limit: int | None = None) -> None:
     """Raise PairscoreError for a null among the first `limit` rows that the file's statistics tell of.
 
@@ -95,7 +90,7 @@ def check_no_nulls(file: InputFile, columns: tuple[str, str], limit: int | None 
         if block.start < block.stop:
             with closing(read_pieces(file, [block], Reading(columns, columns))) as pieces:
                 for piece in pieces:
-                    piece_texts(piece, columns, "error", "null")
+                    piece.texts(columns, "error", "null")
 
 
 def _block_pieces(
@@ -156,14 +151,8 @@ def _batches(file: InputFile, columns: Sequence[str], start: int, stop: int) -> 
         footer = read_footer(source)
         if hashlib.sha256(footer).hexdigest() != file.digest:
             raise PairscoreError(f"{file.found.display!r} changed while it was being read: start again")
-        parquet = pq.ParquetFile(
-            source,
-            metadata=pq.read_metadata(pa.BufferReader(footer)),
-            buffer_size=storage.buffer_size,
-            pre_buffer=False,
-            page_checksum_verification=True,
-        )
-        for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False):
+        metadata = pq.read_metadata(pa.BufferReader(footer))
+        for batch in read_batches(source, columns, storage.buffer_size, metadata=metadata, row_groups=groups):
             first, last = max(start - row, 0), min(stop - row, batch.num_rows)
             row += batch.num_rows
             if first < last:

@@ -194,14 +194,10 @@ def _is_finished(output: Output, names: Sequence[str]) -> bool:
     return SUCCESS_NAME in names and bool(listed_parts(names))
 
 
-def is_finished(output: Output) -> bool:
-    """Whether a run, of whatever settings, has ended there."""
-    return _is_finished(output, output.names())
-
-
-def has_record(output: Output) -> bool:
-    """Whether a run's record is there: it has not ended, or was killed at its very end."""
-    return RECORD in output.names()
+def is_whole(output: Output) -> bool:
+    """Whether a run, of whatever settings, has ended there and was not killed at its very end."""
+    names = output.names()
+    return _is_finished(output, names) and RECORD not in names
 
 
 def has_leftovers(output: Output) -> bool:

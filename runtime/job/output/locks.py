@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.storage.local import Storage
@@ -23,12 +22,11 @@ LEASE_SECONDS = 120.0
 _RENEW_SECONDS = 30.0
 
 
-class Held(Protocol):
+class Held:
     """A lock that is held."""
 
     def check(self) -> None:
-        """Raise PairscoreError when the lock was lost."""
-        ...
+        """Raise PairscoreError when the lock was lost: never, where the system keeps it until this process ends."""
 
 
 @contextmanager
@@ -46,25 +44,13 @@ def hold(
     while another run holds it.
     """
     with ExitStack() as stack:
-        if storage.scheme == "file":
-            held: Held = stack.enter_context(_file_locks(Path(folder), shard, output))
-        else:
-            held = stack.enter_context(_lease(storage, folder, shard, output, lease_seconds))
-        yield held
-
-
-class _FileLock:
-    def check(self) -> None:
-        pass  # the system keeps it until this process ends
-
-
-@contextmanager
-def _file_locks(folder: Path, shard: tuple[int, int] | None, output: str) -> Iterator[_FileLock]:
-    with ExitStack() as stack:
-        stack.enter_context(_file_lock(folder / "lock", shard is None, output))
+        if storage.scheme != "file":
+            yield stack.enter_context(_lease(storage, folder, shard, output, lease_seconds))
+            return
+        stack.enter_context(_file_lock(Path(folder, "lock"), shard is None, output))
         if shard:
-            stack.enter_context(_file_lock(folder / "lock-{}-of-{}".format(*shard), True, output))
-        yield _FileLock()
+            stack.enter_context(_file_lock(Path(folder, "lock-{}-of-{}".format(*shard)), True, output))
+        yield Held()
 
 
 @contextmanager
@@ -90,7 +76,7 @@ def _file_lock(path: Path, alone: bool, output: str) -> Iterator[None]:
         yield
 
 
-class _Lease:
+class _Lease(Held):
     """An object that its run writes again and again. The lock is sound if the store lists every finished write.
 
     Conditional writes (`If-None-Match: *`) would not replace the listing: a lease on the whole and those on shards are

@@ -4,48 +4,32 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
+from pairscore.runtime.job.progress.events import heard
 from pairscore.runtime.job.progress.meter import Progress, duration
 
 _LINE_SECONDS = 10.0
 
 
-class Display(Protocol):
-    """Shows progress and passes on lines for people."""
+class Display:
+    """Shows progress and passes on lines for people. This one is for `--quiet`: it shows nothing."""
 
     def say(self, line: str) -> None:
         """Print a line beside the progress."""
-        ...
 
     def update(self, progress: Progress) -> None:
         """Show how far it is."""
-        ...
 
     def close(self) -> None:
         """The last update has been shown."""
-        ...
 
 
-class Silent:
-    """`--quiet`."""
-
-    def say(self, line: str) -> None:
-        del line
-
-    def update(self, progress: Progress) -> None:
-        del progress
-
-    def close(self) -> None:
-        pass
-
-
-class Lines:
+class Lines(Display):
     """One line at intervals, for logs."""
 
     def __init__(self, seconds: float = _LINE_SECONDS) -> None:
@@ -61,11 +45,8 @@ class Lines:
         self._last = time.monotonic()
         self.say(f"{progress.done:,} of {progress.total:,} pairs ({progress.share:.1%}), {_figures(progress)}")
 
-    def close(self) -> None:
-        pass
 
-
-class Bar:
+class Bar(Display):
     """A bar that is drawn in place, for a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -97,7 +78,7 @@ class Bar:
 def choose_display(quiet: bool) -> Display:
     """Nothing when quiet, a bar where standard error is a terminal, else lines."""
     if quiet:
-        return Silent()
+        return Display()
     console = Console(stderr=True)
     return Bar(console) if console.is_terminal else Lines()
 
@@ -106,22 +87,19 @@ def choose_display(quiet: bool) -> Display:
 def shown(display: Display) -> Iterator[None]:
     """Say on `display` what this package logs from INFO on, and close the display at the end."""
 
-    class Teller(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            prefix = "pairscore: " if record.levelno >= logging.WARNING else ""
-            display.say(f"{prefix}{record.getMessage()}")
+    def tell(record: logging.LogRecord) -> None:
+        prefix = "pairscore: " if record.levelno >= logging.WARNING else ""
+        display.say(f"{prefix}{record.getMessage()}")
 
-    logger, teller = logging.getLogger("pairscore"), Teller(logging.INFO)
-    before = logger.level, logger.propagate
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    logger.addHandler(teller)
-    try:
-        yield
-    finally:
-        logger.removeHandler(teller)
-        logger.level, logger.propagate = before
-        display.close()
+    with heard(logging.INFO, tell) as logger:
+        before = logger.level, logger.propagate
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            logger.level, logger.propagate = before
+            display.close()
 
 
 def _figures(progress: Progress) -> str:

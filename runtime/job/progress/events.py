@@ -3,7 +3,7 @@
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,16 +40,12 @@ class EventLog:
 
 
 @contextmanager
-def warnings_written(log: EventLog) -> Iterator[None]:
-    """Write what this package warns of while the block runs, repeated requests above all, to the log too."""
-
-    class Writer(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            log.write("warning", message=record.getMessage())
-
-    logger, writer = logging.getLogger("pairscore"), Writer(logging.WARNING)
-    logger.addHandler(writer)
+def heard(level: int, hear: Callable[[logging.LogRecord], object]) -> Iterator[logging.Logger]:
+    """Call `hear` with what this package logs from `level` on while the block runs. Yields the package's logger."""
+    logger, handler = logging.getLogger("pairscore"), logging.Handler(level)
+    handler.emit = hear  # type: ignore[method-assign, assignment]
+    logger.addHandler(handler)
     try:
-        yield
+        yield logger
     finally:
-        logger.removeHandler(writer)
+        logger.removeHandler(handler)
