@@ -45,7 +45,7 @@ lint: $(VENV)/.test
 # Damaged files and command lines, from a seed.
 CASES ?= 5000
 SEED ?= 0
-fuzz: $(VENV)/.test
+fuzz: $(VENV)/.test $(VENV)/.kernels
 	mkdir -p out
 	$(BIN)/python -m tests.robustness.fuzz --cases $(CASES) --seed $(SEED) --json out/fuzz.json
 

@@ -1,14 +1,27 @@
-"""For tests of the native engine: checkpoints with heads that its kernels take, and an int8 product by hand."""
+"""For tests of the native engine: checkpoints whose heads its kernels take, a bundle, an int8 product by hand."""
 
 import numpy as np
 import torch
 
+from pairscore.export.bundle import export_bundle
+from pairscore.export.quantization.calibration import Calibration
+from tests import corpus
+
+PAIRS = [(claim, evidence) for claim in corpus.SENTENCES[:10] for evidence in corpus.SENTENCES[10:22]]
+LOOSE = {"min_spearman": 0.9, "max_difference": 0.3}
+FILES = ("native/int8.json", "native/int8.safetensors")
 FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
 
 
 def changes(family):
     """What `build_checkpoint` needs so that a head has 16 columns."""
     return {"n_heads": 2} if family == "distilbert" else {"num_attention_heads": 2}
+
+
+def add_native(checkpoint, bundle):
+    """Add an int8 variant of the native engine to the bundle. The promise is loose: the weights are random."""
+    fitted = Calibration(tuple(PAIRS))
+    export_bundle(str(checkpoint), bundle, precision="int8", calibration=fitted, engine="native", **LOOSE)
 
 
 def slow_product(tensors, recipe):

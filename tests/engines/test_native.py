@@ -17,15 +17,10 @@ from pairscore.runtime.bundle.manifest import Bundle, sha256
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import open_engine
 from pairscore.runtime.tuning import tune
-from tests import corpus
 from tests.command_line import run
-from tests.native import changes
+from tests.native import FILES, LOOSE, PAIRS, add_native, changes
 
 kernels = pytest.importorskip("pairscore_kernels", reason="pairscore-kernels is not installed: pip install ./kernels")
-
-PAIRS = [(claim, evidence) for claim in corpus.SENTENCES[:10] for evidence in corpus.SENTENCES[10:22]]
-LOOSE = {"min_spearman": 0.9, "max_difference": 0.3}
-FILES = ("native/int8.json", "native/int8.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +28,7 @@ def native(exported, tmp_path_factory):
     """A bundle with an int8 variant of the native engine; do not write into it."""
     checkpoint, bundle = exported("bert", **changes("bert"))
     made = shutil.copytree(bundle, tmp_path_factory.mktemp("native") / "bundle")
-    export_bundle(
-        str(checkpoint), made, precision="int8", calibration=Calibration(tuple(PAIRS)), engine="native", **LOOSE
-    )
+    add_native(checkpoint, made)
     return made
 
 

@@ -45,12 +45,15 @@ class Case:
 
 
 def tiny_bundle(folder: Path) -> Path:
-    """A bundle of a small random model, made in an empty folder."""
+    """A bundle of a small random model, in fp32 and for the native engine, made in an empty folder."""
     from pairscore.export.bundle import export_bundle
     from tests.checkpoints import build_checkpoint
+    from tests.native import add_native, changes
 
-    export_bundle(str(build_checkpoint("bert", folder / "checkpoint")), folder / "bundle")
-    return folder / "bundle"
+    checkpoint, bundle = build_checkpoint("bert", folder / "checkpoint", **changes("bert")), folder / "bundle"
+    export_bundle(str(checkpoint), bundle)
+    add_native(checkpoint, bundle)
+    return bundle
 
 
 def prepare(bundle: Path, base: Path) -> None:
@@ -157,10 +160,18 @@ def _damaged_manifest(draw: random.Random, base: Path, folder: Path) -> Case:
 
 
 def _damaged_bundle_file(draw: random.Random, base: Path, folder: Path) -> Case:
-    """A file of the bundle changes; sometimes its digest in the manifest with it, as after a careless edit."""
+    names = [name for name in Bundle.open(base / "bundle").manifest.files if not name.startswith("native/")]
+    return _damaged_in_bundle("bundle file", draw.choice(names), draw, base, folder)
+
+
+def _damaged_native(draw: random.Random, base: Path, folder: Path) -> Case:
+    name = draw.choice(["native/int8.json", "native/int8.safetensors"])
+    return _damaged_in_bundle("native", name, draw, base, folder, "--precision", "int8")
+
+
+def _damaged_in_bundle(kind: str, name: str, draw: random.Random, base: Path, folder: Path, *options: str) -> Case:
+    """A file of the bundle changes; mostly its digest in the manifest too, as after a careless edit."""
     bundle = shutil.copytree(base / "bundle", folder / "bundle")
-    names = list(Bundle.open(bundle).manifest.files)
-    name = draw.choice(names)
     if name.endswith(".json"):
         _damage_json(draw, bundle / name)
     else:
@@ -169,7 +180,7 @@ def _damaged_bundle_file(draw: random.Random, base: Path, folder: Path) -> Case:
         raw = json.loads((bundle / "pairscore.json").read_text())
         raw["files"][name] = sha256(bundle / name)
         (bundle / "pairscore.json").write_text(json.dumps(raw))
-    return Case("bundle file", _score(bundle, base / "plain", folder / "out"), output=folder / "out")
+    return Case(kind, _score(bundle, base / "plain", folder / "out", *options), output=folder / "out")
 
 
 def _damaged_record(draw: random.Random, base: Path, folder: Path) -> Case:
@@ -387,6 +398,7 @@ KINDS: dict[str, tuple[int, Callable[[random.Random, Path, Path], Case]]] = {
     "input": (30, _damaged_input),
     "manifest": (20, _damaged_manifest),
     "bundle file": (8, _damaged_bundle_file),
+    "native": (8, _damaged_native),
     "record": (12, _damaged_record),
     "part": (12, _damaged_part),
     "tuning": (5, _damaged_tuning),

@@ -1,11 +1,11 @@
-"""A few hundred damaged inputs, manifests, records, parts, tunings and command lines: each ends as it should.
+"""A few hundred damaged inputs, manifests, plans, records, parts, tunings and command lines: each ends as it should.
 
 `make fuzz CASES=5000` runs more of them.
 """
 
 import pytest
 
-from tests.robustness.cases import KINDS, kind_of
+from tests.robustness.cases import KINDS, kind_of, tiny_bundle
 from tests.robustness.fuzz import run_cases, run_command
 
 CASES = 200
@@ -13,9 +13,10 @@ CASES = 200
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_no_damage_ends_in_a_traceback(exported, tmp_path):
+def test_no_damage_ends_in_a_traceback(tmp_path_factory, tmp_path):
+    pytest.importorskip("pairscore_kernels", reason="pairscore-kernels is not installed: pip install ./kernels")
     numbers = [f"0:{case}" for case in range(CASES)]
-    results = list(run_cases(numbers, exported("bert").bundle, tmp_path))
+    results = list(run_cases(numbers, tiny_bundle(tmp_path_factory.mktemp("bundle")), tmp_path))
     assert sorted(result.number for result in results) == sorted(numbers)
     assert [result for result in results if result.problem] == []
     assert {kind_of(number) for number in numbers} == set(KINDS)
