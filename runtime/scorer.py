@@ -177,8 +177,8 @@ class Scorer:
     ) -> list[dict[str, Any]]:
         """Documents by falling score, as `sentence_transformers.CrossEncoder.rank` gives them.
 
-        `keywords`: those of `predict`. Each result has `corpus_id`, `score` and, if asked for, `text`. Raises
-        PairscoreError for a multi-label model.
+        `keywords`: those of `predict`. Each result has `corpus_id`, `score` (an element of what `predict` gives) and,
+        if asked for, `text`. Raises PairscoreError for a multi-label model.
         """
         if len(self.labels) != 1:
             raise PairscoreError(f"rank needs a model with one label, and this one has {len(self.labels)}: use predict")
