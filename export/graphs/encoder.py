@@ -1,7 +1,10 @@
-"""A post-norm transformer encoder (BERT and its family): its weights, read off a graph, and the formula of its logits.
+"""A transformer encoder of one of two families: its weights, read off a graph, and the formula of its logits.
 
-tokens -> embeddings (words + positions + types, norm, projection) -> layers -> first row -> head -> logits
-layer: x = norm(x + output(attention(query(x), key(x), value(x)))); x = norm(x + down(activation(up(x))))
+tokens -> embeddings (words + positions + types, norm, projection) -> layers -> first row or mean -> head -> logits
+BERT's layer: x = norm(x + output(attention(query(x), key(x), value(x)))); x = norm(x + down(activation(up(x))))
+ModernBERT's layer: y = norm(x); x = x + output(attention(turned(query(y)), turned(key(y)), value(y)));
+                    y = norm(x); x = x + down(activation(up(y)) * gate(y)); after the last one x = norm(x)
+turned: by angles that grow with the position (Su et al., arXiv 2104.09864), in the place of a table of positions.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,22 +44,49 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Modern:
+    """What is ModernBERT's own in a layer. `gate`: the feed-forward's second factor. `window`: a token sees those at
+    most window // 2 away; 0: all. `frequencies`: Shape (columns of a head / 2,), radians from one position to the next.
+    """
+
+    gate: Linear
+    window: int
+    frequencies: FloatArray
+
+
+@dataclass(frozen=True)
 class Layer:
-    """One layer's products and norms; `output` follows the attention."""
+    """One layer's products and norms; `output` follows the attention.
+
+    ModernBERT's norms precede the attention and the feed-forward, and its first layer has no `attention_norm`. BERT's
+    follow them, and `modern` is None.
+    """
 
     query: Linear
     key: Linear
     value: Linear
     output: Linear
-    attention_norm: Norm
+    attention_norm: Norm | None
     up: Linear
     down: Linear
     output_norm: Norm
+    modern: Modern | None = None
 
     def products(self) -> dict[str, Linear]:
         """The matrix products by name, in the order in which they run."""
         names = ("query", "key", "value", "output", "up", "down")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
+        return found if self.modern is None else {**found, "gate": self.modern.gate}
+
+
+@dataclass(frozen=True)
+class HeadLayer:
+    """A linear layer, its activation, and a norm of what that gives, with its epsilon, or None."""
+
+    linear: Linear
+    activation: str
+    norm: Norm | None = None
+    epsilon: float = 0.0
 
 
 # (name as `layers.3.up`, layer, rows) -> the layer's output. rows: Shape (..., inputs).
@@ -71,16 +101,17 @@ def exact(name: str, linear: Linear, rows: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Encoder:
-    """The whole model. `words`, `positions`, `types`: tables, one row an id; `types` None where there are none.
+    """The whole model. `words`, `positions`, `types`: tables, one row an id; None where there are none.
 
     The token at place i has the position id i + `position_offset`. Where `padding_id` is given, tokens of that id are
     not counted and have the position id `padding_id`, as RoBERTa does it. `projection`: from the embeddings' width to
-    the layers', where they differ. `activation`: of the feed-forward, one of `ACTIVATIONS`. `head`: linear layers on
-    the first row, each with its activation.
+    the layers', where they differ. `activation`: of the feed-forward, one of `ACTIVATIONS`. `final_norm`: ModernBERT's.
+    `pooling`: whether the head reads the `first` row or the `mean` of all. `length`: tokens of the longest pair that
+    was asked for, where there is no table of positions.
     """
 
     words: FloatArray
-    positions: FloatArray
+    positions: FloatArray | None
     types: FloatArray | None
     position_offset: int
     padding_id: int | None
@@ -90,7 +121,10 @@ class Encoder:
     layers: tuple[Layer, ...]
     activation: str
     epsilon: float
-    head: tuple[tuple[Linear, str], ...]
+    final_norm: Norm | None
+    pooling: str
+    length: int | None
+    head: tuple[HeadLayer, ...]
 
     @property
     def hidden(self) -> int:
@@ -104,8 +138,13 @@ class Encoder:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest pair that has positions."""
-        return len(self.positions) - self.position_offset
+        """Tokens of the longest pair that can be scored."""
+        return (self.length or 0) if self.positions is None else len(self.positions) - self.position_offset
+
+    @property
+    def modern(self) -> list[Modern]:
+        """What is ModernBERT's own in each layer; empty for a BERT."""
+        return [layer.modern for layer in self.layers if layer.modern is not None]
 
     def products(self) -> Iterator[tuple[str, Linear]]:
         """Every layer's matrix products, by names as `layers.3.up`."""
@@ -128,33 +167,87 @@ class Encoder:
 
         product: computes the layers' matrix products. Returns Shape (n, labels).
         """
-        embedded = self.words[input_ids] + self.positions[self.position_ids(input_ids)]
+        embedded = self.words[input_ids]
+        if self.positions is not None:
+            embedded = embedded + self.positions[self.position_ids(input_ids)]
         if self.types is not None:
             embedded = embedded + self.types[np.zeros_like(input_ids) if token_type_ids is None else token_type_ids]
         rows = self._norm(torch.from_numpy(embedded), self.embedding_norm)
         if self.projection is not None:
             rows = exact("projection", self.projection, rows)
-        activate = ACTIVATIONS[self.activation]
         for number, layer in enumerate(self.layers):
             name = f"layers.{number}"
-            query, key, value = (
-                self._heads(product(f"{name}.{which}", linear, rows))
-                for which, linear in (("query", layer.query), ("key", layer.key), ("value", layer.value))
-            )
-            context = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-            rows = self._norm(rows + product(f"{name}.output", layer.output, context), layer.attention_norm)
-            inner = activate(product(f"{name}.up", layer.up, rows))
-            rows = self._norm(rows + product(f"{name}.down", layer.down, inner), layer.output_norm)
-        first = rows[:, 0]
-        for linear, activation in self.head:
-            first = ACTIVATIONS[activation](exact("head", linear, first))
-        logits: FloatArray = first.numpy()
+            if layer.modern is None:
+                rows = self._bert_layer(name, layer, rows, product)
+            else:
+                rows = self._modern_layer(name, layer, layer.modern, rows, product)
+        if self.final_norm is not None:
+            rows = self._norm(rows, self.final_norm)
+        pooled = rows[:, 0] if self.pooling == "first" else rows.mean(dim=1)
+        for each in self.head:
+            pooled = ACTIVATIONS[each.activation](exact("head", each.linear, pooled))
+            if each.norm is not None:
+                pooled = _norm(pooled, each.norm, each.epsilon)
+        logits: FloatArray = pooled.numpy()
         return logits
 
-    def _norm(self, rows: torch.Tensor, norm: Norm) -> torch.Tensor:
-        weight, bias = torch.from_numpy(norm.weight), torch.from_numpy(norm.bias)
-        return functional.layer_norm(rows, weight.shape, weight, bias, self.epsilon)
+    def _bert_layer(self, name: str, layer: Layer, rows: torch.Tensor, product: Product) -> torch.Tensor:
+        context = self._attention(name, layer, rows, product)
+        rows = self._norm(rows + product(f"{name}.output", layer.output, context), layer.attention_norm)
+        inner = ACTIVATIONS[self.activation](product(f"{name}.up", layer.up, rows))
+        return self._norm(rows + product(f"{name}.down", layer.down, inner), layer.output_norm)
+
+    def _modern_layer(
+        self, name: str, layer: Layer, modern: Modern, rows: torch.Tensor, product: Product
+    ) -> torch.Tensor:
+        context = self._attention(name, layer, self._norm(rows, layer.attention_norm), product)
+        rows = rows + product(f"{name}.output", layer.output, context)
+        normed = self._norm(rows, layer.output_norm)
+        inner = ACTIVATIONS[self.activation](product(f"{name}.up", layer.up, normed))
+        inner = inner * product(f"{name}.gate", modern.gate, normed)
+        return rows + product(f"{name}.down", layer.down, inner)
+
+    def _attention(self, name: str, layer: Layer, rows: torch.Tensor, product: Product) -> torch.Tensor:
+        query, key, value = (
+            self._heads(product(f"{name}.{which}", linear, rows))
+            for which, linear in (("query", layer.query), ("key", layer.key), ("value", layer.value))
+        )
+        mask = None
+        if layer.modern is not None:
+            query, key = (turned(each, layer.modern.frequencies) for each in (query, key))
+            mask = seen(rows.shape[1], layer.modern.window)
+        context = functional.scaled_dot_product_attention(query, key, value, mask)
+        return context.transpose(1, 2).flatten(2)
+
+    def _norm(self, rows: torch.Tensor, norm: Norm | None) -> torch.Tensor:
+        return rows if norm is None else _norm(rows, norm, self.epsilon)
 
     def _heads(self, rows: torch.Tensor) -> torch.Tensor:
         """Shape (n, length, hidden) to (n, heads, length, columns)."""
         return rows.reshape(*rows.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+def _norm(rows: torch.Tensor, norm: Norm, epsilon: float) -> torch.Tensor:
+    weight, bias = torch.from_numpy(norm.weight), torch.from_numpy(norm.bias)
+    return functional.layer_norm(rows, weight.shape, weight, bias, epsilon)
+
+
+def turned(heads: torch.Tensor, frequencies: FloatArray) -> torch.Tensor:
+    """Queries or keys by the angles of their positions. heads: Shape (n, heads, length, columns)."""
+    cosines, sines = (torch.from_numpy(each) for each in angles(heads.shape[2], frequencies))
+    left, right = heads.chunk(2, dim=-1)
+    return torch.cat([left * cosines - right * sines, right * cosines + left * sines], dim=-1)
+
+
+def angles(length: int, frequencies: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Cosines and sines of the angles of the first positions, each of Shape (length, frequencies)."""
+    found = np.arange(length, dtype=np.float32)[:, None] * frequencies
+    return np.cos(found), np.sin(found)
+
+
+def seen(length: int, window: int) -> torch.Tensor | None:
+    """Which tokens see which, Shape (length, length); None where all see all."""
+    if not window:
+        return None
+    places = torch.arange(length)
+    return (places[:, None] - places).abs() <= window // 2

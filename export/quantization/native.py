@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
-from pairscore.export.graphs.encoder import Encoder, Linear
+from pairscore.export.graphs.encoder import Encoder, Layer, Linear, Norm, angles
 from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import ZERO_CODE, gptq
 from pairscore.export.quantization.int8 import Candidate
@@ -68,27 +68,28 @@ RECIPES = (Recipe(128, 128, 0.5), Recipe(64, 64, 0.5))
 # For channels that no group divides. The rows that `down` reads come from the activation and are the hardest to
 # quantize: groups for it alone take away a third of the error of whole rows.
 WHOLE_ROWS = (Recipe(0, 128, 0.5), Recipe(0, 0, 0.5))
-# Vectors of the kernels hold so many columns.
+# Vectors of the kernels hold so many columns; rotary positions turn the halves of a head against each other.
 _COLUMNS = 16
 
 
 def unfit(encoder: Encoder) -> str | None:
     """Why the kernels cannot compute this encoder, its sizes or its activations; None where they can."""
-    sizes = {
-        "columns of a head": encoder.hidden // encoder.heads,
-        "columns of the feed-forward": encoder.intermediate,
-        "columns of the embeddings": encoder.words.shape[1],
-    }
-    odd = [f"{size} {name}" for name, size in sizes.items() if size % _COLUMNS]
+    sizes = [
+        ("columns of a head", encoder.hidden // encoder.heads, 2 * _COLUMNS if encoder.modern else _COLUMNS),
+        ("columns of the feed-forward", encoder.intermediate, _COLUMNS),
+        ("columns of the embeddings", encoder.words.shape[1], _COLUMNS),
+        *(("columns of a norm in its head", len(each.linear.weight), _COLUMNS) for each in encoder.head if each.norm),
+    ]
+    odd = [f"{size} {name}, which {by}" for name, size, by in sizes if size % by]
     if odd:
-        return f"the model has {odd[0]}, which {_COLUMNS} does not divide"
+        return f"the model has {odd[0]} does not divide"
     if encoder.activation not in ("gelu", "gelu_tanh", "relu"):
         return f"its feed-forward has the activation {encoder.activation}"
     return next(
         (
-            f"its head has the activation {name}"
-            for _, name in encoder.head
-            if name not in ("none", "tanh", "relu", "gelu")
+            f"its head has the activation {each.activation}"
+            for each in encoder.head
+            if each.activation not in ("none", "tanh", "relu", "gelu")
         ),
         None,
     )
@@ -122,25 +123,40 @@ def native_candidates(
 
 def plan(encoder: Encoder, recipe: Recipe) -> dict[str, Any]:
     """The JSON object."""
+    own: dict[str, Any] = {
+        "architecture": "bert",
+        "embedding_size": encoder.words.shape[1],
+        "position_offset": encoder.position_offset,
+        "padding_id": encoder.padding_id,
+        "token_types": 0 if encoder.types is None else len(encoder.types),
+    }
+    if encoder.modern:
+        tables = _rotary_tables(encoder)
+        own = {
+            "architecture": "modernbert",
+            "windows": [each.window for each in encoder.modern],
+            "rotary": [tables.index(each.frequencies.tobytes()) for each in encoder.modern],
+        }
     return {
         "format": FORMAT,
-        "architecture": "bert",
+        **own,
+        "pooling": encoder.pooling,
         "hidden": encoder.hidden,
         "heads": encoder.heads,
         "intermediate": encoder.intermediate,
         "layers": len(encoder.layers),
-        "labels": len(encoder.head[-1][0].weight),
-        "embedding_size": encoder.words.shape[1],
+        "labels": len(encoder.head[-1].linear.weight),
         "vocabulary": len(encoder.words),
         "positions": encoder.longest,
-        "position_offset": encoder.position_offset,
-        "padding_id": encoder.padding_id,
-        "token_types": 0 if encoder.types is None else len(encoder.types),
         "epsilon": encoder.epsilon,
         "activation": encoder.activation,
         "group_size": recipe.group_size,
         "down_group_size": recipe.down_group_size,
-        "head": [{"name": f"head.{place}", "activation": name} for place, (_, name) in enumerate(encoder.head)],
+        "head": [
+            {"name": f"head.{place}", "activation": each.activation}
+            | ({"norm_epsilon": each.epsilon} if each.norm else {})
+            for place, each in enumerate(encoder.head)
+        ],
     }
 
 
@@ -148,29 +164,48 @@ def quantized(encoder: Encoder, recipe: Recipe, seen: Mapping[str, Seen]) -> Ten
     """Every tensor that the plan names. seen: by `Linear.input`."""
     tensors: dict[str, npt.NDArray[Any]] = {
         "embeddings.words": encoder.words,
-        "embeddings.positions": encoder.positions,
-        "embeddings.norm.weight": encoder.embedding_norm.weight,
-        "embeddings.norm.bias": encoder.embedding_norm.bias,
+        **_exact("embeddings.norm", encoder.embedding_norm),
     }
+    if encoder.positions is not None:
+        tensors["embeddings.positions"] = encoder.positions
+    for place, frequencies in enumerate(_rotary_tables(encoder)):
+        cosines, sines = angles(encoder.longest, np.frombuffer(frequencies, np.float32))
+        tensors |= {f"rotary.{place}.cosines": cosines, f"rotary.{place}.sines": sines}
     if encoder.types is not None:
         tensors["embeddings.types"] = encoder.types
     if encoder.projection is not None:
         tensors |= _exact("embeddings.projection", encoder.projection)
     for number, layer in enumerate(encoder.layers):
-        name = f"layers.{number}"
-        for which, norm in (("attention_norm", layer.attention_norm), ("output_norm", layer.output_norm)):
-            tensors |= {f"{name}.{which}.weight": norm.weight, f"{name}.{which}.bias": norm.bias}
-        products = layer.products()
-        # Products that read the same rows are smoothed alike.
-        for same in (("query", "key", "value"), ("output",), ("up",), ("down",)):
-            together = {f"{name}.{each}": products[each] for each in same}
-            smooth = None
-            if recipe.smoothing:
-                smooth = tensors[f"{name}.{same[0]}.smooth"] = _smooth(together, recipe.smoothing, seen)
-            for each, linear in together.items():
-                tensors |= _rounded(each, linear, recipe.group_size_of(each), smooth, seen[linear.input])
-    for place, (linear, _) in enumerate(encoder.head):
-        tensors |= _exact(f"head.{place}", linear)
+        tensors |= _quantized_layer(f"layers.{number}", layer, recipe, seen)
+    if encoder.final_norm is not None:
+        tensors |= _exact("final_norm", encoder.final_norm)
+    for place, each in enumerate(encoder.head):
+        tensors |= _exact(f"head.{place}", each.linear)
+        tensors |= _exact(f"head.{place}.norm", each.norm) if each.norm else {}
+    return tensors
+
+
+def _quantized_layer(name: str, layer: Layer, recipe: Recipe, seen: Mapping[str, Seen]) -> Tensors:
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    norms = {"attention_norm": layer.attention_norm, "output_norm": layer.output_norm}
+    # The norm whose rows a product reads and nothing else does: it smooths them at no cost.
+    before = {"query": "attention_norm", "up": "output_norm"} if layer.modern else {}
+    products = layer.products()
+    # Products that read the same rows are smoothed alike.
+    for same in (("query", "key", "value"), ("output",), ("up", "gate"), ("down",)):
+        together = {f"{name}.{each}": products[each] for each in same if each in products}
+        smooth = None
+        if recipe.smoothing:
+            smooth = _smooth(together, recipe.smoothing, seen)
+            which = before.get(same[0], "")
+            if (norm := norms.get(which)) is None:
+                tensors[f"{name}.{same[0]}.smooth"] = smooth
+            else:
+                norms[which] = Norm(norm.weight * smooth, norm.bias * smooth)
+        for each, linear in together.items():
+            tensors |= _rounded(each, linear, recipe.group_size_of(each), smooth, seen[linear.input])
+    for which, norm in norms.items():
+        tensors |= _exact(f"{name}.{which}", norm) if norm else {}
     return tensors
 
 
@@ -183,8 +218,13 @@ def write(plan: Mapping[str, Any], tensors: Tensors, path: Path) -> tuple[Path, 
     return path, beside
 
 
-def _exact(name: str, linear: Linear) -> Tensors:
-    return {f"{name}.weight": linear.weight, f"{name}.bias": linear.bias}
+def _exact(name: str, part: Linear | Norm) -> Tensors:
+    return {f"{name}.weight": part.weight, f"{name}.bias": part.bias}
+
+
+def _rotary_tables(encoder: Encoder) -> list[bytes]:
+    """The different frequencies of the layers, in their order."""
+    return list(dict.fromkeys(each.frequencies.tobytes() for each in encoder.modern))
 
 
 def _rounded(name: str, linear: Linear, group_size: int, smooth: FloatArray | None, seen: Seen) -> Tensors:

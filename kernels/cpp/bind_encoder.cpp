@@ -1,5 +1,6 @@
 // From a plan and its tensors to an Encoder.
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
@@ -32,24 +33,32 @@ PackedDense dense(const nb::dict& tensors, const std::string& name, std::size_t 
 class LayerReader {
  public:
   LayerReader(const Kernels& kernels, const nb::dict& tensors, const Shape& shape, std::size_t index)
-      : kernels_(kernels), tensors_(tensors), shape_(shape), prefix_("layers." + std::to_string(index) + ".") {}
+      : kernels_(kernels),
+        tensors_(tensors),
+        shape_(shape),
+        index_(index),
+        prefix_("layers." + std::to_string(index) + ".") {}
 
-  Layer read(bool last) const {
+  // first_row_only: of the layer's queries, only the first token's is needed.
+  Layer read(bool first_row_only) const {
+    const bool modern = shape_.architecture == Architecture::modernbert;
     const std::size_t hidden = shape_.hidden, intermediate = shape_.intermediate;
     LinearSource query = source("query", hidden, hidden);
     LinearSource key = source("key", hidden, hidden), value = source("value", hidden, hidden);
     query.factor = 1.0f / std::sqrt(static_cast<float>(hidden / shape_.heads));
     Layer layer;
-    if (last) {
+    if (first_row_only) {
       layer.query = packed("query", hidden, {query});
       layer.key_value = packed("query", hidden, {key, value});
     } else {
       layer.query_key_value = packed("query", hidden, {query, key, value});
     }
     layer.output = packed("output", hidden, {source("output", hidden, hidden)});
-    layer.up = packed("up", hidden, {source("up", intermediate, hidden)});
+    std::vector<LinearSource> up{source("up", intermediate, hidden)};
+    if (modern) up.push_back(source("gate", intermediate, hidden));
+    layer.up = packed("up", hidden, up);
     layer.down = packed("down", intermediate, {source("down", hidden, intermediate)});
-    layer.attention_norm = norm(tensors_, prefix_ + "attention_norm", hidden);
+    if (!modern || index_) layer.attention_norm = norm(tensors_, prefix_ + "attention_norm", hidden);
     layer.output_norm = norm(tensors_, prefix_ + "output_norm", hidden);
     return layer;
   }
@@ -77,39 +86,60 @@ class LayerReader {
   const Kernels& kernels_;
   const nb::dict& tensors_;
   const Shape& shape_;
+  const std::size_t index_;
   const std::string prefix_;
 };
 
-using HeadPlan = std::vector<std::pair<std::string, std::string>>;  // name and activation
+// Windows of the layers, and which of the rotary tables each has; both empty for bert.
+using LayersPlan = std::pair<std::vector<std::size_t>, std::vector<std::size_t>>;
+using HeadPlan = std::vector<std::tuple<std::string, std::string, float>>;  // name, activation, epsilon of a norm or -1
 
 Weights read_weights(const Kernels& kernels, const nb::dict& tensors, const Shape& shape, std::size_t layers,
-                     const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
+                     const LayersPlan& layers_plan, const HeadPlan& head,
+                     const std::vector<std::size_t>& head_outputs) {
   Weights weights;
   weights.shape = shape;
-  const std::size_t size = shape.embedding_size;
+  const bool modern = shape.architecture == Architecture::modernbert;
+  const auto& [windows, rotary] = layers_plan;
+  const std::size_t size = shape.embedding_size, angles = shape.positions * (shape.hidden / shape.heads / 2);
   Embeddings& embeddings = weights.embeddings;
   embeddings.words = floats(tensors, "embeddings.words", shape.vocabulary * size);
-  embeddings.positions = floats(tensors, "embeddings.positions", (shape.positions + shape.position_offset) * size);
+  if (!modern)
+    embeddings.positions = floats(tensors, "embeddings.positions", (shape.positions + shape.position_offset) * size);
   if (shape.token_types) embeddings.types = floats(tensors, "embeddings.types", shape.token_types * size);
   embeddings.norm = norm(tensors, "embeddings.norm", size);
   if (size != shape.hidden) embeddings.projection = dense(tensors, "embeddings.projection", shape.hidden, size);
-  for (std::size_t index = 0; index < layers; index++)
-    weights.layers.push_back(LayerReader(kernels, tensors, shape, index).read(index + 1 == layers));
+  for (std::size_t index = 0; index < layers; index++) {
+    const bool first_row_only = shape.pooling == Pooling::first && index + 1 == layers;
+    weights.layers.push_back(LayerReader(kernels, tensors, shape, index).read(first_row_only));
+    if (!modern) continue;
+    Layer& layer = weights.layers.back();
+    layer.window = windows[index];
+    layer.rotary = rotary[index];
+    while (weights.rotary.size() <= layer.rotary) {
+      const std::string name = "rotary." + std::to_string(weights.rotary.size());
+      weights.rotary.push_back({floats(tensors, name + ".cosines", angles), floats(tensors, name + ".sines", angles)});
+    }
+  }
+  if (modern) weights.final_norm = norm(tensors, "final_norm", shape.hidden);
   std::size_t inputs = shape.hidden;
   for (std::size_t i = 0; i < head.size(); i++) {
-    weights.head.push_back({dense(tensors, head[i].first, head_outputs[i], inputs), parse_activation(head[i].second)});
+    const auto& [name, activation, epsilon] = head[i];
+    require(epsilon < 0 || head_outputs[i] % kLanes == 0, "a norm in the head that the kernels do not run");
+    weights.head.push_back({dense(tensors, name, head_outputs[i], inputs), parse_activation(activation),
+                            epsilon < 0 ? Norm{} : norm(tensors, name + ".norm", head_outputs[i]), epsilon});
     inputs = head_outputs[i];
   }
   require(inputs == shape.labels, "the head ends in another number of labels");
   return weights;
 }
 
-std::unique_ptr<Encoder> new_encoder(const std::string& isa, const nb::dict& tensors, std::size_t hidden,
-                                     std::size_t heads, std::size_t intermediate, std::size_t layers,
-                                     std::size_t labels, std::size_t embedding_size, std::size_t vocabulary,
-                                     std::size_t positions, std::size_t position_offset, std::size_t token_types,
-                                     float epsilon, const std::string& activation, std::size_t group_size,
-                                     std::size_t down_group_size, std::int32_t padding_id, const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
+std::unique_ptr<Encoder> new_encoder(
+    const std::string& isa, const nb::dict& tensors, bool modern, bool mean_pooling, std::size_t hidden,
+    std::size_t heads, std::size_t intermediate, std::size_t layers, std::size_t labels, std::size_t embedding_size,
+    std::size_t vocabulary, std::size_t positions, std::size_t position_offset, std::size_t token_types, float epsilon,
+    const std::string& activation, std::size_t group_size, std::size_t down_group_size, std::int32_t padding_id,
+    const LayersPlan& layers_plan, const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
   require(layers > 0 && heads > 0 && hidden % (heads * kLanes) == 0 && intermediate % kLanes == 0 &&
               embedding_size % kLanes == 0 && head.size() == head_outputs.size(),
           "sizes that the kernels do not run");
@@ -118,11 +148,30 @@ std::unique_ptr<Encoder> new_encoder(const std::string& isa, const nb::dict& ten
           "a group size that the kernels do not run");
   require(padding_id < 0 || position_offset == static_cast<std::size_t>(padding_id) + 1,
           "a padding id that does not stand before the first position");
+  require(!modern || (hidden % (heads * 2 * kLanes) == 0 && embedding_size == hidden && token_types == 0 &&
+                      layers_plan.first.size() == layers && layers_plan.second.size() == layers &&
+                      std::all_of(layers_plan.second.begin(), layers_plan.second.end(),
+                                  [&](std::size_t table) { return table < layers; })),
+          "layers that the kernels do not run");
   const Kernels& kernels = find_kernels(isa);
-  const Shape shape{hidden,          heads,      intermediate, labels,     embedding_size,
-                    vocabulary,      positions,  position_offset, token_types, group_size,
-                    down_group_size, padding_id, epsilon,      parse_activation(activation)};
-  return std::make_unique<Encoder>(kernels, read_weights(kernels, tensors, shape, layers, head, head_outputs));
+  const Shape shape{modern ? Architecture::modernbert : Architecture::bert,
+                    mean_pooling ? Pooling::mean : Pooling::first,
+                    hidden,
+                    heads,
+                    intermediate,
+                    labels,
+                    embedding_size,
+                    vocabulary,
+                    positions,
+                    position_offset,
+                    token_types,
+                    group_size,
+                    down_group_size,
+                    padding_id,
+                    epsilon,
+                    parse_activation(activation)};
+  return std::make_unique<Encoder>(kernels,
+                                   read_weights(kernels, tensors, shape, layers, layers_plan, head, head_outputs));
 }
 
 void run(Encoder& encoder, const Ids& input_ids, const Ids& type_ids, const OutMatrix& logits) {
@@ -141,11 +190,12 @@ void bind_encoder(nb::module_& module) {
       .def_prop_ro("isa", [](const Encoder& encoder) { return std::string(encoder.kernels().name); })
       .def("run", &run, nb::arg("input_ids").noconvert(), nb::arg("token_type_ids").noconvert(),
            nb::arg("logits").noconvert());
-  module.def("new_encoder", &new_encoder, nb::arg("isa"), nb::arg("tensors"), nb::kw_only(), nb::arg("hidden"),
-             nb::arg("heads"), nb::arg("intermediate"), nb::arg("layers"), nb::arg("labels"),
-             nb::arg("embedding_size"), nb::arg("vocabulary"), nb::arg("positions"), nb::arg("position_offset"),
-             nb::arg("token_types"), nb::arg("epsilon"), nb::arg("activation"), nb::arg("group_size"),
-             nb::arg("down_group_size"), nb::arg("padding_id"), nb::arg("head"), nb::arg("head_outputs"));
+  module.def("new_encoder", &new_encoder, nb::arg("isa"), nb::arg("tensors"), nb::kw_only(), nb::arg("modern"),
+             nb::arg("mean_pooling"), nb::arg("hidden"), nb::arg("heads"), nb::arg("intermediate"), nb::arg("layers"),
+             nb::arg("labels"), nb::arg("embedding_size"), nb::arg("vocabulary"), nb::arg("positions"),
+             nb::arg("position_offset"), nb::arg("token_types"), nb::arg("epsilon"), nb::arg("activation"),
+             nb::arg("group_size"), nb::arg("down_group_size"), nb::arg("padding_id"), nb::arg("layers_plan"),
+             nb::arg("head"), nb::arg("head_outputs"));
 }
 
 }  // namespace pairscore

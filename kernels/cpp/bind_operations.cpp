@@ -9,6 +9,18 @@
 namespace pairscore {
 namespace {
 
+// The bytes of `rows`, the low byte of each value first, or alone.
+void copy_rows(const Kernels& kernels, const QuantizedRows& rows, std::size_t groups,
+               const Array<std::uint8_t, 2>& values, const OutMatrix& scales,
+               const Array<std::int32_t, 2>& zero_points) {
+  const std::size_t count = values.shape(0), inputs = values.shape(1);
+  for (std::size_t i = 0; i < count; i++)
+    for (std::size_t j = 0; j < inputs; j++)
+      values.data()[i * inputs + j] = rows.values[i * rows.row_bytes + j * kernels.activation_bytes];
+  std::copy(rows.scales, rows.scales + count * groups, scales.data());
+  std::copy(rows.zero_points, rows.zero_points + count * groups, zero_points.data());
+}
+
 void quantize(const std::string& isa, const Matrix& x, const std::optional<Vector>& smooth, std::size_t group_size,
               const Array<std::uint8_t, 2>& values, const OutMatrix& scales,
               const Array<std::int32_t, 2>& zero_points) {
@@ -17,13 +29,21 @@ void quantize(const std::string& isa, const Matrix& x, const std::optional<Vecto
   RowsBuffer rows;
   rows.reserve(kernels, count, inputs, group_size);
   kernels.quantize(x.data(), inputs, count, inputs, group_size, smooth ? smooth->data() : nullptr, rows.view());
-  // The low byte of each value comes first, or alone.
-  for (std::size_t i = 0; i < count; i++)
-    for (std::size_t j = 0; j < inputs; j++)
-      values.data()[i * inputs + j] = rows.view().values[i * rows.view().row_bytes + j * kernels.activation_bytes];
-  const std::size_t groups = count * (inputs / group_size);
-  std::copy(rows.view().scales, rows.view().scales + groups, scales.data());
-  std::copy(rows.view().zero_points, rows.view().zero_points + groups, zero_points.data());
+  copy_rows(kernels, rows.view(), inputs / group_size, values, scales, zero_points);
+}
+
+void quantize_gated(const std::string& isa, const std::string& activation, const Matrix& x,
+                    const std::optional<Vector>& smooth, std::size_t group_size, const Array<std::uint8_t, 2>& values,
+                    const OutMatrix& scales, const Array<std::int32_t, 2>& zero_points) {
+  const Kernels& kernels = find_kernels(isa);
+  const std::size_t count = x.shape(0), inputs = x.shape(1) / 2;
+  Buffer<float> copy(count * 2 * inputs);
+  std::copy_n(x.data(), copy.size(), copy.data());
+  RowsBuffer rows;
+  rows.reserve(kernels, count, inputs, group_size);
+  kernels.quantize_gated(parse_activation(activation), copy.data(), 2 * inputs, count, inputs, group_size,
+                         smooth ? smooth->data() : nullptr, rows.view());
+  copy_rows(kernels, rows.view(), inputs / group_size, values, scales, zero_points);
 }
 
 void linear(const std::string& isa, const Matrix& x, const Array<const std::int8_t, 2>& weight, const Matrix& scale,
@@ -57,6 +77,17 @@ void layer_norm(const std::string& isa, const Matrix& x, const Vector& weight, c
                                size);
 }
 
+void rotate(const std::string& isa, const Matrix& cosines, const Matrix& sines, std::size_t heads,
+            const OutMatrix& out) {
+  const std::size_t columns = out.shape(1);
+  find_kernels(isa).rotate(out.data(), columns, out.shape(0), heads, columns / heads, cosines.data(), sines.data());
+}
+
+void mean(const std::string& isa, const Matrix& x, const Array<float, 1>& out) {
+  const std::size_t size = x.shape(1);
+  find_kernels(isa).mean(x.data(), size, x.shape(0), size, out.data());
+}
+
 void attention(const std::string& isa, const Matrix& queries, const Matrix& keys, const Matrix& values,
                std::size_t window, const OutMatrix& out) {
   const AttentionShape shape{queries.shape(0), keys.shape(0), keys.shape(1), window};
@@ -67,9 +98,10 @@ void attention(const std::string& isa, const Matrix& queries, const Matrix& keys
 
 void embed(const std::string& isa, const Array<const std::int32_t, 1>& ids,
            const Array<const std::int32_t, 1>& type_ids, const Matrix& words, const std::optional<Matrix>& types,
-           const Matrix& positions, const OutMatrix& out) {
+           const std::optional<Matrix>& positions, const OutMatrix& out) {
   find_kernels(isa).embed(ids.data(), type_ids.data(), ids.shape(0), words.shape(1), words.data(),
-                          types ? types->data() : nullptr, positions.data(), out.data());
+                          types ? types->data() : nullptr, positions ? positions->data() : nullptr,
+                          out.data());
 }
 
 template <class Function>
@@ -89,11 +121,16 @@ void bind_operations(nb::module_& module) {
   module.def("linear", &linear, nb::arg("isa"), nb::arg("x"), nb::arg("weight"), nb::arg("scale"), nb::arg("bias"),
              nb::arg("smooth").none(), nb::arg("group_size"), nb::arg("activation"), nb::arg("residual").none(),
              nb::arg("out"));
+  module.def("quantize_gated", &quantize_gated, nb::arg("isa"), nb::arg("activation"), nb::arg("x"),
+             nb::arg("smooth").none(), nb::arg("group_size"), nb::arg("values"), nb::arg("scales"),
+             nb::arg("zero_points"));
+  module.def("rotate", &rotate);
+  module.def("mean", &mean);
   module.def("dense", &dense);
   module.def("layer_norm", &layer_norm);
   module.def("attention", &attention);
   module.def("embed", &embed, nb::arg("isa"), nb::arg("ids"), nb::arg("type_ids"), nb::arg("words"),
-             nb::arg("types").none(), nb::arg("positions"), nb::arg("out"));
+             nb::arg("types").none(), nb::arg("positions").none(), nb::arg("out"));
   module.def("activate", [](const std::string& isa, const std::string& name, const Vector& values,
                             const Array<float, 1>& out) {
     const Kernels& kernels = find_kernels(isa);

@@ -48,11 +48,12 @@ struct Encoder::Workspace {
   Buffer<float> projected;        // [tokens][3 * hidden]: queries (then their context), keys, values
   Buffer<float> embedded;         // [tokens][embedding_size], where that differs from hidden
   Buffer<float> positions;        // [length][embedding_size], of a pair that holds padding tokens
-  Buffer<float> inner;            // [kBlockRows][intermediate]
+  Buffer<float> inner;            // [kBlockRows][intermediate, and as many for the gate where there is one]
+  Buffer<float> normed;           // [kBlockRows][hidden], where norms precede the products
   Buffer<float> attention;
   Buffer<unsigned char> panel;
   RowsBuffer narrow, wide;        // quantized rows of hidden and of intermediate columns
-  Buffer<float> first_states;     // [pairs][hidden]: rows of the first tokens
+  Buffer<float> first_states;     // [pairs][hidden]: rows of the first tokens, or what else the head reads
   Buffer<float> first_queries;    // [pairs][hidden]
   Buffer<float> head[2];
 };
@@ -67,12 +68,14 @@ class Encoder::Pass {
         work_(workspace),
         pairs_(pairs),
         length_(length),
-        tokens_(pairs * length) {
+        tokens_(pairs * length),
+        modern_(encoder.weights_.shape.architecture == Architecture::modernbert) {
     const std::size_t hidden = shape_.hidden, widest = std::max(hidden, shape_.intermediate);
     work_.states.reserve(tokens_ * hidden);
     work_.projected.reserve(tokens_ * 3 * hidden);
     if (shape_.embedding_size != hidden) work_.embedded.reserve(tokens_ * shape_.embedding_size);
-    work_.inner.reserve(kBlockRows * shape_.intermediate);
+    work_.inner.reserve(kBlockRows * inner_columns());
+    if (modern_) work_.normed.reserve(kBlockRows * hidden);
     work_.attention.reserve(attention_scratch(length, hidden / shape_.heads));
     work_.panel.reserve(panel_scratch(kernels_, widest));
     work_.narrow.reserve(kernels_, kBlockRows, hidden, shape_.group_size ? shape_.group_size : hidden);
@@ -83,36 +86,32 @@ class Encoder::Pass {
   }
 
   void run(const std::int32_t* ids, const std::int32_t* type_ids, float* logits) {
-    const std::size_t hidden = shape_.hidden, last = weights_.layers.size() - 1;
+    const std::size_t hidden = shape_.hidden, layers = weights_.layers.size();
+    const std::size_t whole = first_row_only() ? layers - 1 : layers;
     embed(ids, type_ids);
     for (std::size_t row = 0; row < tokens_; row += kBlockRows) project(0, row);
-    for (std::size_t index = 0; index < last; index++) {
-      attend(work_.projected.data(), length_, 3 * hidden);
+    for (std::size_t index = 0; index < whole; index++) {
+      const Layer& layer = weights_.layers[index];
+      attend(layer, work_.projected.data(), length_, 3 * hidden);
       for (std::size_t row = 0; row < tokens_; row += kBlockRows) {
-        std::size_t count = std::min(kBlockRows, tokens_ - row);
-        finish_layer(weights_.layers[index], work_.projected.data() + row * 3 * hidden, 3 * hidden, count,
-                     work_.states.data() + row * hidden);
-        project(index + 1, row);
+        finish_layer(layer, work_.projected.data() + row * 3 * hidden, 3 * hidden,
+                     std::min(kBlockRows, tokens_ - row), work_.states.data() + row * hidden);
+        if (index + 1 < layers) project(index + 1, row);
       }
     }
-    // Nothing but the first token's row of each pair leaves the last layer.
-    const Layer& layer = weights_.layers[last];
-    for (std::size_t pair = 0; pair < pairs_; pair++) {
-      const float* state = work_.states.data() + pair * length_ * hidden;
-      std::copy(state, state + hidden, work_.first_states.data() + pair * hidden);
-    }
-    for (std::size_t pair = 0; pair < pairs_; pair += kBlockRows)
-      linear(layer.query, work_.narrow, work_.first_states.data() + pair * hidden, hidden,
-             std::min(kBlockRows, pairs_ - pair), Activation::none, nullptr,
-             work_.first_queries.data() + pair * hidden, hidden);
-    attend(work_.first_queries.data(), 1, hidden);
-    for (std::size_t pair = 0; pair < pairs_; pair += kBlockRows)
-      finish_layer(layer, work_.first_queries.data() + pair * hidden, hidden, std::min(kBlockRows, pairs_ - pair),
-                   work_.first_states.data() + pair * hidden);
+    if (first_row_only())
+      finish_first_rows(weights_.layers.back());
+    else
+      pool();
     classify(logits);
   }
 
  private:
+  // Whether nothing but the first token's row of each pair leaves the last layer.
+  bool first_row_only() const { return shape_.pooling == Pooling::first; }
+
+  std::size_t inner_columns() const { return (modern_ ? 2 : 1) * shape_.intermediate; }
+
   void embed(const std::int32_t* ids, const std::int32_t* type_ids) {
     const Embeddings& embeddings = weights_.embeddings;
     const std::size_t size = shape_.embedding_size;
@@ -120,8 +119,8 @@ class Encoder::Pass {
     for (std::size_t pair = 0; pair < pairs_; pair++)
       kernels_.embed(ids + pair * length_, type_ids + pair * length_, length_, size, embeddings.words.data(),
                      shape_.token_types ? embeddings.types.data() : nullptr,
-                     positions(ids + pair * length_), rows + pair * length_ * size);
-    norm(embeddings.norm, rows, size, tokens_);
+                     modern_ ? nullptr : positions(ids + pair * length_), rows + pair * length_ * size);
+    norm(embeddings.norm, rows, size, tokens_, rows);
     if (size != shape_.hidden)
       embeddings.projection.run(kernels_, rows, size, tokens_, Activation::none, work_.states.data());
   }
@@ -143,8 +142,15 @@ class Encoder::Pass {
     return work_.positions.data();
   }
 
-  void norm(const Norm& norm, float* rows, std::size_t size, std::size_t count) const {
-    kernels_.layer_norm(rows, size, count, size, norm.weight.data(), norm.bias.data(), shape_.epsilon, rows, size);
+  void norm(const Norm& norm, const float* rows, std::size_t size, std::size_t count, float* out) const {
+    kernels_.layer_norm(rows, size, count, size, norm.weight.data(), norm.bias.data(), shape_.epsilon, out, size);
+  }
+
+  // What a product reads of at most kBlockRows states: themselves, or their norm where it comes first.
+  const float* before_product(const Norm& first, const float* states, std::size_t count) {
+    if (!modern_ || !first.weight.size()) return states;
+    norm(first, states, shape_.hidden, count, work_.normed.data());
+    return work_.normed.data();
   }
 
   void linear(const PackedLinear& layer, RowsBuffer& quantized, const float* rows, std::size_t stride,
@@ -154,38 +160,88 @@ class Encoder::Pass {
                     work_.panel.data());
   }
 
-  // Queries, keys and values of a block of rows; in the last layer keys and values.
+  // Queries, keys and values of a block of rows; keys and values where only the first token of a pair asks.
   void project(std::size_t index, std::size_t row) {
     const Layer& layer = weights_.layers[index];
-    const bool last = index + 1 == weights_.layers.size();
-    const std::size_t hidden = shape_.hidden;
-    linear(last ? layer.key_value : layer.query_key_value, work_.narrow, work_.states.data() + row * hidden, hidden,
-           std::min(kBlockRows, tokens_ - row), Activation::none, nullptr,
-           work_.projected.data() + row * 3 * hidden + (last ? hidden : 0), 3 * hidden);
+    const bool asked_later = first_row_only() && index + 1 == weights_.layers.size();
+    const std::size_t hidden = shape_.hidden, count = std::min(kBlockRows, tokens_ - row);
+    const float* states = before_product(layer.attention_norm, work_.states.data() + row * hidden, count);
+    linear(asked_later ? layer.key_value : layer.query_key_value, work_.narrow, states, hidden, count,
+           Activation::none, nullptr, work_.projected.data() + row * 3 * hidden + (asked_later ? hidden : 0),
+           3 * hidden);
   }
 
-  // Replaces the first `queries` queries of each pair by their context.
-  void attend(float* queries, std::size_t count, std::size_t stride) {
+  // Replaces the first `count` queries of each pair by their context.
+  void attend(const Layer& layer, float* queries, std::size_t count, std::size_t stride) {
     const std::size_t hidden = shape_.hidden, size = hidden / shape_.heads;
-    for (std::size_t pair = 0; pair < pairs_; pair++)
+    for (std::size_t pair = 0; pair < pairs_; pair++) {
+      float* keys = work_.projected.data() + pair * length_ * 3 * hidden + hidden;
+      if (modern_) turn(weights_.rotary[layer.rotary], keys, count);
       for (std::size_t head = 0; head < shape_.heads; head++) {
         float* asking = queries + pair * count * stride + head * size;
-        const float* keys = work_.projected.data() + pair * length_ * 3 * hidden + hidden + head * size;
-        kernels_.attention({count, length_, size, 0}, asking, stride, keys, keys + hidden, 3 * hidden, asking, stride,
-                           work_.attention.data());
+        kernels_.attention({count, length_, size, layer.window}, asking, stride, keys + head * size,
+                           keys + hidden + head * size, 3 * hidden, asking, stride, work_.attention.data());
       }
+    }
+  }
+
+  // The keys of a pair, and the queries before them. Where the first token alone asks, it has no angle.
+  void turn(const Rotary& rotary, float* keys, std::size_t queries) {
+    const std::size_t hidden = shape_.hidden;
+    const bool both = queries == length_;
+    kernels_.rotate(both ? keys - hidden : keys, 3 * hidden, length_, (both ? 2 : 1) * shape_.heads,
+                    hidden / shape_.heads, rotary.cosines.data(), rotary.sines.data());
   }
 
   // All that follows attention in a layer, for at most kBlockRows rows of context; updates their states.
   void finish_layer(const Layer& layer, const float* context, std::size_t stride, std::size_t count, float* states) {
-    const std::size_t hidden = shape_.hidden;
+    const std::size_t hidden = shape_.hidden, columns = inner_columns();
+    float* inner = work_.inner.data();
     linear(layer.output, work_.narrow, context, stride, count, Activation::none, states, states, hidden);
-    norm(layer.attention_norm, states, hidden, count);
-    linear(layer.up, work_.narrow, states, hidden, count, shape_.activation, nullptr, work_.inner.data(),
-           shape_.intermediate);
-    linear(layer.down, work_.wide, work_.inner.data(), shape_.intermediate, count, Activation::none, states, states,
-           hidden);
-    norm(layer.output_norm, states, hidden, count);
+    if (modern_) {
+      linear(layer.up, work_.narrow, before_product(layer.output_norm, states, count), hidden, count,
+             Activation::none, nullptr, inner, columns);
+      const PackedLinear& down = layer.down;
+      kernels_.quantize_gated(shape_.activation, inner, columns, count, down.inputs(), down.group_size(),
+                              down.smooth(), work_.wide.view());
+      kernels_.linear(work_.wide.view(), count, down.view(), Activation::none, states, hidden, states, hidden,
+                      work_.panel.data());
+      return;
+    }
+    norm(layer.attention_norm, states, hidden, count, states);
+    linear(layer.up, work_.narrow, states, hidden, count, shape_.activation, nullptr, inner, columns);
+    linear(layer.down, work_.wide, inner, columns, count, Activation::none, states, states, hidden);
+    norm(layer.output_norm, states, hidden, count, states);
+  }
+
+  // The last layer, of which only the first token's row of each pair is needed.
+  void finish_first_rows(const Layer& layer) {
+    const std::size_t hidden = shape_.hidden;
+    for (std::size_t pair = 0; pair < pairs_; pair++) {
+      const float* state = work_.states.data() + pair * length_ * hidden;
+      std::copy(state, state + hidden, work_.first_states.data() + pair * hidden);
+    }
+    for (std::size_t pair = 0; pair < pairs_; pair += kBlockRows) {
+      const std::size_t count = std::min(kBlockRows, pairs_ - pair);
+      const float* states = before_product(layer.attention_norm, work_.first_states.data() + pair * hidden, count);
+      linear(layer.query, work_.narrow, states, hidden, count, Activation::none, nullptr,
+             work_.first_queries.data() + pair * hidden, hidden);
+    }
+    attend(layer, work_.first_queries.data(), 1, hidden);
+    for (std::size_t pair = 0; pair < pairs_; pair += kBlockRows)
+      finish_layer(layer, work_.first_queries.data() + pair * hidden, hidden, std::min(kBlockRows, pairs_ - pair),
+                   work_.first_states.data() + pair * hidden);
+    if (modern_) norm(weights_.final_norm, work_.first_states.data(), hidden, pairs_, work_.first_states.data());
+  }
+
+  // What the head reads of all rows of the last layer: their mean.
+  void pool() {
+    const std::size_t hidden = shape_.hidden;
+    float* states = work_.states.data();
+    if (modern_) norm(weights_.final_norm, states, hidden, tokens_, states);
+    for (std::size_t pair = 0; pair < pairs_; pair++)
+      kernels_.mean(states + pair * length_ * hidden, hidden, length_, hidden,
+                    work_.first_states.data() + pair * hidden);
   }
 
   void classify(float* logits) {
@@ -197,6 +253,9 @@ class Encoder::Pass {
       layer.dense.run(kernels_, rows, stride, pairs_, layer.activation, out.data());
       rows = out.data();
       stride = layer.dense.padded_outputs();
+      if (layer.norm.weight.size())
+        kernels_.layer_norm(rows, stride, pairs_, layer.dense.outputs(), layer.norm.weight.data(),
+                            layer.norm.bias.data(), layer.epsilon, out.data(), stride);
       buffer = 1 - buffer;
     }
     for (std::size_t pair = 0; pair < pairs_; pair++)
@@ -208,6 +267,7 @@ class Encoder::Pass {
   const Shape& shape_;
   Workspace& work_;
   const std::size_t pairs_, length_, tokens_;
+  const bool modern_;
 };
 
 Encoder::Encoder(const Kernels& kernels, Weights weights) : kernels_(kernels), weights_(std::move(weights)) {}

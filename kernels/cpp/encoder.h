@@ -11,8 +11,15 @@
 
 namespace pairscore {
 
+// bert: norms follow the sums, a table of positions. modernbert: norms precede the products, positions turn queries and
+// keys, the feed-forward is gated.
+enum class Architecture { bert, modernbert };
+enum class Pooling { first, mean };
+
 // Sizes, with the names that the plan gives them. padding_id: -1 where every token has a position of its own.
 struct Shape {
+  Architecture architecture;
+  Pooling pooling;
   std::size_t hidden, heads, intermediate, labels, embedding_size, vocabulary, positions, position_offset, token_types,
       group_size, down_group_size;
   std::int32_t padding_id;
@@ -30,22 +37,34 @@ struct Embeddings {
   PackedDense projection;         // used where embedding_size differs from hidden
 };
 
+// The angles of rotary positions: [positions][head_size / 2].
+struct Rotary {
+  Buffer<float> cosines, sines;
+};
+
 struct Layer {
-  PackedLinear query_key_value;   // of every layer but the last
+  PackedLinear query_key_value;   // of every layer whose rows are all needed
   PackedLinear query, key_value;  // of the last, where only the first token of a pair asks
-  PackedLinear output, up, down;
-  Norm attention_norm, output_norm;
+  PackedLinear output, up, down;  // modernbert: `up` holds the gate's columns too, behind its own
+  Norm attention_norm;            // modernbert: before the attention, and none in the first layer
+  Norm output_norm;               // modernbert: before the feed-forward
+  std::size_t window = 0;         // a token sees those at most window / 2 away; 0: all
+  std::size_t rotary = 0;         // modernbert: which of the angles turn its queries and keys
 };
 
 struct HeadLayer {
   PackedDense dense;
   Activation activation;
+  Norm norm;                      // of what the activation gives, where there is one
+  float epsilon;
 };
 
 struct Weights {
   Shape shape;
   Embeddings embeddings;
+  std::vector<Rotary> rotary;
   std::vector<Layer> layers;
+  Norm final_norm;                // modernbert: of what the last layer gives
   std::vector<HeadLayer> head;
 };
 

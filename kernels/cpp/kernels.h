@@ -52,6 +52,10 @@ struct Kernels {
   // Quantizes rows * smooth (null: rows), each group of each row by its own range.
   void (*quantize)(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
                    std::size_t group_size, const float* smooth, const QuantizedRows& quantized);
+  // The same for a gated feed-forward: of rows with 2 * inputs columns, activation(first half) * second half * smooth.
+  // Those products replace the first half.
+  void (*quantize_gated)(Activation activation, float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
+                         std::size_t group_size, const float* smooth, const QuantizedRows& quantized);
   // out = activation(rows * weights + bias) + residual (null: nothing). `scratch` holds panel_scratch() bytes.
   void (*linear)(const QuantizedRows& rows, std::size_t count, const LinearWeights& weights, Activation activation,
                  const float* residual, std::size_t residual_stride, float* out, std::size_t out_stride,
@@ -62,11 +66,17 @@ struct Kernels {
   // out may be rows itself.
   void (*layer_norm)(const float* rows, std::size_t stride, std::size_t count, std::size_t size, const float* weight,
                      const float* bias, float epsilon, float* out, std::size_t out_stride);
+  // Rotary positions, in place: in each of `heads` heads of row i, column d of the first half and column d of the second
+  // turn by the angle of position i, whose cosine and sine are [rows][head_size / 2]. head_size is a multiple of 32.
+  void (*rotate)(float* rows, std::size_t stride, std::size_t count, std::size_t heads, std::size_t head_size,
+                 const float* cosines, const float* sines);
+  // out = the mean of the rows.
+  void (*mean)(const float* rows, std::size_t stride, std::size_t count, std::size_t size, float* out);
   // out = softmax(queries * keys') * values for one pair and head; out may be the queries themselves.
   // `scratch` holds attention_scratch() floats.
   void (*attention)(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
                     const float* values, std::size_t stride, float* out, std::size_t out_stride, float* scratch);
-  // out = (word + type) + position for one pair; the type row is left out where `types` is null.
+  // out = (word + type) + position for one pair; types or positions are left out where they are null.
   void (*embed)(const std::int32_t* ids, const std::int32_t* type_ids, std::size_t length, std::size_t size,
                 const float* words, const float* types, const float* positions, float* out);
   void (*activate)(Activation activation, const float* values, std::size_t count, float* out);

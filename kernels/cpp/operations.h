@@ -19,6 +19,24 @@ static_assert(kFloatRows <= kMostQueryRows, "attention_scratch() counts on it");
 
 // ---- int8 -----------------------------------------------------------------------------------------------------------
 
+// How a group of values becomes bytes.
+struct Steps {
+  float scale, inverse;
+  std::int32_t zero;
+};
+
+// low and high: the smallest and the largest value of each lane, and 0.
+INLINE Steps steps(F16 low, F16 high) {
+  float lowest = smallest(low);
+  float scale = (largest(high) - lowest) / 255.0f;
+  if (scale == 0.0f) scale = 1.0f;
+  float inverse = 1.0f / scale;
+  std::int32_t zero = nearest(-lowest * inverse);
+  return {scale, inverse, zero < 0 ? 0 : zero > 255 ? 255 : zero};
+}
+
+INLINE I16 rounded(F16 value, const Steps& by) { return nearest(value * splat(by.inverse)) + splat(by.zero); }
+
 template <bool kSmooth>
 void quantize_with(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
                    std::size_t group_size, const float* smooth, const QuantizedRows& quantized) {
@@ -34,18 +52,11 @@ void quantize_with(const float* rows, std::size_t stride, std::size_t count, std
         low = min(value, low);
         high = max(value, high);
       }
-      float lowest = smallest(low);
-      float scale = (largest(high) - lowest) / 255.0f;
-      if (scale == 0.0f) scale = 1.0f;
-      float inverse = 1.0f / scale;
-      std::int32_t zero = nearest(-lowest * inverse);
-      zero = zero < 0 ? 0 : zero > 255 ? 255 : zero;
-      for (std::size_t i = first; i < end; i += kLanes) {
-        F16 value = kSmooth ? load(x + i) * load(smooth + i) : load(x + i);
-        store_clamped(out + i, nearest(value * splat(inverse)) + splat(zero));
-      }
-      quantized.scales[row * groups + group] = scale;
-      quantized.zero_points[row * groups + group] = zero;
+      Steps by = steps(low, high);
+      for (std::size_t i = first; i < end; i += kLanes)
+        store_clamped(out + i, rounded(kSmooth ? load(x + i) * load(smooth + i) : load(x + i), by));
+      quantized.scales[row * groups + group] = by.scale;
+      quantized.zero_points[row * groups + group] = by.zero;
     }
   }
 }
@@ -54,6 +65,44 @@ void quantize(const float* rows, std::size_t stride, std::size_t count, std::siz
               const float* smooth, const QuantizedRows& quantized) {
   if (smooth) return quantize_with<true>(rows, stride, count, inputs, group_size, smooth, quantized);
   quantize_with<false>(rows, stride, count, inputs, group_size, smooth, quantized);
+}
+
+template <Activation kActivation>
+void quantize_gated_with(float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
+                         std::size_t group_size, const float* smooth, const QuantizedRows& quantized) {
+  std::size_t groups = inputs / group_size;
+  for (std::size_t row = 0; row < count; row++) {
+    float* x = rows + row * stride;
+    Value* out = reinterpret_cast<Value*>(quantized.values + row * quantized.row_bytes);
+    for (std::size_t group = 0; group < groups; group++) {
+      std::size_t first = group * group_size, end = first + group_size;
+      F16 low = splat(0.0f), high = splat(0.0f);
+      for (std::size_t i = first; i < end; i += kLanes) {
+        F16 value = activated<kActivation>(load(x + i)) * load(x + inputs + i);
+        if (smooth) value = value * load(smooth + i);
+        store(x + i, value);
+        low = min(value, low);
+        high = max(value, high);
+      }
+      Steps by = steps(low, high);
+      for (std::size_t i = first; i < end; i += kLanes) store_clamped(out + i, rounded(load(x + i), by));
+      quantized.scales[row * groups + group] = by.scale;
+      quantized.zero_points[row * groups + group] = by.zero;
+    }
+  }
+}
+
+void quantize_gated(Activation activation, float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
+                    std::size_t group_size, const float* smooth, const QuantizedRows& quantized) {
+  auto run = quantize_gated_with<Activation::none>;
+  switch (activation) {
+    case Activation::none: break;
+    case Activation::relu: run = quantize_gated_with<Activation::relu>; break;
+    case Activation::gelu: run = quantize_gated_with<Activation::gelu>; break;
+    case Activation::gelu_tanh: run = quantize_gated_with<Activation::gelu_tanh>; break;
+    case Activation::tanh: run = quantize_gated_with<Activation::tanh>; break;
+  }
+  run(rows, stride, count, inputs, group_size, smooth, quantized);
 }
 
 // What `linear` does with finished results: to the activation or the residual, and to memory.
@@ -199,6 +248,29 @@ void exponential_of(const float* values, std::size_t count, float* out) {
   for (std::size_t i = 0; i < count; i += kLanes) store(out + i, exponential(load(values + i)));
 }
 
+void rotate(float* rows, std::size_t stride, std::size_t count, std::size_t heads, std::size_t head_size,
+            const float* cosines, const float* sines) {
+  std::size_t half = head_size / 2;
+  for (std::size_t row = 0; row < count; row++)
+    for (std::size_t head = 0; head < heads; head++) {
+      float* x = rows + row * stride + head * head_size;
+      for (std::size_t i = 0; i < half; i += kLanes) {
+        F16 left = load(x + i), right = load(x + half + i);
+        F16 cosine = load(cosines + row * half + i), sine = load(sines + row * half + i);
+        store(x + i, left * cosine - right * sine);
+        store(x + half + i, right * cosine + left * sine);
+      }
+    }
+}
+
+void mean(const float* rows, std::size_t stride, std::size_t count, std::size_t size, float* out) {
+  for (std::size_t i = 0; i < size; i += kLanes) {
+    F16 total = load(rows + i);
+    for (std::size_t row = 1; row < count; row++) total = total + load(rows + row * stride + i);
+    store(out + i, total / splat(static_cast<float>(count)));
+  }
+}
+
 void dense(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, const float* weights,
            const float* bias, std::size_t outputs, Activation activation, float* out, std::size_t out_stride) {
   for (std::size_t row = 0; row < count; row += kFloatRows)
@@ -308,14 +380,15 @@ void embed(const std::int32_t* ids, const std::int32_t* type_ids, std::size_t le
     for (std::size_t i = 0; i < size; i += kLanes) {
       F16 x = load(word + i);
       if (type) x = x + load(type + i);
-      store(out + token * size + i, x + load(positions + token * size + i));
+      if (positions) x = x + load(positions + token * size + i);
+      store(out + token * size + i, x);
     }
   }
 }
 
 constexpr Kernels kTable = {
-    PAIRSCORE_NAME, kPanelColumns, kWord, sizeof(Value), quantize, linear,
-    dense,          layer_norm,    attention, embed, activate, exponential_of,
+    PAIRSCORE_NAME, kPanelColumns, kWord, sizeof(Value), quantize, quantize_gated, linear,
+    dense,          layer_norm,    rotate, mean, attention, embed, activate, exponential_of,
 };
 
 }  // namespace

@@ -116,11 +116,18 @@ class Manifest:
             if path.startswith("/") or not {"", ".", ".."}.isdisjoint(path.split("/")):
                 raise ValueError(f"files names {path!r:.80}, which is no path inside the bundle")
         for name, variant in self.variants.items():
-            if name != variant.precision:
-                raise ValueError(f"variants.{name}.precision is {variant.precision!r}, not {name!r}")
-            for path in variant.files:
-                if path not in self.files:
-                    raise ValueError(f"variants.{name}.files names {path!r:.80}, which has no digest")
+            self._check_variant(name, variant)
+
+    def _check_variant(self, name: str, variant: Variant) -> None:
+        if name != variant.precision:
+            raise ValueError(f"variants.{name}.precision is {variant.precision!r}, not {name!r}")
+        for path in variant.files:
+            if path not in self.files:
+                raise ValueError(f"variants.{name}.files names {path!r:.80}, which has no digest")
+        for row, logits in enumerate(variant.golden_logits):
+            if len(logits) != len(self.labels):
+                counts = f"{len(logits)} values for {len(self.labels)} labels"
+                raise ValueError(f"variants.{name}.golden_logits.{row} has {counts}")
 
     def to_json(self) -> str:
         """The manifest as the text of `pairscore.json`."""

@@ -46,7 +46,7 @@ class NativeEngine:
                 f"{str(plan_path)!r} and {weights.name!r} are no int8 model ({one_line(error)}): export it again"
             ) from error
         # The kernels check every id against its table, and a model with one type of token asks for no ids.
-        self._typed = plan["token_types"] > 1
+        self._typed = plan.get("token_types", 0) > 1
         self.isa: str = self._encoder.isa
         self.callers = options.callers
         self.token_budget = options.token_budget or TOKEN_BUDGET

@@ -91,6 +91,7 @@ def changed_manifest(bundle, **changes):
         ("variants.fp32.settings", {"x": 1}, "variants.fp32.settings.x is 1, not text"),
         ("variants.fp32.parity.pairs", 1.5, "variants.fp32.parity.pairs is 1.5, not an integer"),
         ("variants.fp32.ranking", {"torch": 1}, "variants.fp32.ranking.torch is 1, not an object"),
+        ("variants.fp32.golden_logits", [[0.5], []], "variants.fp32.golden_logits.1 has 0 values for 1 labels"),
         ("surprise", 1, "surprise is no field that this release knows"),
     ],
 )

@@ -69,6 +69,20 @@ def test_scores_are_near_fp32(native):
     assert 0 < np.abs(ours - exact).max() <= 0.05
 
 
+@pytest.mark.parametrize("family", ["modernbert", "ettin"])
+def test_a_modernbert_becomes_a_variant(exported, tmp_path, family):
+    """With its own head on the mean of all tokens, and as a stack of modules on the first."""
+    checkpoint, bundle = exported(family, **changes(family))
+    made = shutil.copytree(bundle, tmp_path / "bundle")
+    add_native(checkpoint, made)
+    variant = Bundle.open(made).variant("int8")
+    assert variant.engines == ("native",)
+    assert any("28 matrix products" in note for note in variant.notes)
+    assert variant.parity.batch_difference == 0
+    ours, exact = opened(made).predict(PAIRS), Scorer.from_pretrained(made).predict(PAIRS)
+    assert 0 < np.abs(ours - exact).max() <= 0.1
+
+
 def test_native_races_with_the_others(capsys, exported, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -8,7 +8,7 @@ from pairscore.export.graphs.recognise import recognise
 from pairscore.export.quantization.calibration import observe
 from pairscore.export.quantization.native import Recipe, fitting, plan, quantized, unfit
 from pairscore.runtime.engines.batch import Batch
-from tests.native import FAMILIES, changes, slow_product
+from tests.native import FAMILIES, MODERN, as_planned, built_as, changes, slow_product
 
 kernels = pytest.importorskip("pairscore_kernels", reason="pairscore-kernels is not installed: pip install ./kernels")
 
@@ -31,7 +31,7 @@ def fitted(exported):
 
     def fit(family):
         if family not in done:
-            path = exported(family, **changes(family)).bundle / "onnx/model.onnx"
+            path = exported(built_as(family), **changes(family)).bundle / "onnx/model.onnx"
             encoder = recognise(onnx.load(path), 64)
             batches = [batch(encoder, 8, length, length) for length in (9, 30, 55)]
             done[family] = encoder, observe(path, [each.input for _, each in encoder.products()], batches)
@@ -41,14 +41,14 @@ def fitted(exported):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *MODERN])
 def test_the_kernels_compute_what_the_plan_says(fitted, family, recipe):
     encoder, seen = fitted(family)
     tensors = quantized(encoder, recipe, seen)
     native = kernels.Encoder(plan(encoder, recipe), tensors)
     given = batch(encoder, 4, 20, 7)
     ours = native.run(given.input_ids, given.token_type_ids)
-    slow = encoder.logits(given.input_ids, given.token_type_ids, slow_product(tensors, recipe))
+    slow = as_planned(encoder, tensors).logits(given.input_ids, given.token_type_ids, slow_product(tensors, recipe))
     exact = encoder.logits(given.input_ids, given.token_type_ids)
     # A value halfway between two codes may go either way in some pair, and moves it by less than all codes do.
     assert np.median(np.abs(ours - slow)) <= 1e-4
@@ -70,13 +70,38 @@ def test_smoothing_moves_a_channels_size_into_the_weights(fitted):
             np.testing.assert_allclose(largest, np.abs(linear.weight / smooth).max(axis=0), rtol=1e-4)
 
 
+def test_a_norm_before_a_product_smooths_its_rows(fitted):
+    """So that the kernels need not; the first layer has no norm before its attention, and smooths as BERT's do."""
+    encoder, seen = fitted("ettin")
+    tensors = quantized(encoder, Recipe(0, 0, 0.5), seen)
+    smooth = {name for name in tensors if name.endswith(".smooth")}
+    whole = {f"layers.{number}.{name}.smooth" for number in range(4) for name in ("output", "down")}
+    assert smooth == {"layers.0.query.smooth", *whole}
+    norm, planned = encoder.layers[2].output_norm, tensors["layers.2.output_norm.weight"]
+    rows = seen[encoder.layers[2].up.input].largest * planned / norm.weight
+    both = np.concatenate([encoder.layers[2].up.weight, encoder.layers[2].modern.gate.weight])
+    np.testing.assert_allclose(rows, np.abs(both * norm.weight / planned).max(axis=0), rtol=1e-4)
+
+
+def test_the_plan_of_a_modernbert(fitted):
+    encoder, seen = fitted("modernbert")
+    described = plan(encoder, Recipe(0, 0, 0.5))
+    assert (described["architecture"], described["pooling"]) == ("modernbert", "mean")
+    assert described["windows"] == [0, 16, 16, 0]
+    assert described["rotary"] == [0, 1, 1, 0]
+    assert (described["positions"], described["head"][0]["norm_epsilon"]) == (64, pytest.approx(1e-5))
+    tensors = quantized(encoder, Recipe(0, 0, 0.5), seen)
+    assert tensors["rotary.1.cosines"].shape == (64, 16)
+    np.testing.assert_allclose(np.arctan2(tensors["rotary.1.sines"], tensors["rotary.1.cosines"])[1, 0], 1)
+
+
 def test_everything_but_the_products_is_exact(fitted):
     encoder, seen = fitted("electra")
     tensors = quantized(encoder, Recipe(0, 0, 0.5), seen)
     assert tensors["embeddings.words"] is encoder.words
     np.testing.assert_array_equal(tensors["embeddings.projection.weight"], encoder.projection.weight)
     np.testing.assert_array_equal(tensors["layers.1.down.bias"], encoder.layers[1].down.bias)
-    np.testing.assert_array_equal(tensors["head.1.weight"], encoder.head[1][0].weight)
+    np.testing.assert_array_equal(tensors["head.1.weight"], encoder.head[1].linear.weight)
 
 
 def test_groups_are_raced_where_they_divide_the_channels(fitted):

@@ -1,5 +1,7 @@
 """Reading an encoder off a graph: every family and both exporters, exact weights, and what is refused and why."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -13,7 +15,7 @@ from pairscore.export.graphs.exporter import export_graph
 from pairscore.export.graphs.recognise import NotRecognisedError, largest_difference, recognise
 from pairscore.export.graphs.rewrites import rewrite_file
 from pairscore.export.model import load_model
-from tests.native import FAMILIES, changes
+from tests.native import FAMILIES, MODERN, built_as, changes
 
 MAX_LENGTH = 64
 
@@ -21,7 +23,7 @@ MAX_LENGTH = 64
 @pytest.fixture(scope="module")
 def graph(exported):
     """`graph(family)`: the graph of a bundle, after the exact rewrites."""
-    return lambda family: onnx.load(exported(family, **changes(family)).bundle / "onnx/model.onnx")
+    return lambda family: onnx.load(exported(built_as(family), **changes(family)).bundle / "onnx/model.onnx")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -47,7 +49,7 @@ def test_weights_are_the_checkpoints(exported, graph, family):
         for each in load_file(exported(family, **changes(family)).checkpoint / "model.safetensors").values()
     ]
     matrices = [encoder.words, encoder.positions, *(linear.weight for _, linear in encoder.products())]
-    matrices += [linear.weight for linear, _ in encoder.head]
+    matrices += [each.linear.weight for each in encoder.head]
     for matrix in matrices:
         assert any(matrix.shape == each.shape and np.array_equal(matrix, each) for each in saved)
     biases = [encoder.embedding_norm.bias, *(linear.bias for _, linear in encoder.products())]
@@ -60,7 +62,7 @@ def test_sizes_and_head_of_each_family(graph):
     for encoder in found.values():
         assert (len(encoder.layers), encoder.heads, encoder.hidden, encoder.intermediate) == (2, 2, 32, 64)
         assert (encoder.longest, encoder.activation) == (MAX_LENGTH, "gelu")
-    heads = {family: [activation for _, activation in encoder.head] for family, encoder in found.items()}
+    heads = {family: [each.activation for each in encoder.head] for family, encoder in found.items()}
     assert heads == {
         "bert": ["tanh", "none"],
         "roberta": ["tanh", "none"],
@@ -81,10 +83,10 @@ def test_a_padding_token_within_a_text_takes_no_position(graph):
 
 
 @pytest.mark.parametrize("exporter", ["optimum", "torch"])
-@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "modernbert-cls"])
 def test_both_exporters_graphs_are_read_alike(exported, graph, tmp_path, exporter, family):
     pytest.importorskip({"optimum": "optimum.exporters.onnx", "torch": "onnxscript"}[exporter])
-    written = written_graph(exported(family, **changes(family)).checkpoint, tmp_path, exporter)
+    written = written_graph(exported(built_as(family), **changes(family)).checkpoint, tmp_path, exporter)
     ours, other = recognise(graph(family), MAX_LENGTH), recognise(written, MAX_LENGTH)
     for (name, first), (_, second) in zip(ours.products(), other.products(), strict=True):
         np.testing.assert_array_equal(first.weight, second.weight, err_msg=name)
@@ -104,9 +106,38 @@ def test_the_activation_is_known_by_its_values(exported, activation, name):
     assert recognise(onnx.load(changed.bundle / "onnx/model.onnx"), MAX_LENGTH).activation == name
 
 
+@pytest.mark.parametrize("family", MODERN)
+def test_modernbert_is_read_with_its_windows_angles_and_head(exported, graph, family):
+    encoder = recognise(graph(family), MAX_LENGTH)
+    assert [each.window for each in encoder.modern] == [0, 16, 16, 0]
+    assert [layer.attention_norm is None for layer in encoder.layers] == [True, False, False, False]
+    assert encoder.pooling == ("mean" if family == "modernbert" else "first")
+    assert [(each.activation, each.norm is not None) for each in encoder.head] == [("gelu", True), ("none", False)]
+    assert (encoder.activation, encoder.longest, encoder.heads) == ("gelu", MAX_LENGTH, 1)
+    for number, theta in enumerate((160_000, 10_000, 10_000, 160_000)):
+        np.testing.assert_allclose(encoder.modern[number].frequencies, theta ** (-np.arange(16) / 16), rtol=1e-5)
+    saved = load_file(exported(built_as(family), **changes(family)).checkpoint / "model.safetensors")
+    for number, layer in enumerate(encoder.layers):
+        ours = {"attn.Wqkv": [layer.query, layer.key, layer.value], "mlp.Wi": [layer.up, layer.modern.gate]}
+        for name, parts in {**ours, "attn.Wo": [layer.output], "mlp.Wo": [layer.down]}.items():
+            whole = next(value for key, value in saved.items() if key.endswith(f"layers.{number}.{name}.weight"))
+            np.testing.assert_array_equal(np.concatenate([part.weight for part in parts]), whole.numpy())
+
+
+@pytest.mark.parametrize("change", ["window", "frequencies", "gate"])
+def test_what_was_misread_in_a_modernbert_shows_in_the_logits(graph, change):
+    model = graph("ettin")
+    encoder = recognise(model, MAX_LENGTH)
+    assert largest_difference(model, encoder, [60]) <= 1e-5
+    first, second, *rest = encoder.layers
+    other = {"window": 18, "frequencies": second.modern.frequencies * np.float32(1.01), "gate": first.modern.gate}
+    changed = replace(second, modern=replace(second.modern, **{change: other[change]}))
+    assert largest_difference(model, replace(encoder, layers=(first, changed, *rest)), [60]) > 1e-4
+
+
 def test_several_labels(exported):
     encoder = recognise(onnx.load(exported("bert", 3, **changes("bert")).bundle / "onnx/model.onnx"), MAX_LENGTH)
-    assert len(encoder.head[-1][0].weight) == 3
+    assert len(encoder.head[-1].linear.weight) == 3
 
 
 # What is refused --------------------------------------------------------------------------------------
@@ -115,8 +146,12 @@ def test_several_labels(exported):
 @pytest.mark.parametrize(
     ("family", "changed", "reason"),
     [
-        ("deberta-v2", {}, "relative or rotary positions"),
-        ("modernbert", {}, "relative or rotary positions"),
+        ("deberta-v2", {}, "relative positions"),
+        (
+            "modernbert",
+            {"hidden_activation": "silu"},
+            "the activation of layer 0 from the end, times a gate, is none of none",
+        ),
         ("bert", {"hidden_act": "silu"}, "the activation of layer 1 is none of none, gelu"),
     ],
 )

@@ -12,6 +12,18 @@ def head(*activations: str) -> list[dict[str, str]]:
     return [{"name": f"head.{i}", "activation": activation} for i, activation in enumerate(activations)]
 
 
+def normed_head() -> list[dict[str, Any]]:
+    """ModernBERT's head: a layer norm between two layers."""
+    return [{**each, **more} for each, more in zip(head("gelu", "none"), [{"norm_epsilon": 1e-5}, {}], strict=True)]
+
+
+def random_modern_plan(**changes: Any) -> dict[str, Any]:
+    plan = random_plan(architecture="modernbert", layers=3, windows=[0, 16, 6], rotary=[0, 1, 1], head=normed_head())
+    for name in ("embedding_size", "position_offset", "token_types"):
+        del plan[name]
+    return plan | changes
+
+
 def random_plan(**changes: Any) -> dict[str, Any]:
     plan = {
         "format": 1,
@@ -35,26 +47,36 @@ def random_plan(**changes: Any) -> dict[str, Any]:
 
 
 def random_tensors(plan: dict[str, Any], *, smooth: bool = False, seed: int = 0) -> Tensors:
-    """Tensors for the plan; a head's inner layers have 24 columns, which 16 does not divide."""
+    """Tensors for the plan; a head's inner layers have 24 columns, which 16 does not divide, or 32 before a norm."""
     rng = np.random.default_rng(seed)
 
     def floats(*shape: int, scale: float = 1.0, around: float = 0.0) -> NDArray[np.float32]:
         return (rng.normal(size=shape) * scale + around).astype(np.float32)
 
-    hidden, intermediate, size = plan["hidden"], plan["intermediate"], plan["embedding_size"]
-    tensors: Tensors = {
-        "embeddings.words": floats(plan["vocabulary"], size),
-        "embeddings.positions": floats(plan["positions"] + plan["position_offset"], size, scale=0.3),
-        "embeddings.norm.weight": floats(size, scale=0.1, around=1),
-        "embeddings.norm.bias": floats(size, scale=0.1),
-    }
-    if plan["token_types"]:
+    def norm(name: str, columns: int) -> Tensors:
+        return {f"{name}.weight": floats(columns, scale=0.1, around=1), f"{name}.bias": floats(columns, scale=0.1)}
+
+    modern = plan["architecture"] == "modernbert"
+    hidden, intermediate, size = plan["hidden"], plan["intermediate"], plan.get("embedding_size", plan["hidden"])
+    tensors: Tensors = {"embeddings.words": floats(plan["vocabulary"], size), **norm("embeddings.norm", size)}
+    if modern:
+        tensors |= norm("final_norm", hidden)
+        half = hidden // plan["heads"] // 2
+        for table in range(max(plan["rotary"]) + 1):
+            frequencies = (100.0 * (table + 1)) ** (-np.arange(half) / half)
+            angles = np.arange(plan["positions"])[:, None] * frequencies
+            tensors[f"rotary.{table}.cosines"] = np.cos(angles).astype(np.float32)
+            tensors[f"rotary.{table}.sines"] = np.sin(angles).astype(np.float32)
+    else:
+        tensors["embeddings.positions"] = floats(plan["positions"] + plan["position_offset"], size, scale=0.3)
+    if plan.get("token_types"):
         tensors["embeddings.types"] = floats(plan["token_types"], size, scale=0.3)
     if size != hidden:
         tensors["embeddings.projection.weight"] = floats(hidden, size, scale=size**-0.5)
         tensors["embeddings.projection.bias"] = floats(hidden, scale=0.1)
     linears = [(name, hidden, hidden) for name in ("query", "key", "value", "output")]
     linears += [("up", intermediate, hidden), ("down", hidden, intermediate)]
+    linears += [("gate", intermediate, hidden)] if modern else []
     for i in range(plan["layers"]):
         for name, outputs, inputs in linears:
             group_size = plan.get(f"{name}_group_size", plan["group_size"])
@@ -65,12 +87,14 @@ def random_tensors(plan: dict[str, Any], *, smooth: bool = False, seed: int = 0)
             tensors[f"layers.{i}.{name}.bias"] = floats(outputs, scale=0.1)
             if smooth and name in {"query", "output", "up", "down"}:
                 tensors[f"layers.{i}.{name}.smooth"] = np.exp(floats(inputs, scale=0.5))
-        for name in ("attention_norm", "output_norm"):
-            tensors[f"layers.{i}.{name}.weight"] = floats(hidden, scale=0.1, around=1)
-            tensors[f"layers.{i}.{name}.bias"] = floats(hidden, scale=0.1)
+        for name in ("output_norm",) if modern and i == 0 else ("attention_norm", "output_norm"):
+            tensors |= norm(f"layers.{i}.{name}", hidden)
     inputs = hidden
     for i, layer in enumerate(plan["head"]):
         outputs = plan["labels"] if i + 1 == len(plan["head"]) else 24
+        if "norm_epsilon" in layer:
+            outputs = 32
+            tensors |= norm(f"{layer['name']}.norm", outputs)
         tensors[f"{layer['name']}.weight"] = floats(outputs, inputs, scale=inputs**-0.5)
         tensors[f"{layer['name']}.bias"] = floats(outputs, scale=0.1)
         inputs = outputs
@@ -80,7 +104,7 @@ def random_tensors(plan: dict[str, Any], *, smooth: bool = False, seed: int = 0)
 def random_batch(plan: dict[str, Any], pairs: int, length: int, seed: int = 0) -> tuple[NDArray[np.int32], ...]:
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, plan["vocabulary"], (pairs, length), dtype=np.int32)
-    type_ids = rng.integers(0, max(1, plan["token_types"]), (pairs, length), dtype=np.int32)
+    type_ids = rng.integers(0, max(1, plan.get("token_types", 0)), (pairs, length), dtype=np.int32)
     return ids, type_ids
 
 
@@ -100,5 +124,21 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], bool]] = {
     "gelu_tanh": ({"activation": "gelu_tanh"}, False),
     "relu": ({"activation": "relu"}, False),
     "one layer": ({"layers": 1}, True),
+    "mean of all tokens": ({"pooling": "mean", "head": normed_head()}, True),
     "odd sizes": ({"hidden": 48, "heads": 3, "intermediate": 80, "embedding_size": 48, "layers": 3}, False),
 }
+MODERN: dict[str, tuple[dict[str, Any], bool]] = {
+    "modernbert": ({}, False),
+    "modernbert, smooth": ({}, True),
+    "modernbert, mean of all tokens": ({"pooling": "mean", "labels": 2}, False),
+    "modernbert, groups": ({"group_size": 32, "down_group_size": 48, "activation": "gelu_tanh"}, True),
+    "modernbert, one layer": ({"layers": 1, "windows": [0], "rotary": [0], "head": head("none")}, True),
+    "modernbert, one head": ({"hidden": 96, "heads": 1, "windows": [2, 0, 80], "rotary": [1, 0, 2]}, False),
+}
+
+
+def described(architecture: str) -> tuple[dict[str, Any], Tensors]:
+    """The plan of that name, and random tensors for it."""
+    changes, smooth = {**ARCHITECTURES, **MODERN}[architecture]
+    plan = random_modern_plan(**changes) if architecture in MODERN else random_plan(**changes)
+    return plan, random_tensors(plan, smooth=smooth)

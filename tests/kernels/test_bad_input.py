@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kernels.installed import kernels, operations
-from tests.kernels.plans import random_batch, random_plan, random_tensors
+from tests.kernels.plans import random_batch, random_modern_plan, random_plan, random_tensors
 
 PLAN = random_plan(embedding_size=32)
 TENSORS = random_tensors(PLAN, smooth=True)
+MODERN = random_modern_plan()
+MODERN_TENSORS = random_tensors(MODERN)
 SIZES = ("hidden", "heads", "intermediate", "layers", "labels", "embedding_size", "vocabulary", "positions",
          "position_offset", "token_types", "group_size")  # fmt: skip
 
@@ -53,7 +55,10 @@ def test_a_size_that_its_tensors_do_not_have(field: str, value: int):
     ("changes", "match"),
     [
         ({"format": 2}, "plan format is 2, and these kernels read 1"),
-        ({"architecture": "modernbert"}, "architecture is 'modernbert', not one of bert"),
+        ({"architecture": "t5"}, "architecture is 't5', not one of bert, modernbert"),
+        ({"pooling": "max"}, "pooling is 'max', not one of first, mean"),
+        ({"head": [{**each, "norm_epsilon": 2} for each in PLAN["head"]]}, "norm_epsilon is 2, not a number from 0 to"),
+        ({"head": [{**each, "norm_epsilon": 0.1} for each in PLAN["head"]]}, "head.0 has a norm over 24 columns"),
         ({"activation": "silu"}, "activation is 'silu', not one of gelu, gelu_tanh, relu"),
         ({"hidden": 72}, "hidden and heads are 72 and 2"),
         ({"heads": 8}, "hidden and heads are 64 and 8"),
@@ -69,6 +74,30 @@ def test_a_size_that_its_tensors_do_not_have(field: str, value: int):
 )
 def test_a_plan_of_another_kind(changes: dict[str, Any], match: str):
     refused(match, PLAN | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"windows": [0, 16]}, r"windows is \[0, 16\], not a list of 3 numbers, one a layer"),
+        ({"windows": [0, 16, -1]}, "windows is -1, not a whole number from 0"),
+        ({"windows": [0, 16, True]}, "windows is True, not a whole number"),
+        ({"windows": 16}, "windows is 16, not a list"),
+        ({"rotary": [0, 1, 3]}, "rotary is 3, not a whole number from 0 to 2"),
+        ({"rotary": [0, 1, 2]}, "tensor rotary.2.cosines is missing"),
+        ({"heads": 4}, "columns of a head must be a multiple of 32"),
+        ({"layers": 1 << 23}, "windows is .* not a list of 8388608 numbers"),
+        ({"positions": 41}, r"tensor rotary.0.cosines has shape \(40, 16\), not \(41, 16\)"),
+    ],
+)
+def test_a_modernbert_of_another_kind(changes: dict[str, Any], match: str):
+    refused(match, MODERN | changes, MODERN_TENSORS)
+
+
+@pytest.mark.parametrize("name", list(MODERN_TENSORS))
+def test_a_modernbert_without_a_tensor(name: str):
+    tensors = {other: MODERN_TENSORS[other] for other in MODERN_TENSORS if other != name}
+    refused(f"tensor {name} is missing", MODERN, tensors)
 
 
 def test_a_plan_that_is_no_object():
@@ -160,6 +189,12 @@ def test_operations_refuse_arrays_of_another_shape():
         operations.quantize_rows(x[:, :31])
     with pytest.raises(ValueError, match="activation is sine"):
         operations.activate("sine", one)
+    with pytest.raises(ValueError, match="columns of cosines is 8, not"):
+        operations.rotate(x, x[:, :8], x[:, :8])
+    with pytest.raises(ValueError, match="x has 32 columns, which are no whole heads of 64"):
+        operations.rotate(x, x, x)
+    with pytest.raises(ValueError, match="x has no rows"):
+        operations.mean(x[:0])
     with pytest.raises(ValueError, match="values must be float32"):
         operations.attention(x, x, x[:2])
     with pytest.raises(ValueError, match="ids holds a value outside"):

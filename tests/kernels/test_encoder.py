@@ -1,6 +1,7 @@
 """The whole encoder: right, and the same bytes on every instruction set, in every batch, on any number of threads."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kernels.installed import every_fast_isa, every_isa, kernels, plan, reference
-from tests.kernels.plans import ARCHITECTURES, random_batch, random_plan, random_tensors
+from tests.kernels.plans import ARCHITECTURES, MODERN, random_batch, random_modern_plan, random_plan, random_tensors
+from tests.kernels.plans import described as encoder_parts
 
-every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
-
-
-def encoder_parts(architecture: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    changes, smooth = ARCHITECTURES[architecture]
-    described = random_plan(**changes)
-    return described, random_tensors(described, smooth=smooth)
+every_architecture = pytest.mark.parametrize("architecture", [*ARCHITECTURES, *MODERN])
 
 
 @every_isa
@@ -82,14 +78,27 @@ def test_many_threads_on_one_encoder_give_the_bytes_of_one(isa: str):
 
 
 @every_fast_isa
-def test_pairs_of_512_tokens(isa: str):
-    described = random_plan(positions=512, hidden=128, heads=4, intermediate=512)
+@pytest.mark.parametrize("family", [random_plan, random_modern_plan])
+def test_pairs_of_512_tokens(isa: str, family: Callable[..., dict[str, Any]]):
+    described = family(positions=512, hidden=128, heads=4, intermediate=512)
+    if "embedding_size" in described:
+        described["embedding_size"] = 128
     tensors = random_tensors(described)
     batch = random_batch(described, 3, 512)
     logits = kernels.Encoder(described, tensors, isa).run(*batch)
     assert logits.tobytes() == kernels.Encoder(described, tensors, "portable").run(*batch).tobytes()
     expected = reference.encode(plan.parse_plan(described), tensors, *batch)
     np.testing.assert_allclose(logits, expected, atol=0.02)
+
+
+def test_windows_and_angles_count():
+    """Each of them, changed alone, changes the logits."""
+    described, tensors = encoder_parts("modernbert")
+    batch = random_batch(described, 3, 40)
+    whole = kernels.Encoder(described, tensors).run(*batch)
+    for name, value in (("windows", [0, 16, 4]), ("windows", [0, 0, 6]), ("rotary", [0, 0, 1])):
+        changed = kernels.Encoder(described | {name: value}, tensors).run(*batch)
+        assert np.abs(changed - whole).max() > 1e-4, (name, value)
 
 
 @every_isa

@@ -90,6 +90,41 @@ def test_linear_equals_the_reference(
     np.testing.assert_allclose(actual, reference.linear(**arguments), rtol=3e-6, atol=3e-6)
 
 
+@every_isa
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, rows=counts, columns=columns, activation=st.sampled_from(ACTIVATIONS), data=st.data())
+def test_gated_rows_equal_the_reference(isa: str, *, seed: int, rows: int, columns: int, activation: str, data: Any):
+    """A value on the edge between two steps may fall to either."""
+    x = floats(seed, rows, 2 * columns)
+    smooth = np.exp(floats(seed, columns, scale=0.1)) if data.draw(st.booleans(), "smooth") else None
+    size = data.draw(st.sampled_from(group_sizes(columns)), "group size")
+    actual = operations.quantize_gated(x, activation, smooth, size, isa)
+    expected = reference.quantize_gated(x, activation, smooth, size)
+    np.testing.assert_allclose(actual.scales, expected.scales, rtol=1e-5)
+    assert np.abs(actual.zero_points - expected.zero_points).max() <= 1
+    assert np.abs(actual.values.astype(int) - expected.values).max() <= 1 + (actual.scales != expected.scales).any()
+    assert np.mean(actual.values != expected.values) <= 0.02 or (actual.zero_points != expected.zero_points).any()
+
+
+@every_isa
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, rows=counts, heads=st.integers(1, 4), half=st.sampled_from([16, 32, 48]))
+def test_rotary_positions_equal_the_reference(isa: str, *, seed: int, rows: int, heads: int, half: int):
+    x, angles = floats(seed, rows, heads * 2 * half), floats(seed + 1, rows, half)
+    arguments = (x, np.cos(angles), np.sin(angles))
+    turned = operations.rotate(*arguments, isa)
+    np.testing.assert_array_equal(turned, reference.rotate(*arguments))
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=1), np.linalg.norm(x, axis=1), rtol=1e-5)
+
+
+@every_isa
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, rows=counts, columns=columns)
+def test_the_mean_equals_the_reference(isa: str, *, seed: int, rows: int, columns: int):
+    x = floats(seed, rows, columns)
+    np.testing.assert_allclose(operations.mean(x, isa), reference.mean(x), rtol=1e-5, atol=1e-5)
+
+
 def linear_arguments(seed: int, rows: int, inputs: int, outputs: int, group_size: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     groups = (inputs // group_size,) if group_size else ()
@@ -218,6 +253,9 @@ def operations_on(seed: int) -> dict[str, Callable[[str], Any]]:
         "quantize": lambda isa: operations.quantize_rows(x, np.abs(weight), isa=isa).values,
         "linear": lambda isa: operations.linear(**whole, activation="gelu", isa=isa),
         "grouped": lambda isa: operations.linear(**grouped, group_size=32, residual=residual, isa=isa),
+        "quantize_gated": lambda isa: operations.quantize_gated(x[:, :64], "gelu", isa=isa).values,
+        "rotate": lambda isa: operations.rotate(x[:, :64], np.cos(residual[:, :16]), np.sin(residual[:, :16]), isa),
+        "mean": lambda isa: operations.mean(x, isa),
         "layer_norm": lambda isa: operations.layer_norm(x, weight, bias, 1e-5, isa),
         "attention": lambda isa: operations.attention(*asking, isa=isa),
         "attention in a window": lambda isa: operations.attention(*asking, window=9, isa=isa),

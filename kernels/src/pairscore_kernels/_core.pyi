@@ -14,6 +14,8 @@ def new_encoder(
     isa: str,
     tensors: Mapping[str, NDArray[Any]],
     *,
+    modern: bool,
+    mean_pooling: bool,
     hidden: int,
     heads: int,
     intermediate: int,
@@ -29,11 +31,22 @@ def new_encoder(
     group_size: int,
     down_group_size: int,
     padding_id: int,
-    head: Sequence[tuple[str, str]],
+    layers_plan: tuple[Sequence[int], Sequence[int]],
+    head: Sequence[tuple[str, str, float]],
     head_outputs: Sequence[int],
 ) -> Encoder: ...
 def quantize(
     isa: str,
+    x: NDArray[Any],
+    smooth: NDArray[Any] | None,
+    group_size: int,
+    values: NDArray[Any],
+    scales: NDArray[Any],
+    zero_points: NDArray[Any],
+) -> None: ...
+def quantize_gated(
+    isa: str,
+    activation: str,
     x: NDArray[Any],
     smooth: NDArray[Any] | None,
     group_size: int,
@@ -59,6 +72,8 @@ def dense(
 def layer_norm(
     isa: str, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], epsilon: float, out: NDArray[Any]
 ) -> None: ...
+def rotate(isa: str, cosines: NDArray[Any], sines: NDArray[Any], heads: int, out: NDArray[Any]) -> None: ...
+def mean(isa: str, x: NDArray[Any], out: NDArray[Any]) -> None: ...
 def attention(
     isa: str, queries: NDArray[Any], keys: NDArray[Any], values: NDArray[Any], window: int, out: NDArray[Any]
 ) -> None: ...
@@ -68,7 +83,7 @@ def embed(
     type_ids: NDArray[Any],
     words: NDArray[Any],
     types: NDArray[Any] | None,
-    positions: NDArray[Any],
+    positions: NDArray[Any] | None,
     out: NDArray[Any],
 ) -> None: ...
 def activate(isa: str, name: str, values: NDArray[Any], out: NDArray[Any]) -> None: ...

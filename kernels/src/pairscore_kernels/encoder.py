@@ -30,6 +30,8 @@ class Encoder:
         self._encoder = _core.new_encoder(
             check_isa(isa),
             checked,
+            modern=self.plan.modern,
+            mean_pooling=self.plan.pooling == "mean",
             hidden=self.plan.hidden,
             heads=self.plan.heads,
             intermediate=self.plan.intermediate,
@@ -45,7 +47,11 @@ class Encoder:
             group_size=self.plan.group_size,
             down_group_size=self.plan.down_group_size,
             padding_id=-1 if self.plan.padding_id is None else self.plan.padding_id,
-            head=[(layer.name, layer.activation) for layer in self.plan.head],
+            layers_plan=(self.plan.windows, self.plan.rotary),
+            head=[
+                (layer.name, layer.activation, -1.0 if layer.norm_epsilon is None else layer.norm_epsilon)
+                for layer in self.plan.head
+            ],
             head_outputs=head_outputs,
         )
 

@@ -23,7 +23,10 @@ __all__ = [
     "exponential",
     "layer_norm",
     "linear",
+    "mean",
+    "quantize_gated",
     "quantize_rows",
+    "rotate",
 ]
 
 Floats = NDArray[np.float32]
@@ -49,6 +52,30 @@ def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0, 
     _core.quantize(
         check_isa(isa),
         _floats(x, "x", rows, columns),
+        None if smooth is None else _floats(smooth, "smooth", columns),
+        group_size,
+        quantized.values,
+        quantized.scales,
+        quantized.zero_points,
+    )
+    return quantized
+
+
+def quantize_gated(
+    x: Floats, activation: str, smooth: Floats | None = None, group_size: int = 0, isa: str | None = None
+) -> Quantized:
+    """Quantize activation(first half of x) * second half * smooth. x: (rows, 2 * columns); smooth: (columns,)."""
+    rows, columns = _shape(x, "x")
+    columns //= 2
+    group_size = _group_size(group_size, columns)
+    groups = columns // group_size
+    quantized = Quantized(
+        np.empty((rows, columns), np.uint8), np.empty((rows, groups), np.float32), np.empty((rows, groups), np.int32)
+    )
+    _core.quantize_gated(
+        check_isa(isa),
+        activation,
+        _floats(x, "x", rows, 2 * columns),
         None if smooth is None else _floats(smooth, "smooth", columns),
         group_size,
         quantized.values,
@@ -115,6 +142,38 @@ def dense(x: Floats, weight: Floats, bias: Floats, activation: str = "none", isa
     return out
 
 
+def rotate(x: Floats, cosines: Floats, sines: Floats, isa: str | None = None) -> Floats:
+    """Rotary positions: in each head, columns d and head_size / 2 + d of row i turn by the angle of position i.
+
+    x: (rows, heads * head_size); cosines and sines: (rows, head_size / 2), which is a multiple of 16.
+    """
+    rows, columns = _shape(x, "x")
+    _, half = _shape(cosines, "cosines")
+    _multiple(half, "columns of cosines")
+    if not columns or columns % (2 * half):
+        raise ValueError(f"x has {columns} columns, which are no whole heads of {2 * half}")
+    out = _floats(x, "x", rows, columns).copy()
+    _core.rotate(
+        check_isa(isa),
+        _floats(cosines, "cosines", rows, half),
+        _floats(sines, "sines", rows, half),
+        columns // (2 * half),
+        out,
+    )
+    return out
+
+
+def mean(x: Floats, isa: str | None = None) -> Floats:
+    """The mean of the rows. x: (rows, columns); result: (columns,)."""
+    rows, columns = _shape(x, "x")
+    _multiple(columns, "columns")
+    if not rows:
+        raise ValueError("x has no rows")
+    out = np.empty(columns, np.float32)
+    _core.mean(check_isa(isa), _floats(x, "x", rows, columns), out)
+    return out
+
+
 def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float, isa: str | None = None) -> Floats:
     """Layer norm of each row. x: (rows, columns); weight and bias: (columns,)."""
     rows, columns = _shape(x, "x")
@@ -163,14 +222,14 @@ def embed(
     type_ids: NDArray[np.int32],
     words: Floats,
     types: Floats | None,
-    positions: Floats,
+    positions: Floats | None,
     *,
     isa: str | None = None,
 ) -> Floats:
     """(word + type) + position of each token of one pair; result: (length, size).
 
     ids and type_ids: int32 (length,); words: (vocabulary, size); types: (token types, size) or None;
-    positions: (at least length, size), of which row i is token i's.
+    positions: (at least length, size), of which row i is token i's, or None.
     """
     vocabulary, size = _shape(words, "words")
     _multiple(size, "size")
@@ -180,7 +239,7 @@ def embed(
             raise ValueError(f"{name} must be int32 ({len(ids)},)")
         if array.size and not 0 <= array.min() <= array.max() < rows:
             raise ValueError(f"{name} holds a value outside of 0 to {rows - 1}")
-    if _shape(positions, "positions")[0] < len(ids):
+    if positions is not None and _shape(positions, "positions")[0] < len(ids):
         raise ValueError(f"positions has fewer rows than {len(ids)}")
     out = np.empty((len(ids), size), np.float32)
     _core.embed(
@@ -189,7 +248,7 @@ def embed(
         np.ascontiguousarray(type_ids),
         _floats(words, "words", vocabulary, size),
         None if types is None else _floats(types, "types", token_types, size),
-        _floats(positions, "positions", len(positions), size),
+        None if positions is None else _floats(positions, "positions", len(positions), size),
         out,
     )
     return out

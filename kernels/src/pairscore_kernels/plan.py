@@ -14,7 +14,8 @@ __all__ = ["PLAN_FORMAT", "HeadLayer", "Plan", "check_tensors", "parse_plan"]
 
 PLAN_FORMAT = 1
 
-ARCHITECTURES = ("bert",)
+ARCHITECTURES = ("bert", "modernbert")
+POOLINGS = ("first", "mean")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 HEAD_ACTIVATIONS = ("none", "tanh", "relu", "gelu")
 
@@ -28,14 +29,19 @@ MOST = 1 << 24
 
 @dataclass(frozen=True)
 class HeadLayer:
+    """A float linear layer. norm_epsilon: of a layer norm after the activation; None where there is none."""
+
     name: str
     activation: str
+    norm_epsilon: float | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of a post-norm encoder; docs/kernels.md describes each."""
+    """Sizes of an encoder; docs/kernels.md describes each."""
 
+    architecture: str
+    pooling: str
     hidden: int
     heads: int
     intermediate: int
@@ -51,7 +57,14 @@ class Plan:
     activation: str
     group_size: int
     down_group_size: int
+    windows: tuple[int, ...]
+    rotary: tuple[int, ...]
     head: tuple[HeadLayer, ...]
+
+    @property
+    def modern(self) -> bool:
+        """Whether the encoder is ModernBERT's: norms before products, rotary positions, a gated feed-forward."""
+        return self.architecture == "modernbert"
 
     def group_size_of(self, name: str) -> int:
         """The group size of a layer's product; 0 for whole rows."""
@@ -65,34 +78,41 @@ def parse_plan(plan: Mapping[str, Any]) -> Plan:
     version = _field(plan, "format")
     if type(version) is not int or version != PLAN_FORMAT:
         raise ValueError(f"plan format is {version!r}, and these kernels read {PLAN_FORMAT}")
-    _choice(plan, "architecture", ARCHITECTURES)
+    modern = _choice(plan, "architecture", ARCHITECTURES) == "modernbert"
+    layers = _size(plan, "layers")
+    hidden = _size(plan, "hidden", most=MOST_INPUTS)
     parsed = Plan(
-        hidden=_size(plan, "hidden", most=MOST_INPUTS),
+        architecture=plan["architecture"],
+        pooling=_choice(plan, "pooling", POOLINGS) if "pooling" in plan else "first",
+        hidden=hidden,
         heads=_size(plan, "heads"),
         intermediate=_size(plan, "intermediate", most=MOST_INPUTS),
-        layers=_size(plan, "layers"),
+        layers=layers,
         labels=_size(plan, "labels"),
-        embedding_size=_size(plan, "embedding_size", most=MOST_INPUTS),
+        embedding_size=hidden if modern else _size(plan, "embedding_size", most=MOST_INPUTS),
         vocabulary=_size(plan, "vocabulary"),
         positions=_size(plan, "positions"),
-        position_offset=_size(plan, "position_offset", least=0),
-        padding_id=None if plan.get("padding_id") is None else _size(plan, "padding_id", least=0),
-        token_types=_size(plan, "token_types", least=0),
-        epsilon=_epsilon(plan),
+        position_offset=0 if modern else _size(plan, "position_offset", least=0),
+        padding_id=None if modern or plan.get("padding_id") is None else _size(plan, "padding_id", least=0),
+        token_types=0 if modern else _size(plan, "token_types", least=0),
+        epsilon=_epsilon(plan, "epsilon"),
         activation=_choice(plan, "activation", ACTIVATIONS),
         group_size=_size(plan, "group_size", least=0, most=MOST_INPUTS),
         down_group_size=_size(
             plan, "down_group_size" if "down_group_size" in plan else "group_size", least=0, most=MOST_INPUTS
         ),
+        windows=_layer_sizes(plan, "windows", layers, MOST) if modern else (),
+        rotary=_layer_sizes(plan, "rotary", layers, layers - 1) if modern else (),
         head=_head(plan),
     )
     for name in ("intermediate", "embedding_size"):
         if getattr(parsed, name) % LANES:
             raise ValueError(f"plan field {name} is {getattr(parsed, name)}, which {LANES} does not divide")
-    if parsed.hidden % (parsed.heads * LANES):
+    columns = 2 * LANES if modern else LANES
+    if parsed.hidden % (parsed.heads * columns):
         raise ValueError(
             f"plan fields hidden and heads are {parsed.hidden} and {parsed.heads}: "
-            f"columns of a head must be a multiple of {LANES}"
+            f"columns of a head must be a multiple of {columns}"
         )
     for name, size, rows in (
         ("group_size", parsed.group_size, "hidden"),
@@ -134,6 +154,12 @@ def check_tensors(plan: Plan, tensors: Mapping[str, Any]) -> tuple[dict[str, np.
             raise ValueError(f"tensor {layer.name}.weight has {inputs} rows, and the plan has {plan.labels} labels")
         checked[f"{layer.name}.weight"] = weight
         checked[f"{layer.name}.bias"] = _tensor(tensors, f"{layer.name}.bias", np.float32, (inputs,))
+        if layer.norm_epsilon is not None:
+            if inputs % LANES:
+                raise ValueError(f"{layer.name} has a norm over {inputs} columns, which {LANES} does not divide")
+            for part in ("weight", "bias"):
+                name = f"{layer.name}.norm.{part}"
+                checked[name] = _tensor(tensors, name, np.float32, (inputs,))
         outputs.append(inputs)
     if unknown := sorted(map(str, set(tensors) - set(checked))):
         raise ValueError(f"tensor {unknown[0]} is none of the plan's")
@@ -143,7 +169,8 @@ def check_tensors(plan: Plan, tensors: Mapping[str, Any]) -> tuple[dict[str, np.
 def _expected(plan: Plan) -> Iterator[tuple[str, type[np.generic], tuple[int, ...]]]:
     size, hidden, intermediate = plan.embedding_size, plan.hidden, plan.intermediate
     yield "embeddings.words", np.float32, (plan.vocabulary, size)
-    yield "embeddings.positions", np.float32, (plan.positions + plan.position_offset, size)
+    if not plan.modern:
+        yield "embeddings.positions", np.float32, (plan.positions + plan.position_offset, size)
     if plan.token_types:
         yield "embeddings.types", np.float32, (plan.token_types, size)
     yield "embeddings.norm.weight", np.float32, (size,)
@@ -153,6 +180,12 @@ def _expected(plan: Plan) -> Iterator[tuple[str, type[np.generic], tuple[int, ..
         yield "embeddings.projection.bias", np.float32, (hidden,)
     linears = [(name, hidden, hidden) for name in ("query", "key", "value", "output")]
     linears += [("up", intermediate, hidden), ("down", hidden, intermediate)]
+    if plan.modern:
+        linears.append(("gate", intermediate, hidden))
+        yield from ((f"final_norm.{part}", np.float32, (hidden,)) for part in ("weight", "bias"))
+    for table in range(max(plan.rotary, default=-1) + 1):
+        for name in ("cosines", "sines"):
+            yield f"rotary.{table}.{name}", np.float32, (plan.positions, hidden // plan.heads // 2)
     for i in range(plan.layers):
         for name, outputs, inputs in linears:
             size = plan.group_size_of(name)
@@ -160,7 +193,7 @@ def _expected(plan: Plan) -> Iterator[tuple[str, type[np.generic], tuple[int, ..
             yield f"layers.{i}.{name}.weight", np.int8, (outputs, inputs)
             yield f"layers.{i}.{name}.scale", np.float32, scale
             yield f"layers.{i}.{name}.bias", np.float32, (outputs,)
-        for name in ("attention_norm", "output_norm"):
+        for name in ("output_norm",) if plan.modern and i == 0 else ("attention_norm", "output_norm"):
             yield f"layers.{i}.{name}.weight", np.float32, (hidden,)
             yield f"layers.{i}.{name}.bias", np.float32, (hidden,)
 
@@ -218,11 +251,19 @@ def _choice(plan: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str
     return value
 
 
-def _epsilon(plan: Mapping[str, Any]) -> float:
-    value = _field(plan, "epsilon")
+def _epsilon(plan: Mapping[str, Any], name: str) -> float:
+    value = _field(plan, name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"plan field epsilon is {value!r}, not a number from 0 to 1")
+        raise ValueError(f"plan field {name} is {value!r}, not a number from 0 to 1")
     return float(value)
+
+
+def _layer_sizes(plan: Mapping[str, Any], name: str, layers: int, most: int) -> tuple[int, ...]:
+    """A whole number for each layer."""
+    value = _field(plan, name)
+    if not isinstance(value, list) or len(value) != layers:
+        raise ValueError(f"plan field {name} is {value!r:.80}, not a list of {layers} numbers, one a layer")
+    return tuple(_size({name: each}, name, least=0, most=most) for each in value)
 
 
 def _head(plan: Mapping[str, Any]) -> tuple[HeadLayer, ...]:
@@ -236,7 +277,8 @@ def _head(plan: Mapping[str, Any]) -> tuple[HeadLayer, ...]:
         name = _field(entry, "name")
         if not isinstance(name, str) or not name.startswith("head."):
             raise ValueError(f"a head layer of the plan is named {name!r}, not head.0, head.1, ...")
-        layers.append(HeadLayer(name, _choice(entry, "activation", HEAD_ACTIVATIONS)))
+        epsilon = None if entry.get("norm_epsilon") is None else _epsilon(entry, "norm_epsilon")
+        layers.append(HeadLayer(name, _choice(entry, "activation", HEAD_ACTIVATIONS), epsilon))
     if len({layer.name for layer in layers}) < len(layers):
         raise ValueError("two head layers of the plan have one name")
     return tuple(layers)

@@ -14,7 +14,19 @@ from numpy.typing import NDArray
 from pairscore_kernels.operations import Floats, Quantized
 from pairscore_kernels.plan import Plan
 
-__all__ = ["activate", "attention", "dense", "embed", "encode", "layer_norm", "linear", "quantize_rows"]
+__all__ = [
+    "activate",
+    "attention",
+    "dense",
+    "embed",
+    "encode",
+    "layer_norm",
+    "linear",
+    "mean",
+    "quantize_gated",
+    "quantize_rows",
+    "rotate",
+]
 
 
 def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0) -> Quantized:
@@ -31,6 +43,11 @@ def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0) 
     zero_points = np.clip(np.rint(-low * inverse), 0, 255).astype(np.int32)
     values = np.clip(np.rint(grouped * inverse[:, :, None]) + zero_points[:, :, None], 0, 255)
     return Quantized(values.astype(np.uint8).reshape(rows, columns), scales, zero_points)
+
+
+def quantize_gated(x: Floats, activation: str, smooth: Floats | None = None, group_size: int = 0) -> Quantized:
+    up, gate = np.hsplit(x, 2)
+    return quantize_rows(activate(activation, up) * gate, smooth, group_size)
 
 
 def linear(
@@ -66,6 +83,18 @@ def dense(x: Floats, weight: Floats, bias: Floats, activation: str = "none") -> 
     return activate(activation, x @ weight.T + bias)
 
 
+def rotate(x: Floats, cosines: Floats, sines: Floats) -> Floats:
+    rows, half = cosines.shape
+    left, right = x.reshape(rows, -1, 2, half).swapaxes(0, 2)
+    turned: Floats = np.stack([left * cosines - right * sines, right * cosines + left * sines])
+    return np.ascontiguousarray(turned.swapaxes(0, 2)).reshape(x.shape)
+
+
+def mean(x: Floats) -> Floats:
+    average: Floats = x.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return average
+
+
 def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Floats:
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred * centred).mean(axis=-1, keepdims=True)
@@ -85,11 +114,10 @@ def attention(queries: Floats, keys: Floats, values: Floats, *, window: int = 0)
 
 
 def embed(
-    ids: NDArray[np.int32], type_ids: NDArray[np.int32], words: Floats, types: Floats | None, positions: Floats
+    ids: NDArray[np.int32], type_ids: NDArray[np.int32], words: Floats, types: Floats | None, positions: Floats | None
 ) -> Floats:
     x: Floats = words[ids] if types is None else words[ids] + types[type_ids]
-    x = x + positions[: len(ids)]
-    return x
+    return x if positions is None else x + positions[: len(ids)]
 
 
 def activate(name: str, x: Floats) -> Floats:
@@ -135,30 +163,47 @@ def _encode(
             **finish,
         )
 
-    positions = tensors["embeddings.positions"][_position_ids(plan, ids)]
+    positions = None if plan.modern else tensors["embeddings.positions"][_position_ids(plan, ids)]
     x = embed(ids, type_ids, tensors["embeddings.words"], tensors.get("embeddings.types"), positions)
     x = norm("embeddings.norm", x)
     if plan.embedding_size != plan.hidden:
         x = dense(x, tensors["embeddings.projection.weight"], tensors["embeddings.projection.bias"])
     size = plan.hidden // plan.heads
+
+    def attend(layer: str, x: Floats, number: int) -> Floats:
+        queries, keys, values = (product(f"{layer}.{name}", x, f"{layer}.query") for name in ("query", "key", "value"))
+        if plan.modern:
+            rotary = f"rotary.{plan.rotary[number]}"
+            cosines, sines = (tensors[f"{rotary}.{name}"][: len(ids)] for name in ("cosines", "sines"))
+            queries, keys = rotate(queries, cosines, sines), rotate(keys, cosines, sines)
+        queries = queries * np.float32(1 / sqrt(size))
+        heads = [each.reshape(len(ids), plan.heads, size).swapaxes(0, 1) for each in (queries, keys, values)]
+        window = plan.windows[number] if plan.modern else 0
+        return np.hstack([attention(*head, window=window) for head in zip(*heads, strict=True)])
+
     for i in range(plan.layers):
         layer = f"layers.{i}"
-        queries, keys, values = (
-            product(f"{layer}.{name}", x, f"{layer}.query").reshape(len(ids), plan.heads, size)
-            for name in ("query", "key", "value")
-        )
-        context = [
-            attention(queries[:, head] * np.float32(1 / sqrt(size)), keys[:, head], values[:, head])
-            for head in range(plan.heads)
-        ]
-        x = norm(f"{layer}.attention_norm", product(f"{layer}.output", np.hstack(context), residual=x))
-        inner = product(f"{layer}.up", x, activation=plan.activation)
-        x = norm(f"{layer}.output_norm", product(f"{layer}.down", inner, residual=x))
-    first = x[:1]
+        if plan.modern:
+            before = norm(f"{layer}.attention_norm", x) if i else x
+            x = product(f"{layer}.output", attend(layer, before, i), residual=x)
+            before = norm(f"{layer}.output_norm", x)
+            inner = activate(plan.activation, product(f"{layer}.up", before))
+            inner = inner * product(f"{layer}.gate", before, f"{layer}.up")
+            x = product(f"{layer}.down", inner, residual=x)
+        else:
+            x = norm(f"{layer}.attention_norm", product(f"{layer}.output", attend(layer, x, i), residual=x))
+            inner = product(f"{layer}.up", x, activation=plan.activation)
+            x = norm(f"{layer}.output_norm", product(f"{layer}.down", inner, residual=x))
+    if plan.modern:
+        x = norm("final_norm", x)
+    pooled = mean(x)[None] if plan.pooling == "mean" else x[:1]
     for head_layer in plan.head:
         name = head_layer.name
-        first = dense(first, tensors[f"{name}.weight"], tensors[f"{name}.bias"], head_layer.activation)
-    logits: Floats = first[0]
+        pooled = dense(pooled, tensors[f"{name}.weight"], tensors[f"{name}.bias"], head_layer.activation)
+        if head_layer.norm_epsilon is not None:
+            weight, bias = (tensors[f"{name}.norm.{part}"] for part in ("weight", "bias"))
+            pooled = layer_norm(pooled, weight, bias, head_layer.norm_epsilon)
+    logits: Floats = pooled[0]
     return logits
 
 
