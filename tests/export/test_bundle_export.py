@@ -124,7 +124,7 @@ def test_optimum_opens_the_bundle(exported, family):
 @pytest.mark.parametrize("name", ["linear.Identity", "activation.Sigmoid", "activation.Tanh", "activation.Softmax"])
 @pytest.mark.parametrize("labels", [1, 3])
 def test_activations(exported, name, labels):
-    checkpoint, bundle = exported("bert", labels, activation=f"torch.nn.modules.{name}")
+    checkpoint, bundle = exported("bert", labels, activation=f"torch.nn.modules.{name}", layers=1)
     assert Bundle.open(bundle).manifest.activation == name.rpartition(".")[2].lower()
     expected = CrossEncoder(str(checkpoint), device="cpu").predict(PAIRS[:50])
     np.testing.assert_allclose(Scorer.from_pretrained(bundle).predict(PAIRS[:50]), expected, rtol=0, atol=PROMISE)
@@ -132,7 +132,7 @@ def test_activations(exported, name, labels):
 
 def test_the_older_activation_setting(exported):
     changes = {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}
-    checkpoint, bundle = exported("bert", **changes)
+    checkpoint, bundle = exported("bert", **changes, layers=1)
     assert Bundle.open(bundle).manifest.activation == "identity"
     expected = CrossEncoder(str(checkpoint), device="cpu").predict(PAIRS[:50])
     np.testing.assert_allclose(Scorer.from_pretrained(bundle).predict(PAIRS[:50]), expected, rtol=0, atol=PROMISE)
