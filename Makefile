@@ -16,7 +16,7 @@ KERNELS_VARIANT := $(BIN)/python -m pip install --quiet --no-deps --upgrade ./ke
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
 
-.PHONY: demo test test5 lint format fuzz kills kernels kernels-emulate kernels-sanitize check-wheel bench bench-again bench-quick bench-peers bench-report clean
+.PHONY: demo test test5 lint format fuzz kills kernels kernels-emulate kernels-sanitize kernels-arm check-wheel bench bench-again bench-quick bench-peers bench-report clean
 
 demo: $(VENV)/.demo $(VENV)/.kernels
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
@@ -73,6 +73,15 @@ kernels-sanitize: $(VENV)/.test
 	CXX=g++ $(KERNELS_VARIANT) --target out/$@ -C cmake.define.PAIRSCORE_SANITIZE=ON
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=out/$@ $(BIN)/python -m pytest tests/kernels --timeout 900
+
+# The kernels for 64-bit Arm under qemu-user (Debian 12: apt install qemu-user): the bytes that tests/kernels/golden.json
+# holds for every processor. Slow; KERNELS_ARM_TESTS=tests/kernels runs all.
+KERNELS_ARM_TESTS ?= tests/kernels/test_golden.py
+kernels-arm: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet nanobind cmake ninja
+	PYTHON="$(CURDIR)/$(BIN)/python" PATH="$(CURDIR)/$(BIN):$$PATH" kernels/emulation/arm.sh out/$@
+	out/$@/python -c 'import pairscore_kernels; print(*pairscore_kernels.available())'
+	out/$@/python -m pytest -p no:cacheprovider --noconftest --timeout 3000 $(KERNELS_ARM_TESTS)
 
 # A wheel in an environment without PyTorch: what a machine that only scores gets.
 check-wheel: $(VENV)/.test

@@ -91,7 +91,7 @@ void mean(const std::string& isa, const Matrix& x, const Array<float, 1>& out) {
 void attention(const std::string& isa, const Matrix& queries, const Matrix& keys, const Matrix& values,
                std::size_t window, const OutMatrix& out) {
   const AttentionShape shape{queries.shape(0), keys.shape(0), keys.shape(1), window};
-  Buffer<float> scratch(attention_scratch(shape.length, shape.head_size));
+  Buffer<unsigned char> scratch(attention_scratch(shape.length, shape.head_size));
   find_kernels(isa).attention(shape, queries.data(), shape.head_size, keys.data(), values.data(), shape.head_size,
                               out.data(), shape.head_size, scratch.data());
 }

@@ -10,13 +10,17 @@
 #include <cpuid.h>
 #endif
 #define PAIRSCORE_X86 1
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace pairscore {
 namespace {
 
 struct Features {
-  bool avx2 = false, avxvnni = false, avx512vnni = false;
+  bool avx2 = false, avxvnni = false, avx512vnni = false, dotprod = false, i8mm = false;
 };
 
 #ifdef PAIRSCORE_X86
@@ -66,6 +70,27 @@ Features detect() {
   features.avx512vnni = features.avx2 && zmm && has(extended.b, 16) && has(extended.c, 11);  // AVX512F, VNNI
   return features;
 }
+#elif defined(__aarch64__) && defined(__linux__)
+// Bits: Linux, arch/arm64/include/uapi/asm/hwcap.h, HWCAP_ASIMDDP and HWCAP2_I8MM.
+Features detect() {
+  Features features;
+  features.dotprod = (getauxval(AT_HWCAP) >> 20 & 1) != 0;
+  features.i8mm = features.dotprod && (getauxval(AT_HWCAP2) >> 13 & 1) != 0;
+  return features;
+}
+#elif defined(__aarch64__) && defined(__APPLE__)
+bool has(const char* name) {
+  int value = 0;
+  std::size_t size = sizeof value;
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+
+Features detect() {
+  Features features;
+  features.dotprod = has("hw.optional.arm.FEAT_DotProd");
+  features.i8mm = features.dotprod && has("hw.optional.arm.FEAT_I8MM");
+  return features;
+}
 #else
 Features detect() { return {}; }
 #endif
@@ -73,7 +98,7 @@ Features detect() { return {}; }
 }  // namespace
 
 std::vector<const Kernels*> available_kernels() {
-  Features features = detect();
+  [[maybe_unused]] Features features = detect();
 #ifdef PAIRSCORE_EMULATED
   features.avxvnni = features.avx512vnni = features.avx2;  // See emulation/immintrin.h.
 #endif
@@ -86,6 +111,12 @@ std::vector<const Kernels*> available_kernels() {
 #endif
 #ifdef PAIRSCORE_HAS_avx2
   if (features.avx2) found.push_back(avx2_kernels());
+#endif
+#ifdef PAIRSCORE_HAS_i8mm
+  if (features.i8mm) found.push_back(i8mm_kernels());
+#endif
+#ifdef PAIRSCORE_HAS_dotprod
+  if (features.dotprod) found.push_back(dotprod_kernels());
 #endif
   found.push_back(portable_kernels());
   return found;

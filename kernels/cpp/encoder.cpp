@@ -50,8 +50,7 @@ struct Encoder::Workspace {
   Buffer<float> positions;        // [length][embedding_size], of a pair that holds padding tokens
   Buffer<float> inner;            // [kBlockRows][intermediate, and as many for the gate where there is one]
   Buffer<float> normed;           // [kBlockRows][hidden], where norms precede the products
-  Buffer<float> attention;
-  Buffer<unsigned char> panel;
+  Buffer<unsigned char> attention, panel;
   RowsBuffer narrow, wide;        // quantized rows of hidden and of intermediate columns
   Buffer<float> first_states;     // [pairs][hidden]: rows of the first tokens, or what else the head reads
   Buffer<float> first_queries;    // [pairs][hidden]

@@ -2,13 +2,11 @@
 // (vpmaddubsw multiplies 8-bit values directly, but saturates its sums at 16 bits: wrong scores.)
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #define PAIRSCORE_ISA avx2
 #define PAIRSCORE_NAME "avx2"
-#define PAIRSCORE_FLOAT_ROWS 6
 #define PAIRSCORE_FLOAT_VECTORS 1
-#ifdef __GNUC__
+#if defined(__GNUC__)
 #define PAIRSCORE_REGISTER "x"
 #endif
 #include "vector_avx2.h"
@@ -19,9 +17,11 @@ namespace {
 
 using Value = std::uint16_t;
 using Weight = std::int16_t;
-constexpr std::size_t kTileRows = 6;
-constexpr std::size_t kPanelColumns = 16;
 constexpr std::size_t kWord = 2;
+// 12 sums, 2 registers of weights, 1 of activations and 1 product: all 16 registers.
+constexpr std::size_t kTileRows = 6;
+using Sums = __m256i;
+constexpr std::size_t kPanelRegisters = 2;
 
 NOINLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t count, unsigned char* scratch) {
   for (std::size_t i = 0; i < count; i += 16) {
@@ -31,47 +31,27 @@ NOINLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t coun
   return reinterpret_cast<const Weight*>(scratch);
 }
 
-// In assembly, since GCC adds into the register of the product and then copies it back: as slow as a third operation.
-INLINE void add_to(__m256i& sum, __m256i product) {
+INLINE void first_sums(const Weight*, std::size_t, Sums* sums) { sums[0] = sums[1] = _mm256_setzero_si256(); }
+INLINE __m256i columns_at(const Weight* from) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(from)); }
+INLINE __m256i broadcast(std::int32_t two) { return _mm256_set1_epi32(two); }
+INLINE Sums dot(Sums sum, __m256i values, __m256i columns) {
+  __m256i products = _mm256_madd_epi16(values, columns);
 #ifdef PAIRSCORE_REGISTER
-  __asm__ volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(product));
+  // GCC otherwise adds into the register of the product and copies it back: as slow as a third operation.
+  __asm__ volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+  return sum;
 #else
-  sum = _mm256_add_epi32(sum, product);
+  return _mm256_add_epi32(sum, products);
 #endif
 }
-
-// 12 sums, 2 registers of weights, 1 of activations and 1 product: all 16 registers.
-template <std::size_t kRows>
-NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
-                     std::int32_t* out) {
-  __m256i sums[kRows][2];
-  PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < kRows; i++) sums[i][0] = sums[i][1] = _mm256_setzero_si256();
-  for (std::size_t word = 0; word < words; word++) {
-    const __m256i* pair = reinterpret_cast<const __m256i*>(weights + word * kPanelColumns * kWord);
-    __m256i left = _mm256_load_si256(pair), right = _mm256_load_si256(pair + 1);
-    PAIRSCORE_UNROLL
-    for (std::size_t i = 0; i < kRows; i++) {
-      std::int32_t two;
-      std::memcpy(&two, rows + i * row_bytes + word * sizeof two, sizeof two);
-      __m256i values = _mm256_set1_epi32(two);
-      add_to(sums[i][0], _mm256_madd_epi16(values, left));
-      add_to(sums[i][1], _mm256_madd_epi16(values, right));
-    }
-  }
-  PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < kRows; i++) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + i * kPanelColumns), sums[i][0]);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + i * kPanelColumns + 8), sums[i][1]);
-  }
-}
-
-INLINE float square_root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+INLINE void store(std::int32_t* to, Sums sums) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), sums); }
 
 }  // namespace
 }  // namespace avx2
 }  // namespace pairscore
 
+#include "tile.h"
+// After the tile that it is made of.
 #include "operations.h"
 
 const pairscore::Kernels* pairscore::avx2_kernels() { return &pairscore::avx2::kTable; }

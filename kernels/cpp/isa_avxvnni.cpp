@@ -1,11 +1,9 @@
 // AVX-VNNI: vpdpbusd on 256-bit registers adds four products of 8-bit values to a 32-bit sum, exactly.
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #define PAIRSCORE_ISA avxvnni
 #define PAIRSCORE_NAME "avxvnni"
-#define PAIRSCORE_FLOAT_ROWS 6
 #define PAIRSCORE_FLOAT_VECTORS 1
 #if defined(__GNUC__) && !defined(PAIRSCORE_EMULATED)
 #define PAIRSCORE_REGISTER "x"
@@ -18,45 +16,25 @@ namespace {
 
 using Value = std::uint8_t;
 using Weight = std::int8_t;
-constexpr std::size_t kTileRows = 6;
-constexpr std::size_t kPanelColumns = 16;
 constexpr std::size_t kWord = 4;
+// 12 sums, 2 registers of weights and 1 of activations, of 16 registers.
+constexpr std::size_t kTileRows = 6;
+using Sums = __m256i;
+constexpr std::size_t kPanelRegisters = 2;
 
 INLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t, unsigned char*) { return packed; }
-
-template <std::size_t kRows>
-NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
-                     std::int32_t* out) {
-  __m256i sums[kRows][2];
-  PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < kRows; i++) sums[i][0] = sums[i][1] = _mm256_setzero_si256();
-  for (std::size_t word = 0; word < words; word++) {
-    const __m256i* pair = reinterpret_cast<const __m256i*>(weights + word * kPanelColumns * kWord);
-    __m256i left = _mm256_load_si256(pair), right = _mm256_load_si256(pair + 1);
-    PAIRSCORE_UNROLL
-    for (std::size_t i = 0; i < kRows; i++) {
-      std::int32_t four;
-      std::memcpy(&four, rows + i * row_bytes + word * sizeof four, sizeof four);
-      __m256i values = _mm256_set1_epi32(four);
-      sums[i][0] = _mm256_dpbusd_avx_epi32(sums[i][0], values, left);
-      KEEP(sums[i][0], values);
-      sums[i][1] = _mm256_dpbusd_avx_epi32(sums[i][1], values, right);
-      KEEP(sums[i][1], values);
-    }
-  }
-  PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < kRows; i++) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + i * kPanelColumns), sums[i][0]);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + i * kPanelColumns + 8), sums[i][1]);
-  }
-}
-
-INLINE float square_root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+INLINE void first_sums(const Weight*, std::size_t, Sums* sums) { sums[0] = sums[1] = _mm256_setzero_si256(); }
+INLINE __m256i columns_at(const Weight* from) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(from)); }
+INLINE __m256i broadcast(std::int32_t four) { return _mm256_set1_epi32(four); }
+INLINE Sums dot(Sums sum, __m256i values, __m256i columns) { return _mm256_dpbusd_avx_epi32(sum, values, columns); }
+INLINE void store(std::int32_t* to, Sums sums) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), sums); }
 
 }  // namespace
 }  // namespace avxvnni
 }  // namespace pairscore
 
+#include "tile.h"
+// After the tile that it is made of.
 #include "operations.h"
 
 const pairscore::Kernels* pairscore::avxvnni_kernels() { return &pairscore::avxvnni::kTable; }

@@ -4,7 +4,6 @@
 
 #define PAIRSCORE_ISA portable
 #define PAIRSCORE_NAME "portable"
-#define PAIRSCORE_FLOAT_ROWS 4
 #define PAIRSCORE_FLOAT_VECTORS 1
 #include "vector_portable.h"
 
@@ -14,34 +13,31 @@ namespace {
 
 using Value = std::uint8_t;
 using Weight = std::int8_t;
-constexpr std::size_t kTileRows = 4;
-constexpr std::size_t kPanelColumns = 16;
 constexpr std::size_t kWord = 4;
+constexpr std::size_t kTileRows = 4;
+using Sums = I16;
+constexpr std::size_t kPanelRegisters = 1;
 
 INLINE const Weight* prepare_panel(const std::int8_t* packed, std::size_t, unsigned char*) { return packed; }
-
+INLINE void first_sums(const Weight*, std::size_t, Sums* sums) { *sums = splat(0); }
+INLINE const Weight* columns_at(const Weight* weights) { return weights; }
+INLINE std::int32_t broadcast(std::int32_t four) { return four; }
 // Sums of four products of an unsigned activation and a signed weight: what vpdpbusd does in one instruction.
-template <std::size_t kRows>
-NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* weights, std::size_t words,
-                     std::int32_t* out) {
-  for (std::size_t i = 0; i < kRows; i++) {
-    std::int32_t sums[kPanelColumns] = {};
-    for (std::size_t word = 0; word < words; word++) {
-      const unsigned char* values = rows + i * row_bytes + word * kWord;
-      const Weight* panel = weights + word * kPanelColumns * kWord;
-      for (std::size_t j = 0; j < kPanelColumns; j++)
-        for (std::size_t k = 0; k < kWord; k++) sums[j] += values[k] * panel[j * kWord + k];
-    }
-    for (std::size_t j = 0; j < kPanelColumns; j++) out[i * kPanelColumns + j] = sums[j];
-  }
+INLINE Sums dot(Sums sum, std::int32_t four, const Weight* columns) {
+  std::uint8_t values[kWord];
+  std::memcpy(values, &four, sizeof four);
+  for (std::size_t j = 0; j < kLanes; j++)
+    for (std::size_t k = 0; k < kWord; k++) sum.lane[j] += values[k] * columns[j * kWord + k];
+  return sum;
 }
-
-INLINE float square_root(float x) { return std::sqrt(x); }
+INLINE void store(std::int32_t* to, Sums sums) { std::memcpy(to, sums.lane, sizeof sums.lane); }
 
 }  // namespace
 }  // namespace portable
 }  // namespace pairscore
 
+#include "tile.h"
+// After the tile that it is made of.
 #include "operations.h"
 
 const pairscore::Kernels* pairscore::portable_kernels() { return &pairscore::portable::kTable; }

@@ -72,10 +72,11 @@ struct Kernels {
                  const float* cosines, const float* sines);
   // out = the mean of the rows.
   void (*mean)(const float* rows, std::size_t stride, std::size_t count, std::size_t size, float* out);
-  // out = softmax(queries * keys') * values for one pair and head; out may be the queries themselves.
-  // `scratch` holds attention_scratch() floats.
+  // out = softmax(queries * keys') * values for one pair and head, where queries * keys' is a product of 8-bit values;
+  // out may be the queries themselves. `scratch` holds attention_scratch() bytes.
   void (*attention)(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
-                    const float* values, std::size_t stride, float* out, std::size_t out_stride, float* scratch);
+                    const float* values, std::size_t stride, float* out, std::size_t out_stride,
+                    unsigned char* scratch);
   // out = (word + type) + position for one pair; types or positions are left out where they are null.
   void (*embed)(const std::int32_t* ids, const std::int32_t* type_ids, std::size_t length, std::size_t size,
                 const float* words, const float* types, const float* positions, float* out);
@@ -96,17 +97,22 @@ static inline std::size_t panel_scratch(const Kernels& kernels, std::size_t inpu
   return inputs * kernels.panel_columns * 2;
 }
 
-// Floats that `attention` needs: keys transposed, values, and at most kMostQueryRows rows of scores.
-constexpr std::size_t kMostQueryRows = 16;
+// Memory that `attention` needs: the mean of the keys; keys of at most two bytes a value, a sum and a scale each;
+// values; and, for a tile of query rows, their quantized values and their scores. Each starts at a cache line.
+constexpr std::size_t kMostTileRows = 12;
+constexpr std::size_t kMostPanelColumns = 32;
 static inline std::size_t attention_scratch(std::size_t length, std::size_t head_size) {
-  std::size_t keys = round_up(length, kLanes);
-  return keys * head_size * 2 + kMostQueryRows * keys;
+  std::size_t keys = round_up(length, kMostPanelColumns);
+  return head_size * 4 + keys * (head_size * 2 + 8) + length * head_size * 4 + (kMostTileRows + 1) * head_size * 2 +
+         kMostTileRows * keys * 4 + 8 * kAlignment;
 }
 
 // One table for each instruction set; those that the compiler cannot build are not defined (cpu.cpp).
 const Kernels* avx512vnni_kernels();
 const Kernels* avxvnni_kernels();
 const Kernels* avx2_kernels();
+const Kernels* i8mm_kernels();
+const Kernels* dotprod_kernels();
 const Kernels* portable_kernels();
 
 }  // namespace pairscore

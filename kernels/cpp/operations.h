@@ -1,10 +1,12 @@
-// Every operation of the encoder, written once over the sixteen lanes of vector_*.h and the product of dot_*.h.
+// Every operation of the encoder, written once over the sixteen lanes of vector_*.h and the product of tile.h.
 //
 // An isa_*.cpp includes this file last and exports kTable. Rules that keep all instruction sets byte for byte equal:
 // sums run in one written order; `fma` stands where a multiply-add is fused and nowhere else is one (compile with
 // -ffp-contract=off); integers are exact. Nothing here may call an inline function of the standard library: the linker
 // keeps one copy for the whole program, and it could be one that was compiled for a newer processor.
 #pragma once
+
+#include <cmath>
 
 #include "functions.h"
 #include "kernels.h"
@@ -13,9 +15,9 @@ namespace pairscore {
 namespace PAIRSCORE_ISA {
 namespace {
 
-constexpr std::size_t kFloatRows = PAIRSCORE_FLOAT_ROWS;        // rows of one float product
-constexpr std::size_t kFloatVectors = PAIRSCORE_FLOAT_VECTORS;  // and its columns, in vectors
-static_assert(kFloatRows <= kMostQueryRows, "attention_scratch() counts on it");
+constexpr std::size_t kFloatVectors = PAIRSCORE_FLOAT_VECTORS;  // columns of one float product, in vectors
+static_assert(kTileRows >= 4 && kTileRows <= kMostTileRows && kPanelColumns <= kMostPanelColumns,
+              "attention() and attention_scratch() count on it");
 
 // ---- int8 -----------------------------------------------------------------------------------------------------------
 
@@ -273,9 +275,9 @@ void mean(const float* rows, std::size_t stride, std::size_t count, std::size_t 
 
 void dense(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, const float* weights,
            const float* bias, std::size_t outputs, Activation activation, float* out, std::size_t out_stride) {
-  for (std::size_t row = 0; row < count; row += kFloatRows)
-    float_product<kFloatRows>(count - row < kFloatRows ? count - row : kFloatRows, rows + row * stride, stride, weights,
-                              outputs, inputs, outputs, nullptr, out + row * out_stride, out_stride);
+  for (std::size_t row = 0; row < count; row += kTileRows)
+    float_product<kTileRows>(count - row < kTileRows ? count - row : kTileRows, rows + row * stride, stride, weights,
+                             outputs, inputs, outputs, nullptr, out + row * out_stride, out_stride);
   for (std::size_t row = 0; row < count; row++) {
     float* y = out + row * out_stride;
     for (std::size_t j = 0; j < outputs; j += kLanes) store(y + j, load(y + j) + load(bias + j));
@@ -314,61 +316,143 @@ INLINE Range seen_from(const AttentionShape& shape, std::size_t row) {
   return {row < reach ? 0 : row - reach, row + reach < shape.length ? row + reach + 1 : shape.length};
 }
 
-// Replaces the scores of the tokens that are seen by e^(score - largest), all others by 0, and returns the sum.
-// `seen` counts from the first score; `columns` are whole vectors.
-INLINE float exponentials(float* scores, Range seen, std::size_t columns) {
-  for (std::size_t i = 0; i < seen.first; i++) scores[i] = -3e38f;
-  for (std::size_t i = seen.end; i < columns; i++) scores[i] = -3e38f;
+// Signed 8-bit values of x - centre (null: of x), offset added; returns their scale. The largest becomes 127 or -127.
+template <class Element>
+INLINE float quantize_signed(const float* x, const float* centre, std::size_t size, std::int32_t offset, Element* out) {
+  F16 zero = splat(0.0f), high = zero;
+  for (std::size_t i = 0; i < size; i += kLanes) {
+    F16 value = centre ? load(x + i) - load(centre + i) : load(x + i);
+    high = max(max(value, zero - value), high);
+  }
+  float scale = largest(high) / 127.0f;
+  if (scale == 0.0f) scale = 1.0f;
+  F16 inverse = splat(1.0f / scale);
+  for (std::size_t i = 0; i < size; i += kLanes) {
+    F16 value = centre ? load(x + i) - load(centre + i) : load(x + i);
+    store_clamped(out + i, nearest(value * inverse) + splat(offset));
+  }
+  return scale;
+}
+
+// The keys of one head as panels of signed 8-bit values, like the weights of a linear layer.
+struct Keys {
+  Weight* panels;                 // [columns / panel][head_size / word][panel][word]
+  std::int32_t* offsets;          // [columns], what kQueryOffset adds to each product
+  float* scales;                  // [columns]
+};
+
+// Queries are stored as unsigned values, which the product takes on its left: so much is added to each.
+constexpr std::int32_t kQueryOffset = 128;
+
+// Columns behind the last token repeat it. The keys' mean is taken off first: it moves all scores of a query alike,
+// which softmax does not see, and leaves 8 bits for what tells the keys apart (SageAttention, arXiv 2410.02367).
+// `rows` holds four rows of values.
+INLINE void quantize_keys(const float* keys, std::size_t stride, std::size_t length, std::size_t size, float* mean,
+                          Weight* rows, Value* offset_row, const Keys& quantized) {
+  for (std::size_t i = 0; i < size; i += kLanes) {
+    F16 total = splat(0.0f);
+    for (std::size_t token = 0; token < length; token++) total = total + load(keys + token * stride + i);
+    store(mean + i, total / splat(static_cast<float>(length)));
+  }
+  constexpr std::size_t kWordBytes = kWord * sizeof(Weight);
+  for (std::size_t i = 0; i < size; i++) offset_row[i] = kQueryOffset;
+  for (std::size_t column = 0; column < round_up(length, kPanelColumns); column += kPanelColumns) {
+    Weight* panel = quantized.panels + column * size;
+    for (std::size_t four = 0; four < kPanelColumns; four += 4) {
+      for (std::size_t i = 0; i < 4; i++) {
+        std::size_t token = column + four + i < length ? column + four + i : length - 1;
+        quantized.scales[column + four + i] = quantize_signed(keys + token * stride, mean, size, 0, rows + i * size);
+      }
+      for (std::size_t word = 0; word < size / kWord; word += 4)
+        transpose(rows + word * kWord, size * sizeof(Weight), panel + (word * kPanelColumns + four) * kWord,
+                  kPanelColumns * kWordBytes);
+    }
+    dot_tile<1>(reinterpret_cast<const unsigned char*>(offset_row), 0, panel, size / kWord, quantized.offsets + column);
+  }
+}
+
+// scores[i][j] = queries[i] * keys[j], apart from the scale of the query, for at most kTileRows rows.
+INLINE void score(const Value* queries, std::size_t height, std::size_t size, const Keys& keys, std::size_t first,
+                  std::size_t columns, float* scores) {
+  alignas(kAlignment) std::int32_t dots[kTileRows * kPanelColumns];
+  for (std::size_t column = 0; column < columns; column += kPanelColumns) {
+    std::size_t key = first + column;
+    dot_rows<kTileRows>(height, reinterpret_cast<const unsigned char*>(queries), size * sizeof(Value),
+                        keys.panels + key * size, size / kWord, dots);
+    for (std::size_t j = 0; j < kPanelColumns; j += kLanes) {
+      I16 offset = load(keys.offsets + key + j);
+      F16 scale = load(keys.scales + key + j);
+      for (std::size_t i = 0; i < height; i++)
+        store(scores + i * columns + column + j, to_float(load(dots + i * kPanelColumns + j) - offset) * scale);
+    }
+  }
+}
+
+// Replaces the scores of the tokens that are seen by 2^(factor * (score - largest)), all others by 0, and returns the
+// sum. `seen` counts from the first score; `columns` are whole vectors.
+INLINE float exponentials(float* scores, float factor, Range seen, std::size_t columns) {
+  for (std::size_t i = 0; i < seen.first; i++) scores[i] = -HUGE_VALF;
+  for (std::size_t i = seen.end; i < columns; i++) scores[i] = -HUGE_VALF;
   F16 high = load(scores);
   for (std::size_t i = kLanes; i < columns; i += kLanes) high = max(load(scores + i), high);
-  F16 shift = splat(largest(high)), to_base_two = splat(1.44269504089f);
+  F16 shift = splat(-(largest(high) * factor)), factors = splat(factor);
   F16 total = splat(0.0f);
   for (std::size_t i = 0; i < columns; i += kLanes) {
-    F16 e = power_of_two((load(scores + i) - shift) * to_base_two);
+    F16 e = power_of_two(fma(load(scores + i), factors, shift));
     store(scores + i, e);
     total = total + e;
   }
   return sum(total);
 }
 
-// transposed[d][token] = keys[token][d]; columns behind the last token, up to whole vectors, are zero.
-INLINE void transpose_keys(const float* keys, std::size_t stride, std::size_t length, std::size_t size,
-                           float* transposed) {
-  static const float zeros[8] = {};
-  std::size_t padded = round_up(length, kLanes);
-  for (std::size_t token = 0; token < padded; token += 8)
-    for (std::size_t d = 0; d < size; d += 8) {
-      const float* rows[8];
-      for (std::size_t i = 0; i < 8; i++) rows[i] = token + i < length ? keys + (token + i) * stride + d : zeros;
-      transpose(rows, transposed + d * padded + token, padded);
-    }
-}
+// Parts of a piece of memory, each at the start of a cache line.
+class Parts {
+ public:
+  explicit Parts(unsigned char* memory) : next_(memory) {}
+  template <class Element>
+  Element* take(std::size_t count) {
+    unsigned char* part = next_;
+    next_ += round_up(count * sizeof(Element), kAlignment);
+    return reinterpret_cast<Element*>(part);
+  }
+
+ private:
+  unsigned char* next_;
+};
 
 void attention(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
-               const float* values, std::size_t stride, float* out, std::size_t out_stride, float* scratch) {
-  std::size_t length = shape.length, size = shape.head_size, padded = round_up(length, kLanes);
-  float* transposed = scratch;                     // keys: [size][padded]
-  float* packed = transposed + size * padded;      // values: [length][size]
-  float* scores = packed + padded * size;          // [kFloatRows][padded]
-  transpose_keys(keys, stride, length, size, transposed);
+               const float* values, std::size_t stride, float* out, std::size_t out_stride, unsigned char* scratch) {
+  std::size_t length = shape.length, size = shape.head_size, padded = round_up(length, kPanelColumns);
+  Parts parts(scratch);
+  float* mean = parts.take<float>(size);
+  Keys quantized{parts.take<Weight>(padded * size), parts.take<std::int32_t>(padded), parts.take<float>(padded)};
+  float* packed = parts.take<float>(length * size);          // values: [length][size]
+  Value* offset_row = parts.take<Value>(size);
+  unsigned char* tile = parts.take<unsigned char>(kTileRows * size * sizeof(Value));
+  float* scores = parts.take<float>(kTileRows * padded);
+  quantize_keys(keys, stride, length, size, mean, reinterpret_cast<Weight*>(tile), offset_row, quantized);
   for (std::size_t token = 0; token < length; token++)
     for (std::size_t d = 0; d < size; d += kLanes)
       store(packed + token * size + d, load(values + token * stride + d));
 
-  for (std::size_t row = 0; row < shape.queries; row += kFloatRows) {
-    std::size_t height = shape.queries - row < kFloatRows ? shape.queries - row : kFloatRows;
-    // From the first token that the first row sees, at a whole vector, to the last that the last row sees.
-    std::size_t first = seen_from(shape, row).first / kLanes * kLanes;
-    std::size_t end = seen_from(shape, row + height - 1).end, columns = round_up(end, kLanes) - first;
-    float_product<kFloatRows>(height, queries + row * query_stride, query_stride, transposed + first, padded, size,
-                              columns, nullptr, scores, columns);
-    float factors[kFloatRows];
+  for (std::size_t row = 0; row < shape.queries; row += kTileRows) {
+    std::size_t height = shape.queries - row < kTileRows ? shape.queries - row : kTileRows;
+    Value* asking = reinterpret_cast<Value*>(tile);
+    float factors[kTileRows];
+    for (std::size_t i = 0; i < height; i++)
+      factors[i] = quantize_signed(queries + (row + i) * query_stride, nullptr, size, kQueryOffset, asking + i * size);
+    // From the first token that the first row sees, at a whole panel, to the last that the last row sees.
+    std::size_t first = seen_from(shape, row).first / kPanelColumns * kPanelColumns;
+    std::size_t end = seen_from(shape, row + height - 1).end, columns = round_up(end, kPanelColumns) - first;
+    score(asking, height, size, quantized, first, columns, scores);
     for (std::size_t i = 0; i < height; i++) {
       Range seen = seen_from(shape, row + i);
-      factors[i] = 1.0f / exponentials(scores + i * columns, {seen.first - first, seen.end - first}, columns);
+      float to_base_two = factors[i] * 1.44269504089f;
+      Range places{seen.first - first, seen.end - first};
+      factors[i] = 1.0f / exponentials(scores + i * columns, to_base_two, places, columns);
     }
-    float_product<kFloatRows>(height, scores, columns, packed + first * size, size, end - first, size, factors,
-                              out + row * out_stride, out_stride);
+    float_product<kTileRows>(height, scores, columns, packed + first * size, size, end - first, size, factors,
+                             out + row * out_stride, out_stride);
   }
 }
 

@@ -79,6 +79,16 @@ INLINE void store_clamped(std::uint8_t* to, I16 a) {
 INLINE void store_clamped(std::uint16_t* to, I16 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_cvtepu8_epi16(clamped_bytes(a)));
 }
+INLINE __m128i clamped_signed_bytes(I16 a) {
+  __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.low, a.high), 0xD8);
+  return _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+INLINE void store_clamped(std::int8_t* to, I16 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), clamped_signed_bytes(a));
+}
+INLINE void store_clamped(std::int16_t* to, I16 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_cvtepi8_epi16(clamped_signed_bytes(a)));
+}
 
 }  // namespace
 }  // namespace PAIRSCORE_ISA

@@ -62,6 +62,9 @@ INLINE void store_clamped(std::uint8_t* to, I16 a) {
   __m512i clamped = _mm512_min_epi32(positive, _mm512_set1_epi32(255));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(clamped));
 }
+INLINE void store_clamped(std::int8_t* to, I16 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtsepi32_epi8(a.all));
+}
 
 }  // namespace
 }  // namespace PAIRSCORE_ISA

@@ -82,16 +82,24 @@ INLINE float sum(F16 a) { return reduce(a, [](float x, float y) { return x + y; 
 INLINE float smallest(F16 a) { return reduce(a, [](float x, float y) { return x < y ? x : y; }); }
 INLINE float largest(F16 a) { return reduce(a, [](float x, float y) { return x > y ? x : y; }); }
 
-// to[j][i] = rows[i][j] for eight rows of eight columns.
-INLINE void transpose(const float* const rows[8], float* to, std::size_t to_stride) {
-  for (std::size_t i = 0; i < 8; i++)
-    for (std::size_t j = 0; j < 8; j++) to[j * to_stride + i] = rows[i][j];
+INLINE float square_root(float x) { return std::sqrt(x); }
+
+// Word j of row i becomes word i of row j, for four rows of four words; both start `stride` bytes after one another.
+INLINE void transpose(const void* from, std::size_t stride, void* to, std::size_t to_stride) {
+  for (std::size_t i = 0; i < 4; i++)
+    for (std::size_t j = 0; j < 4; j++)
+      std::memcpy(static_cast<char*>(to) + j * to_stride + i * 4, static_cast<const char*>(from) + i * stride + j * 4, 4);
 }
 
 // The lanes, clamped to 0 ... 255, as bytes.
 INLINE void store_clamped(std::uint8_t* to, I16 a) {
   for (std::size_t i = 0; i < kLanes; i++)
     to[i] = static_cast<std::uint8_t>(a.lane[i] < 0 ? 0 : a.lane[i] > 255 ? 255 : a.lane[i]);
+}
+// The lanes, clamped to -128 ... 127, as signed bytes.
+INLINE void store_clamped(std::int8_t* to, I16 a) {
+  for (std::size_t i = 0; i < kLanes; i++)
+    to[i] = static_cast<std::int8_t>(a.lane[i] < -128 ? -128 : a.lane[i] > 127 ? 127 : a.lane[i]);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What AVX2 and AVX-512 share: reductions of sixteen lanes that come as two halves, and a transposition.
+// What AVX2 and AVX-512 share: reductions of sixteen lanes that come as two halves, and a transposition of words.
 #pragma once
 
 #include <immintrin.h>
@@ -22,28 +22,23 @@ PAIRSCORE_REDUCE(smallest, min)
 PAIRSCORE_REDUCE(largest, max)
 #undef PAIRSCORE_REDUCE
 
-// to[j][i] = rows[i][j] for eight rows of eight columns: pairs of floats change places, then pairs of those, then halves.
-INLINE void transpose(const float* const rows[8], float* to, std::size_t to_stride) {
-  __m256 pairs[8], fours[8];
+INLINE float square_root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+
+// Four words of four rows: pairs of words change places, then pairs of those.
+INLINE void transpose(const void* from, std::size_t stride, void* to, std::size_t to_stride) {
+  __m128i row[4];
   PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < 8; i += 2) {
-    __m256 even = _mm256_loadu_ps(rows[i]), odd = _mm256_loadu_ps(rows[i + 1]);
-    pairs[i] = _mm256_unpacklo_ps(even, odd);
-    pairs[i + 1] = _mm256_unpackhi_ps(even, odd);
-  }
+  for (std::size_t i = 0; i < 4; i++)
+    row[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(static_cast<const char*>(from) + i * stride));
+  __m128i low01 = _mm_unpacklo_epi32(row[0], row[1]), high01 = _mm_unpackhi_epi32(row[0], row[1]);
+  __m128i low23 = _mm_unpacklo_epi32(row[2], row[3]), high23 = _mm_unpackhi_epi32(row[2], row[3]);
+  row[0] = _mm_unpacklo_epi64(low01, low23);
+  row[1] = _mm_unpackhi_epi64(low01, low23);
+  row[2] = _mm_unpacklo_epi64(high01, high23);
+  row[3] = _mm_unpackhi_epi64(high01, high23);
   PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < 8; i += 4) {
-    PAIRSCORE_UNROLL
-    for (std::size_t j = 0; j < 2; j++) {
-      fours[i + 2 * j] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0x44);
-      fours[i + 2 * j + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0xEE);
-    }
-  }
-  PAIRSCORE_UNROLL
-  for (std::size_t i = 0; i < 4; i++) {
-    _mm256_storeu_ps(to + i * to_stride, _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20));
-    _mm256_storeu_ps(to + (i + 4) * to_stride, _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31));
-  }
+  for (std::size_t j = 0; j < 4; j++)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(static_cast<char*>(to) + j * to_stride), row[j]);
 }
 
 }  // namespace

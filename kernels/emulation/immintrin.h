@@ -22,6 +22,7 @@
 #define _mm512_cvtepi32_epi8 pairscore_mm512_cvtepi32_epi8
 #define _mm512_cvtepi32_ps simde_mm512_cvtepi32_ps
 #define _mm512_cvtps_epi32 simde_mm512_cvtps_epi32
+#define _mm512_cvtsepi32_epi8 simde_mm512_cvtsepi32_epi8
 #define _mm512_div_ps simde_mm512_div_ps
 #define _mm512_dpbusd_epi32 simde_mm512_dpbusd_epi32
 #undef _mm512_extractf64x4_pd

@@ -187,7 +187,7 @@ def test_attention_equals_the_reference(isa: str, *, seed: int, length: int, siz
     queries = data.draw(st.integers(1, length), "queries")
     arguments = attention_arguments(seed, queries, length, size)
     actual = operations.attention(*arguments, window=window, isa=isa)
-    np.testing.assert_allclose(actual, reference.attention(*arguments, window=window), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(actual, reference.attention(*arguments, window=window), rtol=5e-5, atol=5e-5)
 
 
 @every_isa
@@ -195,7 +195,7 @@ def test_attention_equals_the_reference(isa: str, *, seed: int, length: int, siz
 def test_attention_of_512_tokens_equals_the_reference(isa: str, window: int):
     arguments = attention_arguments(0, 512, 512, 32)
     actual = operations.attention(*arguments, window=window, isa=isa)
-    np.testing.assert_allclose(actual, reference.attention(*arguments, window=window), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(actual, reference.attention(*arguments, window=window), rtol=5e-5, atol=5e-5)
 
 
 def attention_arguments(seed: int, queries: int, length: int, size: int) -> list[NDArray[np.float32]]:

@@ -104,13 +104,23 @@ def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Float
 
 
 def attention(queries: Floats, keys: Floats, values: Floats, *, window: int = 0) -> Floats:
-    scores = queries @ keys.T
+    """Queries and keys less their mean are rounded to -127 to 127, a scale a row each; all else is float."""
+    mean = np.add.accumulate(keys)[-1] / np.float32(len(keys))  # added in order, so that rounding is the kernels'
+    asking, query_scales = _signed(queries)
+    answering, key_scales = _signed(keys - mean)
+    scores = (asking @ answering.T).astype(np.float32) * key_scales * query_scales[:, None]
     if window:
         distance = np.abs(np.arange(len(queries))[:, None] - np.arange(len(keys)))
         scores[distance > window // 2] = -np.inf
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
     context: Floats = (exponentials @ values) / exponentials.sum(axis=1, keepdims=True)
     return context
+
+
+def _signed(x: Floats) -> tuple[NDArray[np.int32], Floats]:
+    scales = np.abs(x).max(axis=1) / np.float32(127)
+    scales[scales == 0] = 1
+    return np.rint(x * (np.float32(1) / scales)[:, None]).astype(np.int32), scales
 
 
 def embed(
