@@ -32,6 +32,12 @@ def test_the_citation_is_of_this_release():
     assert (citation["license"], citation["repository-code"]) == (PROJECT["license"], PROJECT["urls"]["Homepage"])
 
 
+def test_the_changelog_dates_this_release():
+    dated = re.findall(r"^## \[(.+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert dated[0] == (PROJECT["version"], str(citation["date-released"]))
+
+
 def test_the_workflow_checks_every_python_that_the_package_names():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     named = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", each)]
