@@ -12,7 +12,7 @@ from pairscore.export.reference import Reference
 from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.bundle.parity import ParityReport, Tier, compare
 from pairscore.runtime.engines.protocol import EngineOptions
-from pairscore.runtime.engines.registry import ENGINES, choose_engine, is_installed, open_engine
+from pairscore.runtime.engines.registry import is_installed, open_variant
 from pairscore.runtime.errors import PairscoreError, shorten
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.text.tokenizer import PairTokenizer
@@ -39,17 +39,9 @@ def open_unproven(
     manifest does not hold yet.
     """
     bundle = Bundle.open(folder)
-    given, variant = variant, variant or bundle.variant(precision)
-    engine = choose_engine(engine, precision, device, variant.engines)
-    graph_of = ENGINES[engine].graph_of
-    if graph_of is not None or given is None:
-        graph = bundle.graph(bundle.variant(graph_of or precision))
-    else:
-        graph = folder / given.files[0]
-    tokenizer = PairTokenizer.of_bundle(bundle)
-    options = EngineOptions(settings=variant.settings)
-    runner = open_engine(engine, graph, precision, device, variant.engines, options=options)
-    return Scorer(bundle, precision, runner, tokenizer)
+    graph = None if variant is None else folder / variant.files[0]
+    runner = open_variant(bundle, variant or bundle.variant(precision), engine, device, EngineOptions(), graph=graph)
+    return Scorer(bundle, precision, runner, PairTokenizer.of_bundle(bundle))
 
 
 def check_token_ids(scorer: Scorer, pairs: Sequence[Pair], reference: Reference) -> None:

@@ -2,13 +2,13 @@
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.machine import import_extra
 from pairscore.runtime.types import FloatArray
 
 TOKEN_BUDGET = 1024
@@ -32,7 +32,7 @@ class OpenVinoEngine:
             raise PairscoreError(f"OpenVINO serves the CPU here, not device {device!r}: use --engine onnxruntime")
         if precision not in _PRECISION_HINTS:
             raise PairscoreError(f"OpenVINO does not run {precision}: use one of {', '.join(_PRECISION_HINTS)}")
-        core = _import_openvino().Core()
+        core = import_extra("openvino", "openvino").Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise PairscoreError(
                 "this processor computes no bf16 (it has neither AVX512_BF16 nor AMX): use --precision fp32 or int8"
@@ -56,7 +56,6 @@ class OpenVinoEngine:
         self.token_budget = options.token_budget or TOKEN_BUDGET
 
     def run(self, batch: Batch) -> FloatArray:
-        """Logits of the batch, Shape (n, labels)."""
         request = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self.model.create_infer_request()
@@ -65,13 +64,3 @@ class OpenVinoEngine:
 
 
 open_engine = OpenVinoEngine
-
-
-def _import_openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise PairscoreError(
-            f"OpenVINO does not import ({one_line(error)}): `pip install pairscore[openvino]`"
-        ) from error
-    return openvino

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 
 from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.machine import import_extra
 
 T = TypeVar("T")
 _LOGGER = logging.getLogger(__name__)
@@ -187,10 +188,7 @@ def open_remote(scheme: str, url: str, **options: Any) -> tuple[RemoteStorage, s
 
     Raises PairscoreError for a scheme that fsspec does not know or whose package is missing.
     """
-    try:
-        import fsspec
-    except ImportError as error:
-        raise PairscoreError(f"{scheme}:// needs fsspec: `pip install pairscore[remote]`") from error
+    fsspec = import_extra("fsspec", "remote")
     try:
         filesystem, path = fsspec.url_to_fs(url, **options)
     except ImportError as error:

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.storage.local import Storage, is_hidden, open_storage
-from pairscore.runtime.stream.columns import check_text_column
 
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
 _MAGIC = b"PAR1"
@@ -229,15 +228,6 @@ def check_same_schema(first: InputFile, other: InputFile, keep: Sequence[str] | 
                 f"{expected.get(name, 'missing')} in {first.found.display!r}: score them separately, "
                 "or name columns that agree with --keep"
             )
-
-
-def check_text_columns(file: InputFile, claim_column: str, evidence_column: str) -> None:
-    """Raise PairscoreError, naming the file, unless it has both text columns."""
-    try:
-        check_text_column(file.schema, claim_column, "--claim-column")
-        check_text_column(file.schema, evidence_column, "--evidence-column")
-    except PairscoreError as error:
-        raise PairscoreError(f"{file.found.display!r}: {error}") from error
 
 
 def _expand(storage: Storage, path: str, url: str) -> list[Found]:
