@@ -5,8 +5,8 @@
 
 Calibration and judgement use different claims, of one file or of two (`--calibration`); `--only fp32 --only native`
 measures the ways whose names hold one of these texts. The systems take turns in one process; a ratio is that of two
-fastest runs. What libraries do by themselves, one scale a batch or static scales a tensor, stands among the peers of
-`pairscore bench`.
+fastest runs. `pairscore bench` has, among the peers, what libraries do by themselves: one scale a batch, or static
+scales a tensor.
 """
 
 import random
