@@ -16,7 +16,7 @@ from pairscore.runtime.bundle.hub import hub_errors
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Source, sha256
 from pairscore.runtime.errors import PairscoreError
 
-# Neither pickles nor other frameworks' weights; of folders, only those of modules.
+# What is fetched: neither pickles nor weights of other frameworks, and no folders but those of modules.
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _HUB_EXCLUDED = ["*/*"]
 _MODULE_FILES = ("config.json", "model.safetensors")
@@ -183,7 +183,7 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
 
 
 def _weights_digest(folder: Path, files: list[Path]) -> str:
-    """SHA-256 of the weights: the file's own where there is one, else of the list of all files' digests."""
+    """SHA-256 of the weights: that of the file where there is one, else that of the list of all files' digests."""
     if len(files) == 1:
         return sha256(files[0])
     lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]

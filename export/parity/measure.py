@@ -18,7 +18,7 @@ from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray, Pair
 
-# Of fewer pairs a few swaps of neighbours break a promise of Spearman 0.9999: each costs 12 / n^3.
+# Among fewer pairs, a few neighbours that change places break a promise of Spearman 0.9999: each swap costs 12 / n^3.
 RANKED_PAIRS = 200
 
 
@@ -68,8 +68,8 @@ def check_parity(folder: Path, variant: Variant, reference: Reference, parity_se
     """Measure a variant in `folder`, and return it with its report.
 
     Its first engine has to keep the precision's promise: raises ParityError otherwise. A further engine that is
-    installed and does not is taken off the variant, with a note that says why. The precision's own rank correlation
-    is not asked of fewer than `RANKED_PAIRS` pairs, which a note tells too; one that the user asked for always is.
+    installed and does not is taken off the variant, with a note that says why. With fewer than `RANKED_PAIRS` pairs the
+    precision's own rank correlation is not demanded, and a note says so; one that the user asked for always is.
     """
     tier, notes = variant.tier, list(variant.notes)
     if variant.promise is None and tier.min_spearman is not None and len(parity_set.pairs) < RANKED_PAIRS:

@@ -27,7 +27,7 @@ from pairscore.runtime.types import FloatArray
 MANIFEST_NAME = "pairscore.json"
 GOLDEN_NAME = "golden.json"
 FORMAT = 1
-# Of a count of tokens or of a token's id.
+# The largest count of tokens, or id of a token, that a manifest may name.
 _LARGEST = 1 << 24
 _DIGEST = re.compile("[0-9a-f]{64}")
 ACTIVATIONS = ("sigmoid", "identity", "tanh", "softmax")

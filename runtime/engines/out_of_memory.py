@@ -8,7 +8,8 @@ from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import Engine
 from pairscore.runtime.types import FloatArray
 
-# The words in which ONNX Runtime, CUDA, cuBLAS and C++ allocators say it. Their exceptions have no type of their own.
+# Words by which errors of ONNX Runtime, CUDA, cuBLAS and C++ allocators are known. Their exceptions have no type of
+# their own.
 _WORDS = (
     "out of memory",
     "failed to allocate memory",

@@ -1,7 +1,4 @@
-"""A job:
-
-it reads, scores and writes at the same time. Stopped at any moment, it continues after the last whole part.
-"""
+"""A job reads, scores and writes at the same time. Stopped at any moment, it continues after the last whole part."""
 
 import logging
 import time

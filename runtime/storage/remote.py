@@ -25,7 +25,7 @@ _LOGGER = logging.getLogger(__name__)
 
 # Seconds before each further attempt, each lengthened at random by up to a half so that many workers spread out.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
-# Other pauses, by commas.
+# The environment variable that sets other pauses, with commas between them.
 RETRIES_VARIABLE = "PAIRSCORE_RETRY_SECONDS"
 _REMOVALS_AT_ONCE = 8
 READ_BYTES = 8 * 1024 * 1024

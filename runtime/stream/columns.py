@@ -91,7 +91,7 @@ def text_bytes(column: pa.Array | pa.ChunkedArray) -> pa.BinaryArray:
 
 
 def decode(encoded: pa.BinaryArray) -> tuple[pa.StringArray, pa.BooleanArray | None]:
-    """Bytes as text, null where they are not UTF-8, and which rows those are; None for none.
+    """Bytes as text, null where they are not UTF-8; and which rows those are, or None where there are none.
 
     Arrow checks the encoding when it casts bytes to text, and never when it reads a column that a file calls text.
     """

@@ -26,7 +26,7 @@ SUCCESS_NAME = "_SUCCESS"
 CONTROL_NAME = "_pairscore"
 RECORD = f"{CONTROL_NAME}/run.json"
 _SKIPPED_PREFIX = "skipped-"
-# Each is in memory for a moment.
+# Parts that are checked at the same time, each of them whole in memory.
 _PARTS_AT_ONCE = 4
 
 
