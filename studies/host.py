@@ -31,7 +31,7 @@ from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.job.plan import JobOptions
 from pairscore.runtime.job.run import run_job
-from pairscore.runtime.job.summary import peak_memory_bytes
+from pairscore.runtime.machine import peak_memory_bytes
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray
