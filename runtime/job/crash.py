@@ -23,7 +23,7 @@ from typing import IO, Literal, cast
 
 from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.find import FOOTERS_AT_ONCE, FooterReading
+from pairscore.runtime.job.input.footers import FOOTERS_AT_ONCE, FooterReading
 from pairscore.runtime.job.input.read import read_pieces
 from pairscore.runtime.job.output.layout import Output, cannot_write, prepare_control
 from pairscore.runtime.job.parts import Block

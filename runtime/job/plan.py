@@ -9,15 +9,8 @@ import pyarrow as pa
 from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.filters import check_filter, parse_filter
-from pairscore.runtime.job.input.find import (
-    FooterReading,
-    Found,
-    InputFile,
-    check_same_schema,
-    find_files,
-    needed_columns,
-    open_files,
-)
+from pairscore.runtime.job.input.find import Found, find_files
+from pairscore.runtime.job.input.footers import FooterReading, InputFile, check_same_schema, needed_columns, open_files
 from pairscore.runtime.job.input.partitions import partition_fields
 from pairscore.runtime.job.input.read import Reading, check_no_nulls
 from pairscore.runtime.job.parts import COMPRESSIONS, Block, plan_blocks, shard_of

@@ -12,7 +12,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.find import Found, find_files, open_file
+from pairscore.runtime.job.input.find import Found, find_files
+from pairscore.runtime.job.input.footers import open_file
 from pairscore.runtime.job.input.read import Reading, read_pieces
 from pairscore.runtime.job.output.locks import hold
 from pairscore.runtime.job.parts import Block

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from pairscore.runtime.job.input.find import Found, InputFile
+from pairscore.runtime.job.input.find import Found
+from pairscore.runtime.job.input.footers import InputFile
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
