@@ -23,7 +23,7 @@ from pairscore.export.staging import check_target, staged_folder
 from pairscore.export.variants import BUILDERS, PRECISIONS, build_fp32
 from pairscore.runtime.bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, Bundle, GoldenRows, Manifest, Variant, sha256
 from pairscore.runtime.bundle.parity import TIERS, Tier
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
 
@@ -103,7 +103,9 @@ def export_bundle(
                 manifest = _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
             Scorer.from_pretrained(folder, precision=precision)  # as every user will open it
     except OSError as error:
-        raise PairscoreError(f"cannot write the bundle {str(target)!r}: {error}") from error
+        raise PairscoreError(
+            f"cannot write the bundle {str(target)!r} ({one_line(error)}): free some space, or choose another folder"
+        ) from error
     return manifest
 
 
