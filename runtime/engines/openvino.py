@@ -48,7 +48,8 @@ class OpenVinoEngine:
             self.model = core.compile_model(core.read_model(graph), "CPU", properties)
         except Exception as error:  # the library's exceptions share no base class of its own
             raise PairscoreError(
-                f"OpenVINO cannot open {str(graph)!r} ({one_line(error)}): use another --engine, or export the bundle again"
+                f"OpenVINO cannot open {str(graph)!r} ({one_line(error)}): use another --engine, or export the bundle "
+                "again"
             ) from error
         self._inputs = {node.get_any_name(): node.get_element_type().to_dtype() for node in self.model.inputs}
         self._requests = threading.local()
