@@ -62,13 +62,17 @@ def installed_versions(distributions: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def import_extra(module: str, extra: str) -> Any:
-    """A module that an extra brings. Raises PairscoreError, naming the extra, where it does not import."""
+def import_extra(module: str, extra: str, purpose: str) -> Any:
+    """A module that an extra brings. Raises PairscoreError, naming the extra, where it does not import.
+
+    purpose: what needs it, as the subject of the message's sentence.
+    """
     try:
         return import_module(module)
     except ImportError as error:
+        name = module.replace("_", "-")
         raise PairscoreError(
-            f"{module} does not import ({one_line(error)}): `pip install pairscore[{extra}]`"
+            f"{purpose} needs {name}, which does not import ({one_line(error)}): `pip install pairscore[{extra}]`"
         ) from error
 
 

@@ -18,7 +18,6 @@ from pairscore.runtime.machine import import_extra
 from pairscore.runtime.types import FloatArray
 
 TOKEN_BUDGET = 1024
-_PACKAGE, _EXTRA = "pairscore_kernels", "kernels"
 # Forces an instruction set, where it is set and not empty.
 ISA_VARIABLE = "PAIRSCORE_ISA"
 
@@ -37,7 +36,7 @@ class NativeEngine:
             raise PairscoreError(f"the native engine serves the CPU, not device {device!r}: use --engine onnxruntime")
         if precision != "int8":
             raise PairscoreError(f"the native engine does not run {precision}: use --precision int8")
-        kernels = import_extra(_PACKAGE, _EXTRA)
+        kernels = _imported("pairscore_kernels")
         plan = _plan(plan_path, kernels)
         isa = _isa(kernels)
         weights = plan_path.with_suffix(".safetensors")
@@ -65,11 +64,15 @@ open_engine = NativeEngine
 def instruction_set() -> str | None:
     """The instruction set that the engine computes with here; None where it does not run."""
     try:
-        kernels = import_extra(_PACKAGE, _EXTRA)
+        kernels = _imported("pairscore_kernels")
         isa: str = _isa(kernels) or kernels.available()[0]
     except PairscoreError:
         return None
     return isa
+
+
+def _imported(module: str) -> Any:
+    return import_extra(module, "kernels", "the native engine")
 
 
 def _plan(path: Path, kernels: Any) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def _plan(path: Path, kernels: Any) -> dict[str, Any]:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    safetensors, load_file = import_extra("safetensors", _EXTRA), import_extra("safetensors.numpy", _EXTRA).load_file
+    safetensors, load_file = _imported("safetensors"), _imported("safetensors.numpy").load_file
     try:
         tensors: dict[str, Any] = load_file(path)
     except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:

@@ -32,7 +32,7 @@ class OpenVinoEngine:
             raise PairscoreError(f"OpenVINO serves the CPU here, not device {device!r}: use --engine onnxruntime")
         if precision not in _PRECISION_HINTS:
             raise PairscoreError(f"OpenVINO does not run {precision}: use one of {', '.join(_PRECISION_HINTS)}")
-        core = import_extra("openvino", "openvino").Core()
+        core = import_extra("openvino", "openvino", "this engine").Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise PairscoreError(
                 "this processor computes no bf16 (it has neither AVX512_BF16 nor AMX): use --precision fp32 or int8"

@@ -188,7 +188,7 @@ def open_remote(scheme: str, url: str, **options: Any) -> tuple[RemoteStorage, s
 
     Raises PairscoreError for a scheme that fsspec does not know or whose package is missing.
     """
-    fsspec = import_extra("fsspec", "remote")
+    fsspec = import_extra("fsspec", "remote", f"{scheme}://")
     try:
         filesystem, path = fsspec.url_to_fs(url, **options)
     except ImportError as error:
