@@ -24,16 +24,18 @@ demo: $(VENV)/.demo $(VENV)/.kernels
 	$(BIN)/pairscore show out/scored.parquet
 	$(BIN)/pairscore verify $(BUNDLE) --reference $(CHECKPOINT) --pairs examples/claims.parquet
 
+# Two processes share the files of tests: many of them wait for a process of their own.
+PYTEST := -m pytest --numprocesses 2 --dist loadfile
 test: $(VENV)/.test $(VENV)/.kernels
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 # With transformers 5 and sentence-transformers 6: what loads, exports, trains and evaluates models. PyTorch's exporter
-# computes on one core, so two processes share the files of tests; and it notes every step where pytest collects logs.
+# notes every step where pytest collects logs, so pytest does not.
 VENV5 ?= .venv5
 TESTS5 := $(addprefix tests/export/test_,bundle_export.py checkpoint.py exporters.py int8_export.py modules.py unpadded.py) \
 	$(addprefix tests/training/test_,evaluate.py start.py train.py) tests/bundle/test_hub.py tests/test_drop_in.py
 test5: $(VENV5)/.test
-	$(VENV5)/bin/python -m pytest --numprocesses 2 --dist loadfile -p no:logging $(TESTS5)
+	$(VENV5)/bin/python $(PYTEST) -p no:logging $(TESTS5)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check

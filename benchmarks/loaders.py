@@ -26,7 +26,7 @@ Logits = npt.NDArray[np.float32]
 Predict = Callable[[Pairs], tuple[Logits, Mapping[str, float]]]
 _MOST_TOKENS = "max_position_embeddings"
 
-# What a loader started and the process has to end: closed when it has served.
+# Whatever a loader has started; the process closes it when it has served.
 CLOSING = ExitStack()
 
 
@@ -74,7 +74,7 @@ def pairscore(files: Files, precision: str, engine: str, device: str, threads: i
 
 
 def prepare_onnx(files: Files, int8_configuration: Literal["arm64", "avx2", "avx512", "avx512_vnni"]) -> Predict:
-    """Not a scorer: the ONNX files that peers load, by sentence-transformers' own exports.
+    """Write the ONNX files that peers load, by sentence-transformers' own exports.
 
     `int8_configuration`: what `onnx_int8_configuration` chose.
     """

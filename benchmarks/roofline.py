@@ -1,7 +1,7 @@
 """How fast this machine multiplies matrices of the model's shapes, in each precision, with the engines' own libraries.
 
-Loaders as in `loaders.py`: what they "predict" is nothing, what they count are operations a second. PyTorch is no
-measure here: its MKL takes an AVX2 path on AMD processors, where ONNX Runtime and oneDNN go faster.
+The functions are loaders as in `loaders.py`: they predict nothing, and count operations a second. PyTorch is no measure
+here: its MKL takes an AVX2 path on AMD processors, where ONNX Runtime and oneDNN go faster.
 """
 
 import threading
@@ -17,7 +17,7 @@ from pairscore.benchmarks.loaders import Files, Logits, Pairs, Predict
 
 LIBRARIES = ("onnxruntime", "openvino", "pairscore_kernels")
 ROWS = (512, 2048)
-# Products in a row, there and back, so that what enters and leaves hardly counts.
+# So many products follow each other, there and back, that reading the input and writing the result hardly count.
 LINKS = 3
 SECONDS_A_PRODUCT = 0.15
 

@@ -1,9 +1,9 @@
 """Pairs per second and parity of several systems, interleaved in one run: what `pairscore bench` measures.
 
-Timing runs from a list of text pairs in memory to logits in memory; loading and a warm-up are outside. Each system
-has a process of its own and only one of them computes at a time. Systems take turns, with the reference again and again
+Timing runs from a list of text pairs in memory to logits in memory; loading and a warm-up are outside. Each system has
+a process of its own and only one of them computes at a time. Systems take turns, with the reference again and again
 among them. What else a machine does only ever makes a run slower, so a system's figure is its fastest run, and a ratio
-is that of two fastest runs. Systems whose fastest run no second one confirms get more rounds.
+is that of two fastest runs. A system whose fastest run no second one confirms gets more rounds.
 """
 
 import json
@@ -31,14 +31,14 @@ CONFIRMED_WITHIN = 0.03
 MAX_MORE_ROUNDS = 2
 # How many systems run between two runs of the reference.
 SYSTEMS_BETWEEN = 6
-# Between two runs: threads of the one before may still spin.
+# Pause between two runs, in which the threads of the one before stop spinning.
 PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Run:
-    """One timed run. `logits`: Shape (pairs, labels). `others_share`: of the processors, taken by others meanwhile;
-    None where the operating system does not tell.
+    """One timed run. `logits`: Shape (pairs, labels). `others_share`: the share of the processors that other processes
+    took meanwhile; None where the operating system does not tell.
     """
 
     seconds: float

@@ -23,7 +23,7 @@ from pairscore.export.staging import check_target, staged_folder
 from pairscore.export.variants import BUILDERS, PRECISIONS, build_fp32
 from pairscore.runtime.bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, Bundle, GoldenRows, Manifest, Variant, sha256
 from pairscore.runtime.bundle.parity import TIERS, Tier
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
 
@@ -31,7 +31,7 @@ GOLDEN_ROWS = 32
 # Golden rows are replayed at every load, so all of them together must stay a fraction of a second.
 GOLDEN_TOKENS = 3_000
 
-# Files of a checkpoint that decide how others load it, copied as they are.
+# Files of a checkpoint that decide how other tools load it; they are copied as they are.
 _COPIED = ("config.json", "config_sentence_transformers.json", "modules.json", "sentence_bert_config.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -71,7 +71,7 @@ def export_bundle(
         raise PairscoreError("int8 is fitted to your own pairs: give a Parquet file of them with --calibration")
     if precision != "int8" and engine != "auto":
         raise PairscoreError(f"--engine {engine} chooses what int8 is made for: leave it out with {precision}")
-    choose_exporter(exporter)  # what cannot be is said before anything is read
+    choose_exporter(exporter)  # so that a wrong choice is an error before anything is read
     promise = _promise(precision, max_difference, min_spearman)
     extends = precision != "fp32" and (target / MANIFEST_NAME).is_file()
     if not extends:
@@ -103,7 +103,9 @@ def export_bundle(
                 manifest = _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
             Scorer.from_pretrained(folder, precision=precision)  # as every user will open it
     except OSError as error:
-        raise PairscoreError(f"cannot write the bundle {str(target)!r}: {error}") from error
+        raise PairscoreError(
+            f"cannot write the bundle {str(target)!r} ({one_line(error)}): free some space, or choose another folder"
+        ) from error
     return manifest
 
 
@@ -145,7 +147,7 @@ def _bundle_to_extend(
 def _new_bundle(
     folder: Path, checkpoint: Checkpoint, reference: Reference, parity_set: ParitySet, *, exporter: str, say: Say
 ) -> Manifest:
-    """Make a folder that holds the shared files a bundle with an fp32 variant that has kept its promise."""
+    """Turn a folder that holds the shared files into a bundle whose fp32 variant keeps its promise."""
     say(f"Exporting {reference.model_type}, {reference.max_length} tokens, to ONNX")
     variant = build_fp32(checkpoint, folder, exporter)
     if "token_type_ids" not in reference.tokenizer.model_input_names:

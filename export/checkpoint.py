@@ -16,7 +16,7 @@ from pairscore.runtime.bundle.hub import hub_errors
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Source, sha256
 from pairscore.runtime.errors import PairscoreError
 
-# Neither pickles nor other frameworks' weights; of folders, only those of modules.
+# What is fetched: neither pickles nor weights of other frameworks, and no folders but those of modules.
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _HUB_EXCLUDED = ["*/*"]
 _MODULE_FILES = ("config.json", "model.safetensors")
@@ -46,18 +46,19 @@ class Checkpoint:
     modules: tuple[SavedModule, ...] = ()
 
 
-def open_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
+def open_checkpoint(source: str, revision: str | None = None, *, transformers: str | None = None) -> Checkpoint:
     """Find a local folder, or fetch a Hugging Face id, and check its files.
 
-    Raises PairscoreError when it is not there, or is anything but a sequence-classification model, or a stack of
-    modules, with safetensors weights that `transformers` knows without remote code.
+    transformers: the release that is going to load it; by default the installed one. Raises PairscoreError when it is
+    not there, or is anything but a sequence-classification model, or a stack of modules, with safetensors weights that
+    `transformers` knows without remote code.
     """
     folder, revision = _find(source, revision)
     name = folder.resolve().name if Path(source).is_dir() else source
     config = _check_config(folder, name)
     modules = read_modules(folder, name)
     _check_architecture(config, modules, name)
-    _check_release(folder, config, name)
+    _check_release(folder, config, name, transformers or version("transformers"))
     _check_sentence_transformers(folder, name, config, modules)
     weights = [*_weight_files(folder, name), *module_weights(folder, name, modules)]
     return Checkpoint(folder, config, Source(name, revision, _weights_digest(folder, weights)), modules)
@@ -126,9 +127,9 @@ def _check_architecture(config: dict[str, Any], modules: tuple[SavedModule, ...]
         )
 
 
-def _check_release(folder: Path, config: dict[str, Any], name: str) -> None:
+def _check_release(folder: Path, config: dict[str, Any], name: str, installed: str) -> None:
     """Refuse what a transformers release before 5 reads without a word and computes differently, or cannot open."""
-    installed, saved_with = version("transformers"), str(config.get("transformers_version", "5"))
+    saved_with = str(config.get("transformers_version", "5"))
     tokenizer = read_json(folder / "tokenizer_config.json") or {}
     listed, named = isinstance(tokenizer.get("extra_special_tokens"), list), tokenizer.get("tokenizer_class")
     unknown = [
@@ -182,7 +183,7 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
 
 
 def _weights_digest(folder: Path, files: list[Path]) -> str:
-    """SHA-256 of the weights: the file's own where there is one, else of the list of all files' digests."""
+    """SHA-256 of the weights: that of the file where there is one, else that of the list of all files' digests."""
     if len(files) == 1:
         return sha256(files[0])
     lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]

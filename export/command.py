@@ -49,20 +49,14 @@ def export(
     *,
     source: str,
     bundle: Path,
-    revision: str | None,
     precision: str,
-    exporter: str,
     pairs: Path | None,
     calibration: Path | None,
     claim_column: str,
     evidence_column: str,
-    engine: str,
     label_column: str | None,
-    max_difference: float | None,
-    min_spearman: float | None,
-    max_length: int | None,
-    overwrite: bool,
     quiet: bool,
+    **options: Any,
 ) -> int:
     """Export the cross-encoder SOURCE, a folder or a Hugging Face id, into the new folder BUNDLE.
 
@@ -89,17 +83,11 @@ def export(
         manifest = export_bundle(
             source,
             bundle,
-            revision=revision,
             precision=precision,
-            exporter=exporter,
             pairs=read_pairs(pairs, claim_column, evidence_column) if pairs else (),
-            max_length=max_length,
-            overwrite=overwrite,
             calibration=calibration_pairs,
-            engine=engine,
-            max_difference=max_difference,
-            min_spearman=min_spearman,
             say=say,
+            **options,
         )
     except ParityError as error:
         click.echo(f"pairscore: error: {error}", err=True)
@@ -125,15 +113,12 @@ def verify(
     *,
     bundle: Path,
     reference: str,
-    revision: str | None,
     pairs: Path,
     claim_column: str,
     evidence_column: str,
     limit: int | None,
-    precision: str,
-    engine: str,
-    device: str,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Compare BUNDLE with its PyTorch checkpoint on pairs of your own.
 
@@ -143,9 +128,7 @@ def verify(
     rows = read_pairs(pairs, claim_column, evidence_column, limit)
     from pairscore.export.parity.verify import verify_bundle
 
-    result = verify_bundle(
-        bundle, reference, rows, revision=revision, precision=precision, engine=engine, device=device
-    )
+    result = verify_bundle(bundle, reference, rows, **options)
     if as_json:
         click.echo(json.dumps({**asdict(result), "passed": not result.broken}, indent=2, ensure_ascii=False))
     else:

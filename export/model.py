@@ -33,7 +33,11 @@ class LogitsModel(torch.nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
     ) -> torch.Tensor:
         """All of Shape (batch, length) to (batch, labels)."""
-        logits: torch.Tensor = self.model(**_given(input_ids, attention_mask, token_type_ids)).logits
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        return self._logits({"input_ids": input_ids, "attention_mask": attention_mask, **types})
+
+    def _logits(self, given: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits: torch.Tensor = self.model(**given).logits
         return logits
 
 
@@ -52,11 +56,8 @@ class StackModel(LogitsModel):
         transformer: torch.nn.Module = first.model
         return transformer
 
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """All of Shape (batch, length) to (batch, labels)."""
-        scores: torch.Tensor = self.model(_given(input_ids, attention_mask, token_type_ids))["scores"]
+    def _logits(self, given: dict[str, torch.Tensor]) -> torch.Tensor:
+        scores: torch.Tensor = self.model(given)["scores"]
         return scores
 
 
@@ -102,10 +103,3 @@ def load_model(checkpoint: Checkpoint) -> LogitsModel:
         if not torch.isfinite(parameter).all():
             raise PairscoreError(f"weight {weight} of {name!r} holds values that are not finite: export another one")
     return found.eval()
-
-
-def _given(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None
-) -> dict[str, torch.Tensor]:
-    types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-    return {"input_ids": input_ids, "attention_mask": attention_mask, **types}

@@ -47,7 +47,7 @@ def build_fp16(reference: Reference, folder: Path) -> Variant:
 # Precision -> builder: (loaded reference, bundle folder) -> the variant that it made there of the fp32 graph.
 BUILDERS: dict[str, Builder] = {"bf16": build_bf16, "fp16": build_fp16}
 
-# Of int8 there are several candidates, and measurements choose: see `gate.py`.
+# int8 has several candidates, and measurements choose among them: see `gate.py`.
 PRECISIONS = ("fp32", *BUILDERS, "int8")
 
 

@@ -139,7 +139,10 @@ def score(
         again = shlex.join(["pairscore", *sys.argv[1:]])
         click.echo(f"pairscore: stopped by {stopped}; whole parts are kept, continue with: {again}", err=True)
         return stopped.exit_code
-    _print(result.as_dict() if as_json else result.lines(), quiet)
+    if as_json:
+        click.echo(_json(result.as_dict()))
+    elif not quiet:
+        click.echo("\n".join(result.lines()), err=True)
     return 0
 
 
@@ -180,10 +183,7 @@ def show(*, output: str, html: Path | None, **chosen: Any) -> int:
 def info(*, bundle: str, revision: str | None, as_json: bool) -> int:
     """Show what BUNDLE holds, what was measured for it, and what of it runs on this machine."""
     description = describe(str(find_bundle(bundle, revision)))
-    if as_json:
-        click.echo(json.dumps(description, indent=2, ensure_ascii=False))
-    else:
-        click.echo("\n".join(description_lines(description)))
+    click.echo(_json(description) if as_json else "\n".join(description_lines(description)))
     return 0
 
 
@@ -232,7 +232,7 @@ def tune(
     if as_json:
         plain = {"results": [asdict(each) for each in results], "default": asdict(default)}
         chosen = asdict(choice) if choice else None
-        click.echo(json.dumps({**plain, "choice": chosen, "machine": tuning.machine()}, indent=2))
+        click.echo(_json({**plain, "choice": chosen, "machine": tuning.machine()}))
         return 0
     standard = next(each for each in results if each.setting == default).pairs_per_second
     table = Table("engine", "at once", "tokens", "pairs/s", "ratio", "")
@@ -265,8 +265,5 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return int(number), int(count)
 
 
-def _print(result: dict[str, Any] | list[str], quiet: bool) -> None:
-    if isinstance(result, dict):
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
-    elif not quiet:
-        click.echo("\n".join(result), err=True)
+def _json(result: dict[str, Any]) -> str:
+    return json.dumps(result, indent=2, ensure_ascii=False)

@@ -76,20 +76,16 @@ def description_lines(description: dict[str, Any]) -> list[str]:
             f"  measured on {variant['measured_on']}",
             *(f"  graph       {note}" for note in variant["notes"]),
             *(
-                f"  {engine:<11} "
-                + (
-                    f"does not run here: {reason}"
-                    if reason
-                    else "runs here" + _with(variant["instruction_sets"].get(engine))
-                )
+                f"  {engine:<11} {f'does not run here: {reason}' if reason else _runs(engine, variant)}"
                 for engine, reason in variant["runs_here"].items()
             ),
         ]
     return lines
 
 
-def _with(instruction_set: str | None) -> str:
-    return f", on {instruction_set}" if instruction_set else ""
+def _runs(engine: str, variant: dict[str, Any]) -> str:
+    instruction_set = variant["instruction_sets"].get(engine)
+    return f"runs here, on {instruction_set}" if instruction_set else "runs here"
 
 
 def _runs_here(bundle: Bundle, variant: Variant) -> dict[str, str | None]:

@@ -16,7 +16,7 @@ from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.types import FloatArray
 
-# Keywords that a bundle has decided already, and where.
+# Keywords that a scorer cannot take, and where their meaning is fixed instead.
 _DECIDED = {
     "prompt_name": "its prompt, if it has one, is part of a bundle: export a checkpoint with that default_prompt_name",
     "prompt": "its prompt, if it has one, is part of a bundle: put other words into the claims themselves",

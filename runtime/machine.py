@@ -4,11 +4,13 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 
 CACHE_VARIABLE = "PAIRSCORE_CACHE"
 
@@ -58,6 +60,20 @@ def installed_versions(distributions: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def import_extra(module: str, extra: str, purpose: str) -> Any:
+    """A module that an extra brings. Raises PairscoreError, naming the extra, where it does not import.
+
+    purpose: what needs it, as the subject of the message's sentence.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        name = module.replace("_", "-")
+        raise PairscoreError(
+            f"{purpose} needs {name}, which does not import ({one_line(error)}): `pip install pairscore[{extra}]`"
+        ) from error
 
 
 def require_modules(modules: Iterable[str], purpose: str, extra: str) -> None:

@@ -6,8 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError, one_line
-from pairscore.runtime.stream.columns import check_text_column, text_pair
+from pairscore.runtime.stream.columns import check_text_columns, text_pair, windows
 from pairscore.runtime.types import Pair
+
+_ALL = 1 << 60
 
 
 def read_pairs(
@@ -22,14 +24,14 @@ def read_pairs(
         raise PairscoreError(f"no file {str(path)!r}: give a Parquet file of pairs with {option}")
     try:
         with pq.ParquetFile(path) as file:
-            check_text_column(file.schema_arrow, claim_column, "--claim-column")
-            check_text_column(file.schema_arrow, evidence_column, "--evidence-column")
-            table = _first_rows(file, [claim_column, evidence_column], limit)
+            check_text_columns(file.schema_arrow, claim_column, evidence_column)
+            batches = file.iter_batches(columns=list(dict.fromkeys((claim_column, evidence_column))))
+            table = next(windows(batches, (), limit or _ALL, _ALL), None)
     except (pa.ArrowException, OSError) as error:
         raise PairscoreError(
             f"{str(path)!r} cannot be read as Parquet ({one_line(error)}): give a Parquet file"
         ) from error
-    if not table.num_rows:
+    if table is None:
         raise PairscoreError(f"{str(path)!r} holds no rows: give a file with pairs")
     claims, evidence, valid = text_pair(table, (claim_column, evidence_column), "null", "null")
     if len(claims) != len(valid):
@@ -56,15 +58,3 @@ def read_labels(path: Path, column: str) -> tuple[bool, ...]:
     if values.null_count:
         raise PairscoreError(f"column {column!r} has {values.null_count} nulls: drop such rows")
     return tuple(value > 0 for value in values.to_pylist())
-
-
-def _first_rows(file: pq.ParquetFile, columns: list[str], limit: int | None) -> pa.Table:
-    batches: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
-        if limit is not None and rows >= limit:
-            break
-        batches.append(batch if limit is None else batch.slice(0, limit - rows))
-        rows += batches[-1].num_rows
-    schema = pa.schema([file.schema_arrow.field(name) for name in dict.fromkeys(columns)])
-    return pa.Table.from_batches(batches, schema=batches[0].schema if batches else schema)

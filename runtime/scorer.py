@@ -8,7 +8,7 @@ Every method goes through `Scorer.stream`: windows of pairs in, logits out, in o
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack
@@ -21,7 +21,7 @@ from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.drop_in import Keywords, NoModelCard, PredictOptions
 from pairscore.runtime.engines.protocol import Engine, EngineOptions
-from pairscore.runtime.engines.registry import ENGINES, choose_engine, is_installed, open_engine
+from pairscore.runtime.engines.registry import is_installed, open_variant
 from pairscore.runtime.engines.several_devices import SpreadEngine
 from pairscore.runtime.engines.tuned import Choice, recall
 from pairscore.runtime.errors import PairscoreError
@@ -32,7 +32,7 @@ from pairscore.runtime.stream.columns import (
     ColumnOptions,
     append_scores,
     check_new_columns,
-    check_text_column,
+    check_text_columns,
     open_stream,
     pair_arrays,
     score_fields,
@@ -106,10 +106,7 @@ class Scorer:
             engine, options = tuned.engine, tuned.options()
         else:
             tuned = None
-        options = replace(options or EngineOptions(threads=threads), settings=variant.settings)
-        engine = choose_engine(engine, precision, device, variant.engines)
-        graph = opened.graph(opened.variant(ENGINES[engine].graph_of or precision))
-        runner = open_engine(engine, graph, precision, device, variant.engines, options=options)
+        runner = open_variant(opened, variant, engine, device, options or EngineOptions(threads=threads))
         for member in runner.members if isinstance(runner, SpreadEngine) else (runner,):
             replay_golden_rows(opened, precision, tokenizer, member)
         if max_length is not None and max_length != manifest.max_length:
@@ -233,8 +230,7 @@ class Scorer:
         self, schema: pa.Schema, claim_column: str, evidence_column: str, score_column: str
     ) -> list[pa.Field]:
         """The score columns that this scorer adds to an input. Raises PairscoreError where it does not fit."""
-        check_text_column(schema, claim_column, "--claim-column")
-        check_text_column(schema, evidence_column, "--evidence-column")
+        check_text_columns(schema, claim_column, evidence_column)
         fields = score_fields(self.labels, score_column)
         check_new_columns(schema, fields)
         return fields

@@ -108,7 +108,7 @@ def tune(
 
 
 def ways(device: str, engine: EngineSpec) -> list[Setting]:
-    """How an engine can use the machine, whatever its batches; first what scoring does untuned.
+    """Ways to use the machine with this engine. The first one is the default.
 
     device: cpu or cuda. `engine` and `token_budget` are left open.
     """

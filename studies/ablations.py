@@ -3,9 +3,9 @@
     python -m studies.ablations --checkpoint models/climate-claims-minilm-l6 \
         --pairs ../shared/climate-fever/train.parquet --bundle out/bundle --output benchmarks/results/ablations.json
 
-One process, ONNX Runtime in fp32; the settings take turns, and every ratio is that of two fastest runs. All of them
-score the same pairs, and after timing their logits have to agree. `--bundle` adds that bundle's other precisions and
-engines, which have to keep the bundle's promises.
+All settings run in one process, in turns, on ONNX Runtime in fp32; a ratio divides two fastest runs. All of them score
+the same pairs, and after timing their logits have to agree. `--bundle` adds that bundle's other precisions and engines,
+which have to keep the bundle's promises.
 """
 
 import tempfile
@@ -65,7 +65,7 @@ EVERYTHING = Setting("everything on")
 
 
 def settings(cores: int, manifest: Manifest | None = None) -> list[Setting]:
-    """The baseline and, for each idea, what stands in its place; then the other precisions of a bundle."""
+    """The settings: the baseline, one for each idea that is switched off, and the other precisions of a bundle."""
     found = [
         EVERYTHING,
         replace(EVERYTHING, name="sorted by tokens, padded to the batch's longest", batches="tokens"),

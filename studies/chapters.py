@@ -1,4 +1,4 @@
-"""The table of each study's result. A result's own sentence on its pairs and machine stands below it."""
+"""The table of each study's result. Below it stands a sentence on its pairs and machine."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

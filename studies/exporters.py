@@ -2,8 +2,8 @@
 
     python -m studies.exporters BUNDLE... --pairs FILE --limit 200 --rounds 5 --output FILE.json
 
-The bundles are of one checkpoint, each exported by `pairscore export` where its exporter was at home; the first is what
-the others are compared with. All run here, in one process, in turns.
+`pairscore export` made every bundle from the same checkpoint, each in the environment that its exporter needs. All run
+here, in one process, in turns, and the others are compared with the first.
 """
 
 import argparse

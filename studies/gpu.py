@@ -3,9 +3,9 @@
     python -m studies.gpu --bundle out/bundle --checkpoint models/climate-claims-minilm-l6 \
         --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/gpu.json
 
-The bundle needs the variant of --precision. What is measured elsewhere is not measured here: `pairscore bench` has
-parity, peers and rates in memory on the GPU, `pairscore tune` its settings, which are used here once they are known,
-and `scaling --chapters rate --rates 1000000 --device cuda --precision fp16` the job from Parquet to Parquet.
+The bundle needs the variant of --precision. This study leaves out what others measure: `pairscore bench` has parity,
+peers and rates in memory on the GPU, `pairscore tune` its settings, which are used here once they are known, and
+`scaling --chapters rate --rates 1000000 --device cuda --precision fp16` the job from Parquet to Parquet.
 
 The JSON is written after each section, so that a run that is cut off leaves what it had. A section that fails says why
 in its place. `--device cpu` with small numbers rehearses it without a GPU.

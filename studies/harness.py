@@ -24,7 +24,7 @@ _SCHEMA = pa.schema([("id", pa.int64()), ("claim", pa.string()), ("evidence", pa
 
 
 def study_options(doc: str | None) -> argparse.ArgumentParser:
-    """--checkpoint, --pairs and --output; doc: of the module, whose first line tells what it measures."""
+    """A parser of --checkpoint, --pairs and --output. doc: the module's, whose first line tells what it measures."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
     parser.add_argument("--checkpoint", required=True, type=Path)
     parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
@@ -33,7 +33,7 @@ def study_options(doc: str | None) -> argparse.ArgumentParser:
 
 
 def study_result(options: argparse.Namespace, data: Mapping[str, Any], **found: Any) -> dict[str, Any]:
-    """Where, on which model and data; then what was found."""
+    """A result: the machine, the model and the data, then what was found."""
     told = {"file": options.pairs.name, "sha256": sha256(options.pairs), **data}
     return {"environment": environment(), "checkpoint": options.checkpoint.name, "data": told, **found}
 

@@ -3,10 +3,11 @@
     python -m studies.host --checkpoint models/climate-claims-minilm-l6 \
         --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/host.json
 
-The job is `pairscore score`'s own, Parquet to Parquet. Only the engine is not: it answers every batch with zeros at
-once, so the scores mean nothing, and the rate is what a GPU of any speed could be kept busy at. Two inputs: every claim
-crossed with every piece of evidence, where texts repeat, and the same with a number after each piece of evidence, where
-every row brings a text of its own. Each with and without nanotoken, every run in a process of its own, in turns.
+The job is `pairscore score`'s own, Parquet to Parquet. Only the engine is replaced by one that answers every batch with
+zeros at once. So the scores mean nothing, and the rate is the highest at which this host could keep a GPU busy. Two
+inputs: every claim crossed with every piece of evidence, where texts repeat, and the same with a number after each
+piece of evidence, where every row brings a text of its own. Each is scored with and without nanotoken, every run in a
+process of its own, in turns.
 """
 
 import statistics
@@ -30,7 +31,7 @@ from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.job.plan import JobOptions
 from pairscore.runtime.job.run import run_job
-from pairscore.runtime.job.summary import peak_memory_bytes
+from pairscore.runtime.machine import peak_memory_bytes
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray

@@ -5,12 +5,13 @@
 
 Calibration and judgement use different claims, of one file or of two (`--calibration`); `--only fp32 --only native`
 measures the ways whose names hold one of these texts. The systems take turns in one process; a ratio is that of two
-fastest runs. What libraries do by themselves, one scale a batch or static scales a tensor, stands among the peers of
-`pairscore bench`.
+fastest runs. `pairscore bench` has, among the peers, what libraries do by themselves: one scale a batch, or static
+scales a tensor.
 """
 
 import random
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -89,13 +90,22 @@ def main() -> None:
             except PairscoreError as error:
                 result["error"] = str(error)
         print(f"Timing {len(scorers)} systems", flush=True)
-        seconds = {kind: time_in_turns(scorers, some, options.rounds)[0] for kind, some in timed.items() if some}
+        seconds: dict[str, dict[str, list[float]]] = {}
+        for kind, some in timed.items():
+            if some:
+                processor: dict[str, list[float]] = {name: [] for name in scorers}
+                counted = {name: with_processor_time(run, processor[name]) for name, run in scorers.items()}
+                seconds[kind] = time_in_turns(counted, some, options.rounds)[0]
+                for name, spent in processor.items():
+                    seconds.setdefault(f"{kind}_of_processor", {})[name] = spent[1:]  # without the warm-up
     for result in results:
-        for kind, measured in seconds.items():
-            if mine := measured.get(result["name"]):
+        for kind, some in timed.items():
+            if mine := seconds.get(kind, {}).get(result["name"]):
+                measured = seconds[kind]
                 result |= {
                     f"seconds{kind}": mine,
-                    f"pairs_per_second{kind}": len(timed[kind]) / min(mine),
+                    f"seconds{kind}_of_processor": seconds[f"{kind}_of_processor"][result["name"]],
+                    f"pairs_per_second{kind}": len(some) / min(mine),
                     f"ratio{kind}": min(measured[REFERENCE]) / min(mine),
                 }
         print(result["name"], result.get("error") or f"{result['pairs_per_second']:.0f} pairs/s, {result['parity']}")
@@ -109,6 +119,18 @@ def main() -> None:
         systems=results,
     )
     write_result(options.output, found)
+
+
+def with_processor_time(run: Callable[[list[Pair]], Any], spent: list[float]) -> Callable[[list[Pair]], Any]:
+    """`run`, which notes in `spent` the processor time of each call, of all threads."""
+
+    def counted(pairs: list[Pair]) -> Any:
+        before = time.process_time()
+        result = run(pairs)
+        spent.append(time.process_time() - before)
+        return result
+
+    return counted
 
 
 def split(pairs: Path, calibration: Path | None) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:

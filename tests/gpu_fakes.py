@@ -27,7 +27,7 @@ class FakeGpu(OnnxRuntimeEngine):
 
 
 def open_engine(graph: Path, precision: str, device: str, options: EngineOptions) -> FakeGpu:
-    """As an engine's module has it."""
+    """What the registry calls in an engine's module."""
     opened.append(FakeGpu(graph, device, options))
     return opened[-1]
 

@@ -24,7 +24,9 @@ EVALUATION_NAME = "evaluation.json"
 
 
 def configuration(run: Run, start_folder: Path, annotations: Annotations) -> dict[str, Any]:
-    """Everything that decides the outcome, with digests instead of paths, as JSON would give it back."""
+    """Everything that decides the outcome, as it reads back from JSON; files appear by their digests, not by their
+    paths.
+    """
     settings = {
         "preset": asdict(run.preset),
         "start": run.start,

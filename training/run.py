@@ -1,4 +1,4 @@
-"""The request for a training run."""
+"""What a training run is asked to do."""
 
 from dataclasses import dataclass
 from pathlib import Path

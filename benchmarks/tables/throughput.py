@@ -153,12 +153,12 @@ def where(result: Result) -> str:
 
 
 def statistic(result: Result) -> str:
-    """What a figure is of its repeats: older results are medians."""
+    """Which of its repeats a figure is, in words; older results have medians."""
     return str(result.get("statistic", "median"))
 
 
 def frontier(systems: Sequence[System]) -> list[str]:
-    """Names of those that no other beats in both rate and largest score difference, fastest first."""
+    """Names of the systems that no other one beats both in rate and in largest score difference, fastest first."""
 
     def beaten(system: System) -> bool:
         rate, difference = system["pairs_per_second"], system["parity"]["max_score_difference"]
@@ -245,7 +245,7 @@ def _summarized(result: Result) -> list[System]:
 
 
 def _shared(system: System) -> bool:
-    """Whether others computed during the fastest run; unknown is no."""
+    """Whether other processes computed during the fastest run; False where nobody knows."""
     runs = list(zip(system["seconds"], system.get("others_share", ()), strict=False))
     return bool(runs) and (min(runs, key=lambda run: run[0])[1] or 0) > SHARED
 

@@ -89,16 +89,6 @@ class HeadLayer:
     epsilon: float = 0.0
 
 
-# (name as `layers.3.up`, layer, rows) -> the layer's output. rows: Shape (..., inputs).
-Product = Callable[[str, Linear, torch.Tensor], torch.Tensor]
-
-
-def exact(name: str, linear: Linear, rows: torch.Tensor) -> torch.Tensor:
-    """The product in fp32."""
-    del name
-    return functional.linear(rows, torch.from_numpy(linear.weight), torch.from_numpy(linear.bias))
-
-
 @dataclass(frozen=True)
 class Encoder:
     """The whole model. `words`, `positions`, `types`: tables, one row an id; None where there are none.
@@ -160,12 +150,10 @@ class Encoder:
         ids: npt.NDArray[np.int64] = np.cumsum(counted, axis=1) * counted + self.padding_id
         return ids
 
-    def logits(
-        self, input_ids: Int32Array, token_type_ids: Int32Array | None = None, product: Product = exact
-    ) -> FloatArray:
+    def logits(self, input_ids: Int32Array, token_type_ids: Int32Array | None = None) -> FloatArray:
         """The formula, written to be read, in fp32. input_ids: Shape (n, length), all of one length.
 
-        product: computes the layers' matrix products. Returns Shape (n, labels).
+        Returns Shape (n, labels).
         """
         embedded = self.words[input_ids]
         if self.positions is not None:
@@ -174,44 +162,38 @@ class Encoder:
             embedded = embedded + self.types[np.zeros_like(input_ids) if token_type_ids is None else token_type_ids]
         rows = self._norm(torch.from_numpy(embedded), self.embedding_norm)
         if self.projection is not None:
-            rows = exact("projection", self.projection, rows)
-        for number, layer in enumerate(self.layers):
-            name = f"layers.{number}"
+            rows = _product(self.projection, rows)
+        for layer in self.layers:
             if layer.modern is None:
-                rows = self._bert_layer(name, layer, rows, product)
+                rows = self._bert_layer(layer, rows)
             else:
-                rows = self._modern_layer(name, layer, layer.modern, rows, product)
+                rows = self._modern_layer(layer, layer.modern, rows)
         if self.final_norm is not None:
             rows = self._norm(rows, self.final_norm)
         pooled = rows[:, 0] if self.pooling == "first" else rows.mean(dim=1)
         for each in self.head:
-            pooled = ACTIVATIONS[each.activation](exact("head", each.linear, pooled))
+            pooled = ACTIVATIONS[each.activation](_product(each.linear, pooled))
             if each.norm is not None:
                 pooled = _norm(pooled, each.norm, each.epsilon)
         logits: FloatArray = pooled.numpy()
         return logits
 
-    def _bert_layer(self, name: str, layer: Layer, rows: torch.Tensor, product: Product) -> torch.Tensor:
-        context = self._attention(name, layer, rows, product)
-        rows = self._norm(rows + product(f"{name}.output", layer.output, context), layer.attention_norm)
-        inner = ACTIVATIONS[self.activation](product(f"{name}.up", layer.up, rows))
-        return self._norm(rows + product(f"{name}.down", layer.down, inner), layer.output_norm)
+    def _bert_layer(self, layer: Layer, rows: torch.Tensor) -> torch.Tensor:
+        context = self._attention(layer, rows)
+        rows = self._norm(rows + _product(layer.output, context), layer.attention_norm)
+        inner = ACTIVATIONS[self.activation](_product(layer.up, rows))
+        return self._norm(rows + _product(layer.down, inner), layer.output_norm)
 
-    def _modern_layer(
-        self, name: str, layer: Layer, modern: Modern, rows: torch.Tensor, product: Product
-    ) -> torch.Tensor:
-        context = self._attention(name, layer, self._norm(rows, layer.attention_norm), product)
-        rows = rows + product(f"{name}.output", layer.output, context)
+    def _modern_layer(self, layer: Layer, modern: Modern, rows: torch.Tensor) -> torch.Tensor:
+        context = self._attention(layer, self._norm(rows, layer.attention_norm))
+        rows = rows + _product(layer.output, context)
         normed = self._norm(rows, layer.output_norm)
-        inner = ACTIVATIONS[self.activation](product(f"{name}.up", layer.up, normed))
-        inner = inner * product(f"{name}.gate", modern.gate, normed)
-        return rows + product(f"{name}.down", layer.down, inner)
+        inner = ACTIVATIONS[self.activation](_product(layer.up, normed))
+        inner = inner * _product(modern.gate, normed)
+        return rows + _product(layer.down, inner)
 
-    def _attention(self, name: str, layer: Layer, rows: torch.Tensor, product: Product) -> torch.Tensor:
-        query, key, value = (
-            self._heads(product(f"{name}.{which}", linear, rows))
-            for which, linear in (("query", layer.query), ("key", layer.key), ("value", layer.value))
-        )
+    def _attention(self, layer: Layer, rows: torch.Tensor) -> torch.Tensor:
+        query, key, value = (self._heads(_product(each, rows)) for each in (layer.query, layer.key, layer.value))
         mask = None
         if layer.modern is not None:
             query, key = (turned(each, layer.modern.frequencies) for each in (query, key))
@@ -225,6 +207,10 @@ class Encoder:
     def _heads(self, rows: torch.Tensor) -> torch.Tensor:
         """Shape (n, length, hidden) to (n, heads, length, columns)."""
         return rows.reshape(*rows.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+def _product(linear: Linear, rows: torch.Tensor) -> torch.Tensor:
+    return functional.linear(rows, torch.from_numpy(linear.weight), torch.from_numpy(linear.bias))
 
 
 def _norm(rows: torch.Tensor, norm: Norm, epsilon: float) -> torch.Tensor:

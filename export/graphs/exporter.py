@@ -1,7 +1,7 @@
 """A PyTorch model as an ONNX graph, by one of two exporters.
 
-Optimum's, whose releases wait for those of transformers, and PyTorch's own, which goes with any. Both give a graph with
-dynamic batch and length from the same modules; everything behind this seam takes either.
+Optimum's exporter needs a new release for each release of transformers; PyTorch's own goes with any. Both give a graph
+with dynamic batch and length from the same modules; everything behind this seam takes either.
 """
 
 from importlib.metadata import version
@@ -19,7 +19,7 @@ GRAPH_NAME = "model.onnx"
 
 
 def choose_exporter(asked: str, stack: bool = False) -> str:
-    """The exporter to use: of `auto`, optimum's where it is installed, else PyTorch's.
+    """The exporter to use. `auto` takes optimum's where it is installed, else PyTorch's.
 
     stack: whether the model is a stack of modules, which only PyTorch's exporter takes. Raises PairscoreError for an
     exporter that does not exist, is not installed or cannot do it.

@@ -2,8 +2,8 @@
 
 Batches of one length need no mask, so where the graph allows it the fp16 variant is the unpadded one of `unpadded.py`,
 whose attention runs in fused kernels. ONNX Runtime's CUDA kernels keep sums and the statistics of softmax and layer
-norm in fp32 by themselves. A CPU has no fp16 arithmetic: there, ONNX Runtime rounds to fp16 after every operation.
-Parity is measured so where there is no GPU.
+norm in fp32 by themselves. A CPU has no fp16 arithmetic: there, ONNX Runtime rounds to fp16 after every operation, and
+where there is no GPU, parity is measured that way.
 """
 
 import logging
@@ -35,7 +35,8 @@ def write_fp16(graph: Path, max_length: int) -> tuple[Path, str]:
         )
     rewritten = unpadded(model, max_length)
     target = graph.with_name(PADDED_NAME if rewritten.model is model else UNPADDED_NAME)
-    # It tells of every constant that fp16 cannot hold: the mask's lowest number, which becomes fp16's lowest.
+    # The converter warns of every constant that fp16 cannot hold, such as the mask's lowest number, which becomes
+    # fp16's lowest.
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():

@@ -22,6 +22,8 @@ from onnx import helper, numpy_helper
 from pairscore.export.graphs.editing import attribute, with_nodes
 from pairscore.export.graphs.probe import Probe
 
+# Operations that work along some of the axes.
+_ON_SOME_AXES = ("Softmax", "LayerNormalization", "ReduceMean", "Slice", "Split", "Concat")
 _ELEMENTWISE = frozenset(
     {"Erf", "Tanh", "Sqrt", "Relu", "Sigmoid", "Gelu", "Cast", "Identity", "Neg", "Exp", "Log", "Reciprocal", "Abs"}
     | {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max"}
@@ -145,17 +147,12 @@ class _Narrowing:
         if node.op_type in _ELEMENTWISE:
             return self._broadcast(node, axis)
         rule: Callable[[onnx.NodeProto, int], list[str] | None] | None = {
-            "Softmax": self._along_last_axis,
-            "LayerNormalization": self._along_last_axis,
-            "ReduceMean": self._along_last_axis,
+            **dict.fromkeys(_ON_SOME_AXES, self._on_other_axes),
             "MatMul": self._matmul,
             "Transpose": self._transpose,
             "Reshape": self._reshape,
-            "Slice": self._slice_of_another_axis,
-            "Split": self._split_of_another_axis,
             "Squeeze": self._squeeze,
             "Gather": self._gather_on_another_axis,
-            "Concat": self._concat_on_another_axis,
         }.get(node.op_type)
         return None if rule is None else rule(node, axis)
 
@@ -168,19 +165,25 @@ class _Narrowing:
             inputs.append(self.narrow(name, own_axis) if wide else name)
         return inputs
 
-    def _along_last_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
-        """Operations that work within the last axis and keep the number of axes."""
+    def _on_other_axes(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+        """Operations that keep the number of axes and treat every row of `axis` alike."""
         rank = len(self.probe.shape(node.input[0]))
-        if axis >= rank - 1 or len(self.probe.shape(node.output[0])) != rank:
+        match node.op_type:
+            case "LayerNormalization":
+                axes: Any = range(attribute(node, "axis", -1) % rank, rank)
+            case "Slice":
+                axes = self.probe.constant(node.input[3]) if len(node.input) > 3 else None
+            case "ReduceMean":
+                axes = attribute(node, "axes", None)
+                axes = self.probe.constant(node.input[1]) if axes is None and len(node.input) > 1 else axes
+            case kind:
+                axes = attribute(node, "axis", -1 if kind == "Softmax" else 0)
+        if axes is None or len(self.probe.shape(node.output[0])) != rank:
             return None
-        axes: Any = attribute(node, "axis", -1)
-        if node.op_type == "ReduceMean":
-            axes = attribute(node, "axes", None)
-            if axes is None and len(node.input) > 1:
-                axes = self.probe.constant(node.input[1])
-        if axes is None or {int(each) % rank for each in np.atleast_1d(axes)} != {rank - 1}:
+        if axis in {int(each) % rank for each in np.atleast_1d(axes)}:
             return None
-        return [self.narrow(node.input[0], axis), *node.input[1:]]
+        narrowed = len(node.input) if node.op_type == "Concat" else 1
+        return [*(self.narrow(name, axis) for name in node.input[:narrowed]), *node.input[narrowed:]]
 
     def _matmul(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
         left, right = node.input
@@ -206,20 +209,6 @@ class _Narrowing:
         shape = np.array([0] * (axis + 1) + list(rest.pop()), dtype=np.int64)
         return [self.narrow(data, axis), self._constant(shape)]
 
-    def _slice_of_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
-        data, *bounds = node.input
-        axes = self.probe.constant(bounds[2]) if len(bounds) > 2 else None
-        rank = len(self.probe.shape(data))
-        if axes is None or axis in {int(each) % rank for each in axes}:
-            return None
-        return [self.narrow(data, axis), *bounds]
-
-    def _split_of_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
-        data, *sizes = node.input
-        if attribute(node, "axis", 0) % len(self.probe.shape(data)) == axis:
-            return None
-        return [self.narrow(data, axis), *sizes]
-
     def _squeeze(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
         """Only where the axes that go away are named, by input (since opset 13)."""
         axes = self.probe.constant(node.input[1]) if len(node.input) > 1 else None
@@ -235,11 +224,6 @@ class _Narrowing:
         if self.probe.shape(index) != ():
             return None
         return [self.narrow(data, axis if axis < gathered else axis + 1), index]
-
-    def _concat_on_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
-        if attribute(node, "axis", 0) % len(self.probe.shape(node.output[0])) == axis:
-            return None
-        return [self.narrow(name, axis) for name in node.input]
 
     def _slice(self, name: str, axis: int) -> str:
         output = f"{name}/row0_of_axis{axis}"

@@ -114,7 +114,9 @@ def batch_difference(scorer: Scorer, pairs: Sequence[Pair], together: FloatArray
 
 
 def _seconds(scorers: dict[str, Scorer], pairs: Sequence[Pair]) -> dict[str, float]:
-    """The shortest time of each for `pairs`, in turns so that a slower moment of the machine meets them all."""
+    """The shortest time that each scorer takes for `pairs`. They take turns, so that a slower moment of the machine
+    meets them all.
+    """
     best = dict.fromkeys(scorers, float("inf"))
     for _ in range(_ROUNDS):
         for name, scorer in scorers.items():

@@ -12,13 +12,13 @@ from pairscore.export.reference import Reference
 from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.bundle.parity import ParityReport, Tier, compare
 from pairscore.runtime.engines.protocol import EngineOptions
-from pairscore.runtime.engines.registry import ENGINES, choose_engine, is_installed, open_engine
+from pairscore.runtime.engines.registry import is_installed, open_variant
 from pairscore.runtime.errors import PairscoreError, shorten
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray, Pair
 
-# Of fewer pairs a few swaps of neighbours break a promise of Spearman 0.9999: each costs 12 / n^3.
+# Among fewer pairs, a few neighbours that change places break a promise of Spearman 0.9999: each swap costs 12 / n^3.
 RANKED_PAIRS = 200
 
 
@@ -39,17 +39,9 @@ def open_unproven(
     manifest does not hold yet.
     """
     bundle = Bundle.open(folder)
-    given, variant = variant, variant or bundle.variant(precision)
-    engine = choose_engine(engine, precision, device, variant.engines)
-    graph_of = ENGINES[engine].graph_of
-    if graph_of is not None or given is None:
-        graph = bundle.graph(bundle.variant(graph_of or precision))
-    else:
-        graph = folder / given.files[0]
-    tokenizer = PairTokenizer.of_bundle(bundle)
-    options = EngineOptions(settings=variant.settings)
-    runner = open_engine(engine, graph, precision, device, variant.engines, options=options)
-    return Scorer(bundle, precision, runner, tokenizer)
+    graph = None if variant is None else folder / variant.files[0]
+    runner = open_variant(bundle, variant or bundle.variant(precision), engine, device, EngineOptions(), graph=graph)
+    return Scorer(bundle, precision, runner, PairTokenizer.of_bundle(bundle))
 
 
 def check_token_ids(scorer: Scorer, pairs: Sequence[Pair], reference: Reference) -> None:
@@ -76,8 +68,8 @@ def check_parity(folder: Path, variant: Variant, reference: Reference, parity_se
     """Measure a variant in `folder`, and return it with its report.
 
     Its first engine has to keep the precision's promise: raises ParityError otherwise. A further engine that is
-    installed and does not is taken off the variant, with a note that says why. The precision's own rank correlation
-    is not asked of fewer than `RANKED_PAIRS` pairs, which a note tells too; one that the user asked for always is.
+    installed and does not is taken off the variant, with a note that says why. With fewer than `RANKED_PAIRS` pairs the
+    precision's own rank correlation is not demanded, and a note says so; one that the user asked for always is.
     """
     tier, notes = variant.tier, list(variant.notes)
     if variant.promise is None and tier.min_spearman is not None and len(parity_set.pairs) < RANKED_PAIRS:

@@ -110,8 +110,8 @@ def best_int8(
 
 @dataclass(frozen=True)
 class _Field:
-    """What candidates are made of. `seen`: by tensor name, in a run over `batches`. `encoder`: for the native engine;
-    None where it takes no part, and `left_out` says why if it was to.
+    """What candidates are made of. `seen`: what each tensor held in a run over `batches`. `encoder`: for the native
+    engine; None where that takes no part, and `left_out` then says why if the user wanted it.
     """
 
     model: onnx.ModelProto

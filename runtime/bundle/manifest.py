@@ -27,7 +27,7 @@ from pairscore.runtime.types import FloatArray
 MANIFEST_NAME = "pairscore.json"
 GOLDEN_NAME = "golden.json"
 FORMAT = 1
-# Of a count of tokens or of a token's id.
+# The largest count of tokens, or id of a token, that a manifest may name.
 _LARGEST = 1 << 24
 _DIGEST = re.compile("[0-9a-f]{64}")
 ACTIVATIONS = ("sigmoid", "identity", "tanh", "softmax")
@@ -252,6 +252,12 @@ class Bundle:
         paths = [self.path(name) for name in variant.files]
         return paths[0]
 
+    def files_of(self, precision: str) -> list[str]:
+        """The bundle's files, except those that only other variants use."""
+        mine = self.variant(precision).files
+        others = {name for variant in self.manifest.variants.values() for name in variant.files}
+        return [name for name in self.manifest.files if name in mine or name not in others]
+
     def golden_rows(self) -> GoldenRows:
         """The golden rows, after their digest matched. Raises PairscoreError where they are not what they should be."""
         path = self.path(GOLDEN_NAME)
@@ -265,12 +271,9 @@ class Bundle:
 
         Adding or removing other variants does not change it.
         """
-        manifest = self.manifest
-        variant = self.variant(precision)
-        mine = set(variant.files)
-        others = {name for other in manifest.variants.values() for name in other.files} - mine
+        manifest, variant = self.manifest, self.variant(precision)
         decisive = {
-            "files": {name: digest for name, digest in sorted(manifest.files.items()) if name not in others},
+            "files": {name: manifest.files[name] for name in sorted(self.files_of(precision))},
             "activation": manifest.activation,
             "max_length": manifest.max_length,
             "labels": manifest.labels,

@@ -14,6 +14,7 @@ import numpy as np
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.machine import import_extra
 from pairscore.runtime.types import FloatArray
 
 TOKEN_BUDGET = 1024
@@ -35,7 +36,7 @@ class NativeEngine:
             raise PairscoreError(f"the native engine serves the CPU, not device {device!r}: use --engine onnxruntime")
         if precision != "int8":
             raise PairscoreError(f"the native engine does not run {precision}: use --precision int8")
-        kernels = _import_kernels()
+        kernels = _imported("pairscore_kernels")
         plan = _plan(plan_path, kernels)
         isa = _isa(kernels)
         weights = plan_path.with_suffix(".safetensors")
@@ -52,7 +53,6 @@ class NativeEngine:
         self.token_budget = options.token_budget or TOKEN_BUDGET
 
     def run(self, batch: Batch) -> FloatArray:
-        """Logits of the batch, Shape (n, labels)."""
         types = batch.token_type_ids if self._typed else np.zeros_like(batch.input_ids)
         logits: FloatArray = self._encoder.run(batch.input_ids, types)
         return logits
@@ -64,22 +64,15 @@ open_engine = NativeEngine
 def instruction_set() -> str | None:
     """The instruction set that the engine computes with here; None where it does not run."""
     try:
-        kernels = _import_kernels()
+        kernels = _imported("pairscore_kernels")
         isa: str = _isa(kernels) or kernels.available()[0]
     except PairscoreError:
         return None
     return isa
 
 
-def _import_kernels() -> Any:
-    try:
-        import pairscore_kernels  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise PairscoreError(
-            f"the native engine needs pairscore-kernels, which does not import ({one_line(error)}): "
-            "`pip install pairscore[kernels]`"
-        ) from error
-    return pairscore_kernels
+def _imported(module: str) -> Any:
+    return import_extra(module, "kernels", "the native engine")
 
 
 def _plan(path: Path, kernels: Any) -> dict[str, Any]:
@@ -104,17 +97,10 @@ def _plan(path: Path, kernels: Any) -> dict[str, Any]:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise PairscoreError(
-            f"the native engine needs safetensors, which does not import ({one_line(error)}): "
-            "`pip install pairscore[kernels]`"
-        ) from error
+    safetensors, load_file = _imported("safetensors"), _imported("safetensors.numpy").load_file
     try:
         tensors: dict[str, Any] = load_file(path)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
         raise PairscoreError(
             f"weights {str(path)!r} cannot be read ({one_line(error)}): export the variant again"
         ) from error

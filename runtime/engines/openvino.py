@@ -2,13 +2,13 @@
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.machine import import_extra
 from pairscore.runtime.types import FloatArray
 
 TOKEN_BUDGET = 1024
@@ -32,7 +32,7 @@ class OpenVinoEngine:
             raise PairscoreError(f"OpenVINO serves the CPU here, not device {device!r}: use --engine onnxruntime")
         if precision not in _PRECISION_HINTS:
             raise PairscoreError(f"OpenVINO does not run {precision}: use one of {', '.join(_PRECISION_HINTS)}")
-        core = _import_openvino().Core()
+        core = import_extra("openvino", "openvino", "this engine").Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise PairscoreError(
                 "this processor computes no bf16 (it has neither AVX512_BF16 nor AMX): use --precision fp32 or int8"
@@ -47,7 +47,10 @@ class OpenVinoEngine:
         try:
             self.model = core.compile_model(core.read_model(graph), "CPU", properties)
         except Exception as error:  # the library's exceptions share no base class of its own
-            raise PairscoreError(f"OpenVINO cannot open {str(graph)!r}: {one_line(error)}") from error
+            raise PairscoreError(
+                f"OpenVINO cannot open {str(graph)!r} ({one_line(error)}): use another --engine, or export the bundle "
+                "again"
+            ) from error
         self._inputs = {node.get_any_name(): node.get_element_type().to_dtype() for node in self.model.inputs}
         self._requests = threading.local()
         self.precision = precision
@@ -56,7 +59,6 @@ class OpenVinoEngine:
         self.token_budget = options.token_budget or TOKEN_BUDGET
 
     def run(self, batch: Batch) -> FloatArray:
-        """Logits of the batch, Shape (n, labels)."""
         request = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self.model.create_infer_request()
@@ -65,13 +67,3 @@ class OpenVinoEngine:
 
 
 open_engine = OpenVinoEngine
-
-
-def _import_openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise PairscoreError(
-            f"OpenVINO does not import ({one_line(error)}): `pip install pairscore[openvino]`"
-        ) from error
-    return openvino

@@ -8,7 +8,8 @@ from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import Engine
 from pairscore.runtime.types import FloatArray
 
-# The words in which ONNX Runtime, CUDA, cuBLAS and C++ allocators say it. Their exceptions have no type of their own.
+# Words by which errors of ONNX Runtime, CUDA, cuBLAS and C++ allocators are known. Their exceptions have no type of
+# their own.
 _WORDS = (
     "out of memory",
     "failed to allocate memory",
@@ -21,25 +22,23 @@ _WORDS = (
 
 
 class HalvingEngine:
-    """Wraps an engine, and never gives it more tokens than have fitted before."""
+    """Wraps an engine, and never gives it more tokens than have fitted before.
+
+    `most_tokens`: of the largest batch to try; None if every batch has fitted so far.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._most_tokens: int | None = None
+        self.most_tokens: int | None = None
         self.name = engine.name
         self.device = engine.device
         self.callers = engine.callers
         self.token_budget = engine.token_budget
 
-    @property
-    def most_tokens(self) -> int | None:
-        """Tokens of the largest batch to try; None if every batch has fitted so far."""
-        return self._most_tokens
-
     def run(self, batch: Batch) -> FloatArray:
         """Logits of the batch, Shape (n, labels). Raises what the engine raises when a single pair does not fit."""
-        if len(batch.rows) > 1 and self._most_tokens is not None and batch.input_ids.size > self._most_tokens:
+        if len(batch.rows) > 1 and self.most_tokens is not None and batch.input_ids.size > self.most_tokens:
             return self._halves(batch)
         try:
             return self._engine.run(batch)
@@ -48,7 +47,7 @@ class HalvingEngine:
                 raise
             with self._lock:
                 half = batch.input_ids.size // 2
-                self._most_tokens = min(self._most_tokens or half, half)
+                self.most_tokens = min(self.most_tokens or half, half)
         return self._halves(batch)
 
     def _halves(self, batch: Batch) -> FloatArray:

@@ -1,11 +1,12 @@
 """The engines by name. An engine that was asked for and cannot serve is an error, never replaced."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.engines.devices import split_devices
 from pairscore.runtime.engines.out_of_memory import HalvingEngine
 from pairscore.runtime.engines.protocol import Engine, EngineOptions
@@ -80,6 +81,21 @@ def open_engine(
     opener: EngineOpener = import_module(ENGINES[name].module).open_engine
     opened = [HalvingEngine(opener(graph, precision, each, options or EngineOptions())) for each in devices]
     return opened[0] if len(opened) == 1 else SpreadEngine(opened)
+
+
+def open_variant(
+    bundle: Bundle, variant: Variant, engine: str, device: str, options: EngineOptions, *, graph: Path | None = None
+) -> Engine:
+    """Open a bundle's variant as `open_engine` does, with its own settings, after its files' digests matched.
+
+    graph: of a variant that the bundle does not hold yet, where the engine reads its own.
+    """
+    name = choose_engine(engine, variant.precision, device, variant.engines)
+    graph_of = ENGINES[name].graph_of
+    if graph_of is not None or graph is None:
+        graph = bundle.graph(variant if graph_of is None else bundle.variant(graph_of))
+    options = replace(options, settings=variant.settings)
+    return open_engine(name, graph, variant.precision, device, variant.engines, options=options)
 
 
 def is_installed(engine: str) -> bool:

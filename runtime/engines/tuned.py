@@ -16,7 +16,7 @@ from pairscore.runtime.machine import available_cores, cache_folder, gpu_names, 
 from pairscore.runtime.storage.local import LocalStorage
 from pairscore.runtime.typed_json import from_json
 
-# Of a count in a file that somebody wrote by hand.
+# The largest count that a remembered choice may hold: somebody may have edited its file.
 _LARGEST = 1 << 20
 
 _log = logging.getLogger(__name__)

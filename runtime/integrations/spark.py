@@ -79,17 +79,10 @@ def _shipped(context: "SparkContext", bundle: Bundle, precision: str) -> str:
         archive = Path(folder) / f"{name}.zip"
         with zipfile.ZipFile(archive, "w") as file:
             file.write(bundle.folder / MANIFEST_NAME, MANIFEST_NAME)
-            for each in _needed(bundle, precision):
+            for each in bundle.files_of(precision):
                 file.write(bundle.path(each), each)
         context.addArchive(f"{archive}#{name}")
     return name
-
-
-def _needed(bundle: Bundle, precision: str) -> list[str]:
-    """The bundle's files, except those that only other variants use."""
-    mine = bundle.variant(precision).files
-    others = {name for variant in bundle.manifest.variants.values() for name in variant.files}
-    return [name for name in bundle.manifest.files if name in mine or name not in others]
 
 
 def _score_partition(

@@ -23,7 +23,7 @@ from typing import IO, Literal, cast
 
 from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.find import FOOTERS_AT_ONCE, FooterReading
+from pairscore.runtime.job.input.footers import FOOTERS_AT_ONCE, FooterReading
 from pairscore.runtime.job.input.read import read_pieces
 from pairscore.runtime.job.output.layout import Output, cannot_write, prepare_control
 from pairscore.runtime.job.parts import Block
@@ -67,11 +67,14 @@ class Note:
             raise cannot_write(self._output.url, error) from error
 
     def clear(self) -> None:
-        """They were read, or this process comes to a tidy end."""
+        """They were read, or this process comes to a tidy end. Raises PairscoreError where the storage refuses."""
         if self.stays:
             self.set(self._block)
-        else:
+            return
+        try:
             self._output.storage.remove(self._path)
+        except OSError as error:  # else it would count as a fault of the file that is being read
+            raise cannot_write(self._output.url, error) from error
 
     def mark(self, block: Block | None) -> None:
         """As `read_pieces` announces: a block that is going to be read, or None."""

@@ -8,7 +8,7 @@ from typing import Any
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.job.crash import culprits
 from pairscore.runtime.job.finished import already_whole
-from pairscore.runtime.job.input.find import FooterReading
+from pairscore.runtime.job.input.footers import FooterReading
 from pairscore.runtime.job.input.read import read_pieces
 from pairscore.runtime.job.opening import open_scorer
 from pairscore.runtime.job.output import layout as out

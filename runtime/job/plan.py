@@ -9,23 +9,21 @@ import pyarrow as pa
 from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.filters import check_filter, parse_filter
-from pairscore.runtime.job.input.find import (
-    FooterReading,
-    Found,
-    InputFile,
-    check_same_schema,
-    check_text_columns,
-    find_files,
-    needed_columns,
-    open_files,
-)
+from pairscore.runtime.job.input.find import Found, find_files
+from pairscore.runtime.job.input.footers import FooterReading, InputFile, check_same_schema, needed_columns, open_files
 from pairscore.runtime.job.input.partitions import partition_fields
 from pairscore.runtime.job.input.read import Reading, check_no_nulls
 from pairscore.runtime.job.parts import COMPRESSIONS, Block, plan_blocks, shard_of
 from pairscore.runtime.job.ranking import Best, check_best
 from pairscore.runtime.job.record import InputRecord, RunSettings
 from pairscore.runtime.scorer import Scorer
-from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, check_new_columns, score_fields
+from pairscore.runtime.stream.columns import (
+    WINDOW_BYTES,
+    WINDOW_PAIRS,
+    check_new_columns,
+    check_text_columns,
+    score_fields,
+)
 
 # What leaves the choice of a precision or an engine to the machine.
 AUTO = "auto"
@@ -123,7 +121,10 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
     def check(file: InputFile) -> None:
         nonlocal left
         _check_duplicate_names(file)
-        check_text_columns(file, *text_columns)
+        try:
+            check_text_columns(file.schema, *text_columns)
+        except PairscoreError as error:
+            raise PairscoreError(f"{file.found.display!r}: {error}") from error
         needed_columns(file.schema, options.keep)
         if accepted:
             check_same_schema(accepted[0], file, options.keep)

@@ -22,13 +22,12 @@ import pyarrow.compute as pc
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.old_scores import text_digests
 from pairscore.runtime.storage.buckets import Buckets, open_temporary, write
+from pairscore.runtime.types import Int32Array
 
 RANK_COLUMN = "rank"
 RANK_FIELD = pa.field(RANK_COLUMN, pa.int32())
 _GROUPED = ("string", "large_string", "string_view", "integer", "boolean", "date", "timestamp", "decimal", "null")
 _RECORD = np.dtype([("key", "u8", (4,)), ("score", "f4"), ("place", "u8")])
-
-Int32Array = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)

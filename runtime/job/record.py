@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pairscore.runtime.engines.tuned import Choice
-from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.typed_json import from_json
 
 RECORD_FORMAT = 2
@@ -106,17 +105,6 @@ def changed_settings(old: RunSettings, new: RunSettings) -> list[str]:
         for name in before
         if before[name] != now[name]
     ]
-
-
-def check_same_run(old: RunRecord, new: RunRecord, output: str) -> None:
-    """Raise PairscoreError saying what changed."""
-    changed = differences(old, new)
-    if changed:
-        more = f" (and {len(changed) - 1} more changes)" if len(changed) > 1 else ""
-        raise PairscoreError(
-            f"output {output!r} holds an unfinished run with other settings: {changed[0]}{more}; continue it as it "
-            "was started, begin anew with --overwrite, or choose another output"
-        )
 
 
 def _input_differences(old: Sequence[InputRecord], new: Sequence[InputRecord]) -> list[str]:

@@ -49,7 +49,7 @@ def check_not_own(urls: Sequence[str], output: Output) -> None:
 def settings_of(urls: Sequence[str]) -> RunSettings | None:
     """The settings that the first of these outputs was scored with; None where they cannot be read.
 
-    What is wrong with it, `find_old_files` says.
+    `find_old_files` says what is wrong with it.
     """
     try:
         output = find_written(urls[0])

@@ -1,7 +1,4 @@
-"""A job:
-
-it reads, scores and writes at the same time. Stopped at any moment, it continues after the last whole part.
-"""
+"""A job reads, scores and writes at the same time. Stopped at any moment, it continues after the last whole part."""
 
 import logging
 import time
@@ -18,7 +15,7 @@ from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.crash import Note, noted
 from pairscore.runtime.job.finished import already_whole
-from pairscore.runtime.job.input.find import FooterReading
+from pairscore.runtime.job.input.footers import FooterReading
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.input.read import Piece, read_pieces
 from pairscore.runtime.job.old_scores import OldScores

@@ -78,7 +78,7 @@ class Survey:
     """What was seen. `scores`: score column -> its spread. `lengths`: text column -> characters, by powers of two.
 
     `unscored`: rows without a score. `told`: the output's own metadata, empty where it has none. `whole`: whether its
-    run has ended. `best_by`: the score column that decides what is best.
+    run has ended.
     """
 
     name: str
@@ -90,7 +90,6 @@ class Survey:
     scores: dict[str, Histogram]
     lengths: dict[str, Histogram]
     claims: tuple[ClaimRows, ...]
-    best_by: str
 
 
 def survey(
@@ -162,7 +161,6 @@ def survey(
         scores={name: Histogram(counts[name], edges[name]) for name in score_names},
         lengths={name: Histogram(each, powers_of_two) for name, each in lengths.items()},
         claims=tuple(each.without_overlap() for each in found.values() if each.rows),
-        best_by=score_names[0],
     )
 
 

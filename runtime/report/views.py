@@ -12,7 +12,7 @@ from pairscore.runtime.report.page import figure, whole_page
 from pairscore.runtime.report.pictures import Bar, bars
 from pairscore.runtime.report.survey import ClaimRows, Histogram, Row, Survey
 
-# Of a text that is shown.
+# How much of a text is shown.
 _CHARACTERS = 400
 _BAR_CHARACTERS = 40
 

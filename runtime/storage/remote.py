@@ -18,13 +18,14 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 
 from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.machine import import_extra
 
 T = TypeVar("T")
 _LOGGER = logging.getLogger(__name__)
 
 # Seconds before each further attempt, each lengthened at random by up to a half so that many workers spread out.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
-# Other pauses, by commas.
+# The environment variable that sets other pauses, with commas between them.
 RETRIES_VARIABLE = "PAIRSCORE_RETRY_SECONDS"
 _REMOVALS_AT_ONCE = 8
 READ_BYTES = 8 * 1024 * 1024
@@ -187,10 +188,7 @@ def open_remote(scheme: str, url: str, **options: Any) -> tuple[RemoteStorage, s
 
     Raises PairscoreError for a scheme that fsspec does not know or whose package is missing.
     """
-    try:
-        import fsspec
-    except ImportError as error:
-        raise PairscoreError(f"{scheme}:// needs fsspec: `pip install pairscore[remote]`") from error
+    fsspec = import_extra("fsspec", "remote", f"{scheme}://")
     try:
         filesystem, path = fsspec.url_to_fs(url, **options)
     except ImportError as error:

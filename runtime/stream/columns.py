@@ -73,6 +73,12 @@ def check_text_column(schema: pa.Schema, name: str, option: str) -> None:
         raise PairscoreError(f"column {name!r} is of type {kind}, not text: cast it to string, or use {option} NAME")
 
 
+def check_text_columns(schema: pa.Schema, claim_column: str, evidence_column: str) -> None:
+    """Raise PairscoreError unless `schema` has both text columns."""
+    check_text_column(schema, claim_column, "--claim-column")
+    check_text_column(schema, evidence_column, "--evidence-column")
+
+
 def text_bytes(column: pa.Array | pa.ChunkedArray) -> pa.BinaryArray:
     """A text column of any Arrow encoding as one array of bytes, nulls kept."""
     if isinstance(column, pa.ChunkedArray):
@@ -85,7 +91,7 @@ def text_bytes(column: pa.Array | pa.ChunkedArray) -> pa.BinaryArray:
 
 
 def decode(encoded: pa.BinaryArray) -> tuple[pa.StringArray, pa.BooleanArray | None]:
-    """Bytes as text, null where they are not UTF-8, and which rows those are; None for none.
+    """Bytes as text, null where they are not UTF-8; and which rows those are, or None where there are none.
 
     Arrow checks the encoding when it casts bytes to text, and never when it reads a column that a file calls text.
     """

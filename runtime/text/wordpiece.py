@@ -103,10 +103,7 @@ def load(description: dict[str, Any]) -> Encoder | None:
 
 
 def is_supported(description: dict[str, Any]) -> bool:
-    """Whether a `tokenizer.json` is of the kind that nanotoken is used for:
-
-    BERT's WordPiece with plain special tokens.
-    """
+    """Whether a `tokenizer.json` is what nanotoken is used for: BERT's WordPiece with plain special tokens."""
     model, normalizer = description.get("model") or {}, description.get("normalizer") or {}
     return (
         set(model) == {"type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab"}
@@ -140,10 +137,7 @@ def sampled(texts: list[str], encoded: Ragged) -> Int64Array:
 def _compared(
     encode: Encoder, reference: Encoder, texts: list[str], choose: Callable[[list[str], Ragged], Int64Array]
 ) -> Ragged | None:
-    """The ids from `encode`, if `reference` gives the same ids for the rows that `choose` names;
-
-    else None, now and later.
-    """
+    """The ids from `encode` if `reference` gives the same for the rows that `choose` names; else None, from then on."""
     try:
         encoded = encode(texts)
         if not _is_whole(encoded, len(texts)):

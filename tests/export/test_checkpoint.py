@@ -1,8 +1,11 @@
 """What is refused before it is loaded: one line that names the value and the remedy."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,14 +130,13 @@ def test_one_plain_transformer_is_no_stack(folder):
         ("tokenizer_config.json", {"extra_special_tokens": ["[X]"]}, "a list of extra_special_tokens"),
     ],
 )
-def test_what_transformers_5_saved_and_4_would_misread(folder, file, changes, what, monkeypatch):
+def test_what_transformers_5_saved_and_4_would_misread(folder, file, changes, what):
     """Its rotary positions would be those of the defaults, without a word; its tokenizer would not open."""
     change(folder / file, **changes)
     change(folder / "config.json", transformers_version="5.24.0")
-    monkeypatch.setattr("pairscore.export.checkpoint.version", lambda package: "5.0.0")
-    open_checkpoint(str(folder))
-    monkeypatch.setattr("pairscore.export.checkpoint.version", lambda package: "4.57.6")
-    refused(folder, f'saved by transformers 5.24.0, and 4.57.6, .* does not know {what}.*: .*"transformers>=5"')
+    open_checkpoint(str(folder), transformers="5.0.0")
+    message = f'saved by transformers 5.24.0, and 4.57.6, .* does not know {what}.*: .*"transformers>=5"'
+    refused(folder, message, transformers="4.57.6")
 
 
 @pytest.mark.parametrize("place", ["config.json", "config_sentence_transformers.json", "older"])
@@ -236,15 +238,24 @@ def test_positions_that_pytorch_itself_runs_out_of(checkpoint, tmp_path):
     assert shorter.logits([("word " * 200, "word " * 200)]).shape == (1, 1)
 
 
-def test_a_revision_from_the_hubs_cache(checkpoint, tmp_path, monkeypatch):
+def test_a_revision_from_the_hubs_cache(checkpoint, tmp_path):
     """A model that is in the cache already is found without a network, by branch and by commit."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     store = tmp_path / "models--someone--model"
     shutil.copytree(checkpoint("bert"), store / "snapshots" / commit)
     (store / "refs").mkdir()
     (store / "refs" / "main").write_text(commit)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for revision in (None, "main", commit):
-        found = open_checkpoint("someone/model", revision)
-        assert (found.source.name, found.source.revision) == ("someone/model", commit)
-    refused("someone/model", "cannot be reached", revision="other")
+    program = (
+        "from pairscore.export.checkpoint import open_checkpoint; import sys\n"
+        "found = open_checkpoint('someone/model', sys.argv[1] or None); print(found.source.name, found.source.revision)"
+    )
+
+    def opened(revision):
+        """The hub's library reads where its cache is when it is imported, so each look is a process of its own."""
+        environment = os.environ | {"HF_HUB_CACHE": str(tmp_path)}
+        command = [sys.executable, "-c", program, revision]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    for revision in ("", "main", commit):
+        assert opened(revision).stdout == f"someone/model {commit}\n"
+    assert "cannot be reached" in opened("other").stderr

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.find import check_same_schema, find_files, needed_columns, open_file, open_files
+from pairscore.runtime.job.input.find import find_files
+from pairscore.runtime.job.input.footers import check_same_schema, needed_columns, open_file, open_files
 from pairscore.runtime.job.input.partitions import partition_array, partition_fields
 from tests.pairs_files import pairs_table, write_pairs
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.filters import parse_filter
-from pairscore.runtime.job.input.find import find_files, open_file
+from pairscore.runtime.job.input.find import find_files
+from pairscore.runtime.job.input.footers import open_file
 from pairscore.runtime.job.input.read import Reading, read_pieces
 from pairscore.runtime.job.parts import Part, missing, plan_blocks
 from tests.pairs_files import pairs_table

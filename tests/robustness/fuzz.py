@@ -134,7 +134,7 @@ class _Worker:
 
 
 def _serve(connection: Connection, base: Path, scratch: Path) -> None:
-    """A worker's life."""
+    """What a worker process does: it reads numbers of cases, runs them and sends the results."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     devnull = os.open(os.devnull, os.O_WRONLY)

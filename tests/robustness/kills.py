@@ -40,7 +40,7 @@ from tests.robustness.cases import tiny_bundle
 
 ROWS = (330, 0, 250)
 PART_ROWS = 30
-# What is asked for -> options of the command.
+# Kind of job -> the options that ask for it.
 ASKED: dict[str, tuple[str, ...]] = {
     "plain": (),
     "shards": (),
@@ -111,7 +111,7 @@ def _run(arguments: list[str], said: str) -> None:
 
 
 def disturb(ground: Ground, cell: Cell, number: int) -> tuple[int, str | None]:
-    """One job, disturbed up to twice on its way: how often it was, and what was lost; None for nothing."""
+    """Disturb one job up to twice on its way. Returns how often it was, and what was lost; None for nothing."""
     name = f"{number}.parquet" if cell.output == "file" else f"{number}"
     local = cell.place == "this machine"
     with _disk(ground, cell) as folder:
@@ -137,7 +137,7 @@ def disturb(ground: Ground, cell: Cell, number: int) -> tuple[int, str | None]:
 def _attempt(
     ground: Ground, cell: Cell, arguments: list[str], folder: Path, disturbed: bool
 ) -> tuple[str | None, bool, bool]:
-    """One start of the command: what went wrong, whether it came to its end, whether it was disturbed."""
+    """Start the command once. Returns what went wrong, whether it came to its end, and whether it was disturbed."""
     if cell.fault == "full disk":
         _resize(folder, f"{ground.draw.randint(40, 160)}k" if disturbed else "64m")
     process = ground.start(arguments)
@@ -287,7 +287,9 @@ def prepared(bundle: Path, seed: int) -> Iterator[Ground]:
 
 
 def disturbed(bundle: Path, times: int, seed: int) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """Cells in turn until there were as many disturbances. Gives what was found so far after every job."""
+    """Disturb jobs of every cell in turn until there were so many disturbances. Yields what was found so far after
+    every job.
+    """
     tried: Counter[Cell] = Counter()
     lost: Counter[Cell] = Counter()
     jobs: Counter[Cell] = Counter()

@@ -12,7 +12,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.find import Found, find_files, open_file
+from pairscore.runtime.job.input.find import Found, find_files
+from pairscore.runtime.job.input.footers import open_file
 from pairscore.runtime.job.input.read import Reading, read_pieces
 from pairscore.runtime.job.output.locks import hold
 from pairscore.runtime.job.parts import Block
@@ -173,9 +174,10 @@ def test_a_store_that_stays_away_ends_the_run_in_one_line(bundle, store, remote_
     options = job(bundle, (remote_data,), f"s3://{BUCKET}/out")
     down = threading.Event()
     faults.choose = lambda method, path, number: "error" if down.is_set() else None
-    with pytest.raises(PairscoreError, match=r"could not write s3://bucket/out/.* in 6 attempts") as refused:
+    with pytest.raises(PairscoreError, match=r"could not (write|remove) s3://bucket/out/.* in 6 attempts") as refused:
         run_job(options, log=AtPart(3, down.set))
     assert "\n" not in str(refused.value)
+    assert "cannot write to output 's3://bucket/out'" in str(refused.value)
     down.clear()
     # The lease of a run that could not say goodbye keeps others out until it expires.
     leases = [path for path in store.find(f"{BUCKET}/out/_pairscore") if "lock-" in path]

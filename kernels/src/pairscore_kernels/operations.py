@@ -34,7 +34,9 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Quantized:
-    """Activations as scales * (values - zero_points), with a scale and zero point a row and group."""
+    """Activations that stand for scales * (values - zero_points), with a scale and a zero point for each row and
+    group.
+    """
 
     values: NDArray[np.uint8]
     scales: Floats

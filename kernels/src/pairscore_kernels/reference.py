@@ -219,8 +219,8 @@ def _encode(
 
 def _position_ids(plan: Plan, ids: NDArray[np.int32]) -> NDArray[np.int64]:
     """Padding tokens within a text share a position and are not counted, where the plan names their id."""
-    if plan.padding_id is None:
-        return np.arange(len(ids)) + plan.position_offset
-    counted = ids != plan.padding_id
-    rows: NDArray[np.int64] = np.cumsum(counted) * counted + plan.padding_id
+    rows: NDArray[np.int64] = np.arange(len(ids)) + plan.position_offset
+    if plan.padding_id is not None:
+        counted = ids != plan.padding_id
+        rows = np.cumsum(counted) * counted + plan.padding_id
     return rows

@@ -68,7 +68,6 @@ class CudaEngine:
                 self._streams.put(BoundStream(session))
 
     def run(self, batch: Batch) -> FloatArray:
-        """Logits of the batch, Shape (n, labels)."""
         stream = self._streams.get()
         try:
             return stream.run(batch)

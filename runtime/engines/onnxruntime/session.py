@@ -40,7 +40,10 @@ def open_session(ort: Any, graph: Path, session_options: Any, provider: tuple[st
     try:
         session = ort.InferenceSession(str(graph), session_options, providers=[provider], enable_fallback=0)
     except Exception as error:  # the library's exceptions share no base class of its own
-        raise PairscoreError(f"ONNX Runtime cannot open {str(graph)!r} on {device}: {one_line(error)}") from error
+        raise PairscoreError(
+            f"ONNX Runtime cannot open {str(graph)!r} on {device} ({one_line(error)}): use another --engine, or export "
+            "the bundle again"
+        ) from error
     if provider[0] not in session.get_providers():
         raise PairscoreError(
             f"ONNX Runtime did not give {provider[0]} for device {device!r} (it fell back to "

@@ -61,7 +61,6 @@ class TensorRtEngine:
         self._lock = threading.Lock()
 
     def run(self, batch: Batch) -> FloatArray:
-        """Logits of the batch, Shape (n, labels)."""
         most = LARGEST[0]
         with self._lock:
             return np.concatenate(

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from pairscore.runtime.job.input.find import Found, InputFile
+from pairscore.runtime.job.input.find import Found
+from pairscore.runtime.job.input.footers import InputFile
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
@@ -15,10 +16,7 @@ def partition_fields(files: Iterable[InputFile]) -> list[pa.Field]:
     values: dict[str, list[str]] = {}
     for file in files:
         for key, value in file.found.partitions:
-            if value != _NO_VALUE:
-                values.setdefault(key, []).append(value)
-            else:
-                values.setdefault(key, [])
+            values.setdefault(key, []).extend([value] if value != _NO_VALUE else [])
     return [
         pa.field(key, pa.int64() if each and all(_is_int64(value) for value in each) else pa.string())
         for key, each in values.items()

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.find import InputFile, read_footer, unreadable
+from pairscore.runtime.job.input.footers import InputFile, read_footer, unreadable
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.parts import Block, Part
 from pairscore.runtime.storage.parquet import read_batches

@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.job.parts import Block, Part, figures, is_intact, listed_parts, within
-from pairscore.runtime.job.record import RunRecord, RunSettings, check_same_run
+from pairscore.runtime.job.record import RunRecord, RunSettings, differences
 from pairscore.runtime.storage.local import Storage, open_storage
 
 SUCCESS_NAME = "_SUCCESS"
 CONTROL_NAME = "_pairscore"
 RECORD = f"{CONTROL_NAME}/run.json"
 _SKIPPED_PREFIX = "skipped-"
-# Each is in memory for a moment.
+# Parts that are checked at the same time, each of them whole in memory.
 _PARTS_AT_ONCE = 4
 
 
@@ -225,15 +225,19 @@ def finished_figures(output: Output) -> dict[str, Any]:
 def _changes(output: Output, record: RunRecord) -> str | None:
     """Why the run recorded there is not this one; None when it is."""
     try:
-        check_same_run(RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")), record, output.url)
-    except PairscoreError as error:
-        return str(error)
+        changed = differences(RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")), record)
     except ValueError as error:
         return (
             f"output {output.url!r} holds an unfinished run whose record {RECORD} does not fit this release ({error}): "
             "begin anew with --overwrite"
         )
-    return None
+    if not changed:
+        return None
+    more = f" (and {len(changed) - 1} more changes)" if len(changed) > 1 else ""
+    return (
+        f"output {output.url!r} holds an unfinished run with other settings: {changed[0]}{more}; continue it as it was "
+        "started, begin anew with --overwrite, or choose another output"
+    )
 
 
 def recorded_settings(output: Output) -> RunSettings | None:

@@ -40,8 +40,8 @@ def hold(
 ) -> Iterator[Held]:
     """Hold the lock in `folder`. shard: (number, of how many); None for the whole.
 
-    output: what the message calls it. lease_seconds: after which an old lease holds no more. Raises PairscoreError
-    while another run holds it.
+    output: what the message calls it. lease_seconds: the age at which a lease that nobody renews has expired. Raises
+    PairscoreError while another run holds it.
     """
     with ExitStack() as stack:
         if storage.scheme != "file":

@@ -57,7 +57,7 @@ def _ranking(output: Output, best: Best) -> Ranking:
 
 
 def _rank_parts(output: Output, ranking: Ranking, compression: str) -> None:
-    """Write every part again of which rows go or get another rank. May be stopped, and done again, at any moment."""
+    """Write every part anew in which rows go or get another rank. It may be stopped and repeated at any moment."""
     for part in output.parts():
         table, told = _read(output, part)
         ranked = ranking.apply(table, part)
