@@ -85,6 +85,7 @@ def untrained(start: Path) -> CrossEncoder:
     )
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
+    ids = tokenizer.get_vocab()
     config = ModernBertConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
@@ -94,11 +95,11 @@ def untrained(start: Path) -> CrossEncoder:
         max_position_embeddings=7999,
         local_attention=128,
         global_attn_every_n_layers=3,
-        pad_token_id=tokenizer.pad_token_id,
-        cls_token_id=tokenizer.cls_token_id,
-        sep_token_id=tokenizer.sep_token_id,
-        bos_token_id=tokenizer.cls_token_id,
-        eos_token_id=tokenizer.sep_token_id,
+        pad_token_id=ids["[PAD]"],
+        cls_token_id=ids["[CLS]"],
+        sep_token_id=ids["[SEP]"],
+        bos_token_id=ids["[CLS]"],
+        eos_token_id=ids["[SEP]"],
         reference_compile=False,
         attn_implementation="eager",
     )

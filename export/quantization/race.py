@@ -78,19 +78,22 @@ def best_int8(
             notes.append(f"raced: {trial}")
         return choose(trials, "int8")
 
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    def first_that_keeps_it(scratch: Path) -> Trial:
+        keep: list[str] = []
         ranked: list[str] = []
-        for share in (0.0, *_KEPT_SHARES):
-            keep = ranked[: max(1, round(len(ranked) * share))]
-            if keep:
-                say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
+        for share in _KEPT_SHARES:
             try:
-                chosen = attempt(Path(scratch), keep)
-                break
+                return attempt(scratch, keep)
             except ParityError:
-                if share == _KEPT_SHARES[-1] or engine == NATIVE:  # that has no product in fp32 to fall back to
+                if engine == NATIVE:  # that has no product in fp32 to fall back to
                     raise
-                ranked = ranked or list(sensitivities(field.model, field.batches))
+            ranked = ranked or list(sensitivities(field.model, field.batches))
+            keep = ranked[: max(1, round(len(ranked) * share))]
+            say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
+        return attempt(scratch, keep)
+
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        chosen = first_that_keeps_it(Path(scratch))
         for file, target in zip(chosen.variant.files, targets[chosen.name], strict=True):
             (folder / target).parent.mkdir(exist_ok=True)
             (folder / file).replace(folder / target)

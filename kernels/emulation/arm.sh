@@ -16,10 +16,9 @@ if [ ! -e root/usr/bin/python3.11 ]; then
   done | (cd debs && xargs -n 1 curl -sfO)
   for package in debs/*.deb; do dpkg -x "$package" root; done
 fi
-"$PYTHON" -m pip install --quiet --no-deps --upgrade --target site --only-binary :all: --python-version 3.11 \
-  --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 --implementation cp \
-  "numpy==$("$PYTHON" -c 'import numpy; print(numpy.__version__)')"
-"$PYTHON" -m pip install --quiet --upgrade --target site pytest pytest-timeout hypothesis
+"$PYTHON" -m pip install --quiet --upgrade --target site --only-binary :all: --python-version 3.11 --implementation cp \
+  --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 \
+  "numpy==$("$PYTHON" -c 'import numpy; print(numpy.__version__)')" pytest pytest-timeout hypothesis
 "$PYTHON" -m pip install --quiet --upgrade --target zig 'ziglang>=0.13,<0.16'
 
 cat > c++ <<EOF

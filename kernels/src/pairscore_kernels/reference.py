@@ -85,9 +85,11 @@ def dense(x: Floats, weight: Floats, bias: Floats, activation: str = "none") -> 
 
 def rotate(x: Floats, cosines: Floats, sines: Floats) -> Floats:
     rows, half = cosines.shape
-    left, right = x.reshape(rows, -1, 2, half).swapaxes(0, 2)
-    turned: Floats = np.stack([left * cosines - right * sines, right * cosines + left * sines])
-    return np.ascontiguousarray(turned.swapaxes(0, 2)).reshape(x.shape)
+    halves = x.reshape(rows, -1, 2, half)
+    turned = np.empty_like(halves)
+    turned[:, :, 0] = halves[:, :, 0] * cosines[:, None] - halves[:, :, 1] * sines[:, None]
+    turned[:, :, 1] = halves[:, :, 1] * cosines[:, None] + halves[:, :, 0] * sines[:, None]
+    return turned.reshape(x.shape)
 
 
 def mean(x: Floats) -> Floats:
