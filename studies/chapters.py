@@ -81,6 +81,40 @@ def quantization_table(result: Result) -> Table:
     return Table(tuple(columns), rows, (note,), ("int8 promise",))
 
 
+def modernbert_table(result: Result) -> Table:
+    """One row a way to run a ModernBERT: speed and processor time on short and on long pairs, and parity on both."""
+
+    def milliseconds(each: Any, kind: str) -> str:
+        timed = result["data"]["timed_long" if kind else "timed"]
+        return f"{min(each[f'seconds{kind}_of_processor']) / timed * 1000:.1f}"
+
+    def parity(kind: str, field: str, digits: str) -> Callable[[Any], str]:
+        return lambda each: format(each[f"parity{kind}"][field], digits)
+
+    fp32 = next(each for each in result["systems"] if each["name"] == "fp32, onnxruntime")
+    columns: Columns = {
+        "way": lambda each: each["name"],
+        **_RATE,
+        "to ONNX Runtime fp32": lambda each: f"{min(fp32['seconds']) / min(each['seconds']):.2f}",
+        "processor ms a pair": lambda each: milliseconds(each, ""),
+        "max score difference": parity("", "max_score_difference", ".2g"),
+        "Spearman": parity("", "spearman", ".5f"),
+        "long: pairs/s": lambda each: f"{each['pairs_per_second_long']:,.0f}",
+        "long: to ONNX Runtime fp32": lambda each: f"{min(fp32['seconds_long']) / min(each['seconds_long']):.2f}",
+        "long: processor ms": lambda each: milliseconds(each, "_long"),
+        "long: max difference": parity("_long", "max_score_difference", ".2g"),
+        "long: Spearman": parity("_long", "spearman", ".5f"),
+    }
+    data, first = result["data"], result["systems"][0]
+    judged, judged_long = (first[kind]["pairs"] for kind in ("parity", "parity_long"))
+    note = (
+        f"Fitted to {result['fitted_pairs']} pairs of {result['fitted_file']}, judged on {judged:,} pairs of other "
+        f"claims and on {judged_long} of 256 to 512 tokens; speed over {data['timed']} short and {data['timed_long']} "
+        f"long ones, {statistic(result)} of {len(first['seconds'])} interleaved rounds. {where(result)}"
+    )
+    return table_of(result["systems"], columns, note)
+
+
 def host_table(result: Result) -> Table:
     """One row an input and tokenizer: rate, and where the run's CPU time went."""
     rows = result["data"]["rows"]

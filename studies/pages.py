@@ -79,6 +79,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], Table | str]]] = {
     "million": ("scaling.json", chapters.million_line),
     "row-group": ("scaling.json", chapters.row_group_line),
     "quantization": ("quantization.json", chapters.quantization_table),
+    "modernbert": ("modernbert.json", chapters.modernbert_table),
     "reuse": ("reuse.json", chapters.reuse_table),
     "pipelines": ("pipelines.json", chapters.overhead_table),
     "billion": ("pipelines.json", chapters.billion_table),

@@ -77,9 +77,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         results: list[dict[str, Any]] = []
         scorers: dict[str, Callable[[list[Pair]], Any]] = {REFERENCE: reference.logits}
-        for way in make(options.bundle, fitted, Path(scratch)):
-            if options.only and not any(text in way.name for text in options.only):
-                continue
+        for way in make(options.bundle, fitted, Path(scratch), options.only or [""]):
             result: dict[str, Any] = {"name": way.name, "engine": way.engine}
             results.append(result)
             try:
@@ -144,8 +142,8 @@ def split(pairs: Path, calibration: Path | None) -> tuple[tuple[Pair, ...], tupl
     return Calibration(tuple(others)).split()[0].pairs, tuple(pair for pair in rows if pair[0] not in claims)
 
 
-def make(bundle: Path, fitted: Sequence[Pair], folder: Path) -> list[Way]:
-    """Every way, its graph written into `folder`."""
+def make(bundle: Path, fitted: Sequence[Pair], folder: Path, only: Sequence[str]) -> list[Way]:
+    """Every way whose name holds one of the texts `only`, its graph written into `folder`."""
     fp32 = open_unproven(bundle, "fp32", "onnxruntime")
     graph = bundle / fp32.bundle.variant("fp32").files[0]
     batches = batches_of(fp32, fitted)
@@ -156,29 +154,31 @@ def make(bundle: Path, fitted: Sequence[Pair], folder: Path) -> list[Way]:
     seen = observe(graph, inputs, batches)
     ways = [Way(f"fp32, {engine}", graph, engine, "fp32", {}) for engine in ("onnxruntime", "openvino")]
 
-    def grouped(name: str, made: onnx.ModelProto, size: int) -> None:
+    def grouped(name: str, size: int, made: Callable[[], onnx.ModelProto]) -> None:
+        if not any(text in f"{name}, {engine}" for text in only for engine in ("onnxruntime", "openvino")):
+            return
         file = folder / f"{len(ways)}.onnx"
-        onnx.save(made, str(file))
+        onnx.save(made(), str(file))
         ways.append(Way(f"{name}, onnxruntime", file, "onnxruntime", "int8", {}))
         settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(size)}
         ways.append(Way(f"{name}, openvino", file, "openvino", "int8", settings))
 
     for size in GROUP_SIZES:
-        grouped(f"GPTQ, groups of {size}", quantize(model, size, seen)[0], size)
+        grouped(f"GPTQ, groups of {size}", size, lambda size=size: quantize(model, size, seen)[0])
     smallest = GROUP_SIZES[0]
-    grouped(f"round to nearest, groups of {smallest}", quantize(model, smallest)[0], smallest)
-    keep = list(sensitivities(model, batches))[: len(every) // 4]
+    grouped(f"round to nearest, groups of {smallest}", smallest, lambda: quantize(model, smallest)[0])
+    kept = len(every) // 4
     grouped(
-        f"GPTQ, groups of {smallest}, {len(keep)} of {len(every)} products in fp32",
-        quantize(model, smallest, seen, keep)[0],
+        f"GPTQ, groups of {smallest}, all but {kept} of {len(every)} products",
         smallest,
+        lambda: quantize(model, smallest, seen, list(sensitivities(model, batches))[:kept])[0],
     )
     if is_installed("native"):
         ways += [
             Way(each.name, each.files[0], each.engine, "int8", {})
             for each in native_candidates(encoder, folder, seen, [*RECIPES, *WHOLE_ROWS])
         ]
-    return ways
+    return [way for way in ways if any(text in way.name for text in only)]
 
 
 def batches_of(scorer: Scorer, pairs: Sequence[Pair]) -> list[Batch]:
