@@ -163,8 +163,11 @@ def make(bundle: Path, fitted: Sequence[Pair], folder: Path, only: Sequence[str]
         settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(size)}
         ways.append(Way(f"{name}, openvino", file, "openvino", "int8", settings))
 
+    def gptq(size: int) -> Callable[[], onnx.ModelProto]:
+        return lambda: quantize(model, size, seen)[0]
+
     for size in GROUP_SIZES:
-        grouped(f"GPTQ, groups of {size}", size, lambda size=size: quantize(model, size, seen)[0])
+        grouped(f"GPTQ, groups of {size}", size, gptq(size))
     smallest = GROUP_SIZES[0]
     grouped(f"round to nearest, groups of {smallest}", smallest, lambda: quantize(model, smallest)[0])
     kept = len(every) // 4
