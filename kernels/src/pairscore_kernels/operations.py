@@ -47,10 +47,7 @@ def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0, 
     """Quantize x * smooth. x: (rows, columns); smooth: (columns,)."""
     rows, columns = _shape(x, "x")
     group_size = _group_size(group_size, columns)
-    groups = columns // group_size
-    quantized = Quantized(
-        np.empty((rows, columns), np.uint8), np.empty((rows, groups), np.float32), np.empty((rows, groups), np.int32)
-    )
+    quantized = _unfilled(rows, columns, group_size)
     _core.quantize(
         check_isa(isa),
         _floats(x, "x", rows, columns),
@@ -70,10 +67,7 @@ def quantize_gated(
     rows, columns = _shape(x, "x")
     columns //= 2
     group_size = _group_size(group_size, columns)
-    groups = columns // group_size
-    quantized = Quantized(
-        np.empty((rows, columns), np.uint8), np.empty((rows, groups), np.float32), np.empty((rows, groups), np.int32)
-    )
+    quantized = _unfilled(rows, columns, group_size)
     _core.quantize_gated(
         check_isa(isa),
         activation,
@@ -295,3 +289,10 @@ def _group_size(group_size: int, columns: int) -> int:
     if size < 0 or size % LANES or columns % size:
         raise ValueError(f"group_size is {group_size}, which must be a multiple of {LANES} that divides {columns}")
     return size
+
+
+def _unfilled(rows: int, columns: int, group_size: int) -> Quantized:
+    groups = columns // group_size
+    return Quantized(
+        np.empty((rows, columns), np.uint8), np.empty((rows, groups), np.float32), np.empty((rows, groups), np.int32)
+    )
