@@ -110,7 +110,7 @@ MEASURE = $(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(P
 STEP := $(PYTHON) benchmarks/steps.py out/bench-steps.json
 bench:
 	@rm -f out/bench-steps.json
-	@$(STEP) "environments" $(MAKE) --no-print-directory --jobs=2 $(VENV)/.test bench-peers
+	@$(STEP) "environments" $(MAKE) --no-print-directory --jobs=2 $(VENV)/.test $(VENV)/.kernels bench-peers
 	@$(STEP) "fp32 export" $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
 	-@$(STEP) "bf16 export" $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision bf16 --pairs $(CALIBRATION)
 	@$(STEP) "int8 export" $(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision int8 \
