@@ -107,13 +107,46 @@ void quantize_gated(Activation activation, float* rows, std::size_t stride, std:
   run(rows, stride, count, inputs, group_size, smooth, quantized);
 }
 
-// What `linear` does with finished results: to the activation or the residual, and to memory.
+// What `linear` adds to finished results, and where they go: from a tile's first row and a panel's first column on.
 struct Finish {
-  const float* residual;
+  const float* residual;          // null: nothing
   std::size_t residual_stride;
   float* out;
   std::size_t out_stride;
 };
+
+// The scales of one group, for a tile's rows and a panel's columns.
+struct GroupScales {
+  const float* rows;
+  const std::int32_t* zero_points;
+  std::size_t stride;             // from one row's scale and zero point to the next
+  const float* columns;
+  const std::int32_t* column_sums;
+};
+
+// Scales the dots of a group and adds them to the bias, if it is the first group, or to `sums`. The last group's results
+// are finished, those of the others stay in `sums`.
+template <bool kFirst, bool kLast, Activation kActivation>
+INLINE void scale_dots(std::size_t height, std::size_t width, const GroupScales& group, const std::int32_t* dots,
+                       const float* bias, float* sums, const Finish& finish) {
+  for (std::size_t j = 0; j < width; j += kLanes) {
+    const F16 column_scales = load(group.columns + j);
+    const I16 column_sums = load(group.column_sums + j);
+    for (std::size_t i = 0; i < height; i++) {
+      std::size_t place = i * kPanelColumns + j;
+      F16 before = kFirst ? load(bias + j) : load(sums + place);
+      I16 dot = load(dots + place) - splat(group.zero_points[i * group.stride]) * column_sums;
+      F16 y = fma(to_float(dot), splat(group.rows[i * group.stride]) * column_scales, before);
+      if constexpr (kLast) {
+        y = activated<kActivation>(y);
+        if (finish.residual) y = y + load(finish.residual + i * finish.residual_stride + j);
+        store(finish.out + i * finish.out_stride + j, y);
+      } else {
+        store(sums + place, y);
+      }
+    }
+  }
+}
 
 // dot_tile for `height` rows, from 1 to kRows.
 template <std::size_t kRows>
@@ -136,30 +169,26 @@ void linear_with(const QuantizedRows& rows, std::size_t count, const LinearWeigh
     std::size_t width = weights.outputs - column < kPanelColumns ? weights.outputs - column : kPanelColumns;
     for (std::size_t tile = 0; tile < count; tile += kTileRows) {
       std::size_t height = count - tile < kTileRows ? count - tile : kTileRows;
+      const float* residual = finish.residual;
+      if (residual) residual += tile * finish.residual_stride + column;
+      const Finish place{residual, finish.residual_stride, finish.out + tile * finish.out_stride + column,
+                         finish.out_stride};
       for (std::size_t group = 0; group < groups; group++) {
         std::size_t first = group * weights.group_size;
         dot_rows<kTileRows>(height, rows.values + tile * rows.row_bytes + first * sizeof(Value), rows.row_bytes,
                             panel + first * kPanelColumns, weights.group_size / kWord, dots);
-        const float* scales = weights.scales + group * weights.padded_outputs + column;
-        const std::int32_t* column_sums = weights.sums + group * weights.padded_outputs + column;
-        for (std::size_t i = 0; i < height; i++) {
-          std::size_t row = tile + i;
-          F16 row_scale = splat(rows.scales[row * groups + group]);
-          I16 zero = splat(rows.zero_points[row * groups + group]);
-          for (std::size_t j = 0; j < width; j += kLanes) {
-            std::size_t place = i * kPanelColumns + j;
-            F16 before = group == 0 ? load(weights.bias + column + j) : load(sums + place);
-            I16 dot = load(dots + place) - zero * load(column_sums + j);
-            F16 y = fma(to_float(dot), row_scale * load(scales + j), before);
-            if (group + 1 < groups) {
-              store(sums + place, y);
-              continue;
-            }
-            y = activated<kActivation>(y);
-            if (finish.residual) y = y + load(finish.residual + row * finish.residual_stride + column + j);
-            store(finish.out + row * finish.out_stride + column + j, y);
-          }
-        }
+        std::size_t row_group = tile * groups + group, column_group = group * weights.padded_outputs + column;
+        GroupScales scales{rows.scales + row_group, rows.zero_points + row_group, groups, weights.scales + column_group,
+                           weights.sums + column_group};
+        const float* bias = weights.bias + column;
+        if (groups == 1)
+          scale_dots<true, true, kActivation>(height, width, scales, dots, bias, sums, place);
+        else if (group == 0)
+          scale_dots<true, false, kActivation>(height, width, scales, dots, bias, sums, place);
+        else if (group + 1 < groups)
+          scale_dots<false, false, kActivation>(height, width, scales, dots, bias, sums, place);
+        else
+          scale_dots<false, true, kActivation>(height, width, scales, dots, bias, sums, place);
       }
     }
   }
