@@ -290,8 +290,9 @@ def reuse_table(result: Result) -> Table:
         "memory": lambda each: f"{each['peak_memory_bytes'] / 2**20:,.0f} MiB",
     }
     note = (
-        f"{result['data']['rows']:,} pairs with all of the model's layers, {result['old_share']:.0%} of them scored "
-        f"before: {result['share_of_time']:.1%} of the time and {result['share_of_processor_time']:.1%} of the "
-        f"processor time of the whole, start and loading included, and the same bits. {where(result)}"
+        f"{result['data']['rows']:,} pairs with all of the model's layers in {result['whole']['precision']} on "
+        f"{result['whole']['engine']}, {result['old_share']:.0%} of them scored before: {result['share_of_time']:.1%} "
+        f"of the time and {result['share_of_processor_time']:.1%} of the processor time of the whole, start and "
+        f"loading included, and the same bits. {where(result)}"
     )
     return table_of(jobs, columns, note)

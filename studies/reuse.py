@@ -1,7 +1,7 @@
 """What `pairscore score --reuse` saves, and the memory that many old pairs take.
 
     python -m studies.reuse --bundle out/bundle --pairs ../shared/climate-fever/train.parquet \
-        --rows 200000 --old-pairs 10000000 --output benchmarks/results/reuse.json
+        --rows 200000 --precision int8 --output benchmarks/results/reuse.json
 
 The pairs are crossed from the file's texts, and all of the model's layers score them. The whole is scored first. An old
 output of the first 95 % of the rows is made with it (with --reuse, so nothing is computed twice); then the whole job is
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
+    parser.add_argument("--precision", default="fp32", help="the bundle's variant")
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--old-pairs", type=int, default=10_000_000)
     parser.add_argument("--output", type=Path)
@@ -51,16 +53,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write_crossed(options.pairs, work / "data", options.rows, 4, 50_000)
+        score = partial(_score, options.bundle, work / "data", options.precision)
         # The first command reads files that no cache holds: it is not timed.
-        _score(options.bundle, work / "data", work / "first.parquet", "--limit", "500")
-        whole = _score(options.bundle, work / "data", work / "whole.parquet")
-        old_rows = str(int(options.rows * OLD_SHARE))
+        score(work / "first.parquet", "--limit", 500)
+        whole = score(work / "whole.parquet")
+        old_rows = int(options.rows * OLD_SHARE)
         old = work / "old.parquet"
-        _score(options.bundle, work / "data", old, "--limit", old_rows, "--reuse", work / "whole.parquet")
-        reusing = _score(options.bundle, work / "data", work / "reusing.parquet", "--reuse", old)
+        score(old, "--limit", old_rows, "--reuse", work / "whole.parquet")
+        reusing = score(work / "reusing.parquet", "--reuse", old)
         check_equal(work / "whole.parquet", work / "reusing.parquet")
         write_old(options.pairs, old, work / "many", options.old_pairs)
-        many = _score(options.bundle, work / "data", work / "third.parquet", "--reuse", work / "many", "--reuse", old)
+        many = score(work / "third.parquet", "--reuse", work / "many", "--reuse", old)
         check_equal(work / "whole.parquet", work / "third.parquet")
     result = {
         "environment": environment(),
@@ -112,9 +115,10 @@ def check_equal(one: Path, other: Path) -> None:
         raise ValueError(f"{other.name} differs from {one.name}")
 
 
-def _score(bundle: Path, data: Path, output: Path, *more: object) -> dict[str, Any]:
+def _score(bundle: Path, data: Path, precision: str, output: Path, *more: object) -> dict[str, Any]:
     """The command's summary, with the wall time and the processor time of its process."""
-    command = [sys.executable, "-m", "pairscore.cli", "score", bundle, data, "--output", output, "--json", *more]
+    options = ["--precision", precision, "--output", output, "--json", *more]
+    command = [sys.executable, "-m", "pairscore.cli", "score", bundle, data, *options]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run([str(each) for each in command], stdout=subprocess.PIPE, text=True, check=True)
     seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
