@@ -127,7 +127,7 @@ def run_bench(
         "model": {"type": manifest.model_type, "layers": config.get("num_hidden_layers", config.get("n_layers"))},
         "data": short_set.told(pairs_file) | {"labels": marked is not None},
         "rounds": rounds,
-        "statistic": "fastest",
+        "statistic": "median",
         **short,
         **(
             {"long": {"data": long_set.told(pairs_file) | {"made": made}, "rounds": LONG_ROUNDS, "systems": second}}

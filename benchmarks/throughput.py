@@ -2,11 +2,12 @@
 
 Timing runs from a list of text pairs in memory to logits in memory; loading and a warm-up are outside. Each system has
 a process of its own and only one of them computes at a time. Systems take turns, with the reference again and again
-among them. What else a machine does only ever makes a run slower, so a system's figure is its fastest run, and a ratio
-is that of two fastest runs. A system whose fastest run no second one confirms gets more rounds.
+among them. A shared machine has slow spells, and fast ones when its processor's other users rest; so a system's figure
+is its median run, and a ratio is that of two medians. A system whose median no second run confirms gets more rounds.
 """
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,12 +26,12 @@ from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.parity import TIERS, Tier, compare
 
 # Rates, as shares of the reference's, below which a system runs in one round only, or in two.
-ONE_ROUND, TWO_ROUNDS = 0.25, 1.25
-# The fastest run counts as confirmed when the second fastest takes at most so much longer.
-CONFIRMED_WITHIN = 0.03
-MAX_MORE_ROUNDS = 2
+ONE_ROUND, TWO_ROUNDS = 0.6, 1.25
+# The median run counts as confirmed when another took as long, within this share of it.
+CONFIRMED_WITHIN = 0.05
+MAX_MORE_ROUNDS = 1
 # How many systems run between two runs of the reference.
-SYSTEMS_BETWEEN = 6
+SYSTEMS_BETWEEN = 9
 # Pause between two runs, in which the threads of the one before stop spinning.
 PAUSE_SECONDS = 0.2
 
@@ -190,7 +191,7 @@ def take_turns(
     """Turns of every system in rotating order, with a run of the reference before every `SYSTEMS_BETWEEN` of them.
 
     One that is much slower than the reference runs in the first round only, one that is hardly faster in two. Up to
-    `MAX_MORE_ROUNDS` more rounds are for those whose fastest run no other confirms. rows: as of `Worker.run`.
+    `MAX_MORE_ROUNDS` more rounds are for those whose median run no other confirms. rows: as of `Worker.run`.
     """
     turns: dict[str, list[Turn]] = {name: [] for name in workers}
     patience = {name: _rounds(workers[name], workers[reference], rounds) for name in workers if name != reference}
@@ -218,21 +219,23 @@ def _rounds(worker: Worker, reference: Worker, rounds: int) -> int:
 
 
 def confirmed(turns: Sequence[Turn]) -> bool:
-    """Whether the second fastest run took hardly longer than the fastest."""
-    fastest, *more = sorted(turn.run.seconds for turn in turns)
-    return bool(more) and more[0] <= fastest * (1 + CONFIRMED_WITHIN)
+    """Whether another run took about as long as the median one."""
+    seconds = median_run(turns).seconds
+    alike = [turn for turn in turns if abs(turn.run.seconds - seconds) <= CONFIRMED_WITHIN * seconds]
+    return len(alike) > 1
 
 
-def fastest(turns: Sequence[Turn]) -> Run:
-    """The run that was disturbed least."""
-    return min((turn.run for turn in turns), key=lambda run: run.seconds)
+def median_run(turns: Sequence[Turn]) -> Run:
+    """The run of median length; of an even number, the faster one of the two in the middle."""
+    seconds = statistics.median_low(turn.run.seconds for turn in turns)
+    return next(turn.run for turn in turns if turn.run.seconds == seconds)
 
 
 def figures(
     turns: Sequence[Turn], reference: Sequence[Turn], pairs: Pairs, *, tokens: int, activation: str, promise: Tier
 ) -> dict[str, Any]:
     """What the turns of one system say beside the reference's: rates, stages, memory, and parity."""
-    runs, best = [turn.run for turn in turns], fastest(turns)
+    runs, typical = [turn.run for turn in turns], median_run(turns)
     logits, expected = runs[0].logits, reference[0].run.logits
     claims = [claim for claim, _ in pairs]
     parity = compare(logits, expected, activate(activation, logits), activate(activation, expected), claims)
@@ -241,15 +244,15 @@ def figures(
         "others_share": [run.others_share for run in runs],
         "rounds": [turn.round for turn in turns],
         "confirmed": confirmed(turns),
-        "pairs_per_second": len(pairs) / best.seconds,
-        "tokens_per_second": tokens / best.seconds,
-        "ratio": fastest(reference).seconds / best.seconds,
+        "pairs_per_second": len(pairs) / typical.seconds,
+        "tokens_per_second": tokens / typical.seconds,
+        "ratio": median_run(reference).seconds / typical.seconds,
         "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
         "parity": asdict(parity),
         "violations": parity.violations(promise),
     }
-    if "engine_seconds" in best.statistics:
-        result["stages"] = stages(best, len(pairs))
+    if "engine_seconds" in typical.statistics:
+        result["stages"] = stages(typical, len(pairs))
     return result
 
 

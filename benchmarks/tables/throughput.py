@@ -1,5 +1,6 @@
 """What a result of `run_bench` says: tables of its systems, what a reader has to know about them, pictures."""
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ def throughput_table(result: Result, headings: Sequence[str] = FEW, *, summary: 
 
 
 def stages_table(result: Result) -> Table:
-    """One row a stage of each of our systems, of its fastest run."""
+    """One row a stage of each of our systems, of its median run."""
     stages = [
         {"name": system["name"], "stage": stage, **found}
         for system in result["systems"]
@@ -125,12 +126,10 @@ def remarks(result: Result, names: set[str] | None = None) -> list[str]:
         found.append(f"Slow, so measured in fewer rounds: {'; '.join(fewer)}.")
     alone = [system["name"] for system in ran if not system.get("confirmed", True) and system["name"] not in fewer]
     if alone:
-        found.append(f"Not confirmed by a second run within 3%: {'; '.join(alone)}.")
+        found.append(f"Not confirmed by a second run within 5%: {'; '.join(alone)}.")
     shared = [system["name"] for system in ran if _shared(system)]
     if shared:
-        found.append(
-            f"Other processes took more than 5% of the processors during the fastest run: {'; '.join(shared)}."
-        )
+        found.append(f"Other processes took more than 5% of the processors in the median run: {'; '.join(shared)}.")
     return found
 
 
@@ -245,9 +244,9 @@ def _summarized(result: Result) -> list[System]:
 
 
 def _shared(system: System) -> bool:
-    """Whether other processes computed during the fastest run; False where nobody knows."""
-    runs = list(zip(system["seconds"], system.get("others_share", ()), strict=False))
-    return bool(runs) and (min(runs, key=lambda run: run[0])[1] or 0) > SHARED
+    """Whether other processes computed during the median run; False where nobody knows."""
+    shares = dict(zip(system["seconds"], system.get("others_share", ()), strict=False))
+    return bool(shares) and (shares[statistics.median_low(shares)] or 0) > SHARED
 
 
 def _known(value: float | None, form: str) -> str:
