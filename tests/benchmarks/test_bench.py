@@ -56,7 +56,7 @@ def test_a_benchmark_measures_and_tells(exported, pairs_file, tmp_path, capsys):
     for system in ours:
         assert system["parity"]["max_logit_difference"] <= 1e-4
         assert system["violations"] == []
-        assert len(system["seconds"]) == len(system["rounds"]) >= 2
+        assert len(system["seconds"]) == len(system["rounds"]) >= 1  # one where it seems slow: the machine decides
         theirs, mine = (statistics.median_low(each["seconds"]) for each in (reference, system))
         assert system["pairs_per_second"] == 30 / mine
         assert system["ratio"] == theirs / mine
