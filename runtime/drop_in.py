@@ -83,8 +83,8 @@ class PredictOptions:
         return self.convert_to_tensor or not self.convert_to_numpy
 
     @contextmanager
-    def progress(self, pairs: int) -> Generator[Callable[[int], None] | None, None, None]:
-        """What to call with the number of pairs of each finished batch; None without a progress bar."""
+    def progress(self, pairs: int) -> Generator[Callable[[int, int], None] | None, None, None]:
+        """What to call with the numbers of pairs and of tokens of each finished batch; None without a progress bar."""
         if not self.show_progress_bar:
             yield None
             return
@@ -93,7 +93,7 @@ class PredictOptions:
 
         with Progress(console=Console(stderr=True)) as shown:
             task = shown.add_task("Pairs", total=pairs)
-            yield lambda done: shown.advance(task, done)
+            yield lambda pairs, _: shown.advance(task, pairs)
 
     def scores(self, activation: str, logits: FloatArray) -> FloatArray:
         """Logits to scores, both of Shape (pairs, labels). activation: used without an `activation_fn`."""

@@ -244,23 +244,35 @@ class Scorer:
         return tokenize_pairs(self.tokenizer, *pair_arrays(pairs))
 
     def stream_pairs(
-        self, pairs: Sequence[Pair], on_progress: Callable[[int], None] | None = None, batch_size: int | None = None
+        self,
+        pairs: Sequence[Pair],
+        on_progress: Callable[[int, int], None] | None = None,
+        batch_size: int | None = None,
     ) -> Generator[Scored[None], None, None]:
         """Score pairs, in order, a window at a time."""
         table = pa.table(pair_arrays(pairs), _PAIR_COLUMNS)
         cut = self._cut(table.to_batches(), _PAIR_COLUMNS)
         ready = (Window(*text_pair(piece, _PAIR_COLUMNS)[:2], None) for piece in cut)
-        return self.stream(ready, on_progress, batch_size)
+        return self.stream(ready, on_progress=on_progress, batch_size=batch_size)
 
     def stream(
         self,
         windows_in: Iterable[Window[T]],
-        on_progress: Callable[[int], None] | None = None,
+        *,
+        on_tokenized: Callable[[T, int], None] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
         batch_size: int | None = None,
     ) -> Generator[Scored[T], None, None]:
         """Score windows, in order, overlapping: see `pairscore.runtime.stream.pipeline.stream`."""
-        labels = len(self.labels)
-        return stream(windows_in, self.tokenizer, self.engine, labels, on_progress=on_progress, batch_size=batch_size)
+        return stream(
+            windows_in,
+            self.tokenizer,
+            self.engine,
+            len(self.labels),
+            on_tokenized=on_tokenized,
+            on_progress=on_progress,
+            batch_size=batch_size,
+        )
 
     def _cut(self, batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Iterator[pa.Table]:
         return windows(batches, columns, self.window_pairs, self.window_bytes)

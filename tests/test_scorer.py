@@ -255,7 +255,9 @@ def test_stream_stops_its_threads_when_closed_early(scorer: Scorer) -> None:
 
 def test_stream_reports_progress_and_statistics(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = pa.array([evidence for _, evidence in PAIRS] * 3)
-    seen: list[int] = []
+    windows = [Window(texts, texts, "a"), Window(texts, texts, "b")]
+    expected: list[tuple[str, int]] = []
+    seen: list[tuple[int, int]] = []
     computed: list[int] = []
     run = scorer.engine.run
 
@@ -264,9 +266,17 @@ def test_stream_reports_progress_and_statistics(scorer: Scorer, monkeypatch: pyt
         return run(batch)
 
     monkeypatch.setattr(scorer.engine, "run", counted)
-    results = list(scorer.stream([Window(texts, texts, "a"), Window(texts, texts, "b")], seen.append))
+    stream = scorer.stream(
+        windows,
+        on_tokenized=lambda *window: expected.append(window),
+        on_progress=lambda *batch: seen.append(batch),
+    )
+    results = list(stream)
     assert [result.payload for result in results] == ["a", "b"]
-    assert sum(seen) == 2 * len(texts)
+    assert expected == [(result.payload, result.statistics.tokens) for result in results]
+    pairs, tokens = zip(*seen, strict=True)
+    assert sum(pairs) == 2 * len(texts)
+    assert sorted(tokens) == sorted(computed)
     for result in results:
         assert result.statistics.pairs == len(texts)
         assert result.statistics.unique_pairs == len(set(texts.to_pylist()))

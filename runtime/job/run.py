@@ -208,7 +208,7 @@ class _Run:
             reported(self._meter, self._progress),
             behind(self._write, "pairscore-write") as write,
             closing(ahead(self._windows(rest), "pairscore-read")) as windows,
-            closing(self._scorer.stream(windows, self._meter.add)) as stream,
+            closing(self._scorer.stream(windows, on_tokenized=self._tokenized, on_progress=self._meter.add)) as stream,
         ):
             for scored in stream:
                 write(scored)
@@ -280,6 +280,9 @@ class _Run:
         known, old = self._old.lookup(claims, evidence)
         rest = pa.array(~known)
         return Window(claims.filter(rest), evidence.filter(rest), _Payload(piece.part, kept, valid, known, old))
+
+    def _tokenized(self, payload: _Payload, tokens: int) -> None:
+        self._meter.expect(payload.part.stop - payload.part.start, tokens)
 
     def _write(self, scored: Scored[_Payload]) -> None:
         """Append the scores and put the part in place; nothing for a file found bad since it was read."""

@@ -109,14 +109,16 @@ def stream(
     engine: Engine,
     labels: int,
     *,
-    on_progress: Callable[[int], None] | None = None,
+    on_tokenized: Callable[[T, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
     batch_size: int | None = None,
 ) -> Generator[Scored[T], None, None]:
     """Score windows, in order; one computes while the next is tokenized.
 
     `windows` is read in the caller's thread, at most one window ahead of what has been yielded.
-    `on_progress`: called with the number of pairs of each finished batch, from the engine's threads. `batch_size`: at
-    most so many pairs in one batch; by default what fits the engine's token budget.
+    `on_tokenized`: called with a window's payload and tokens, as of `Statistics`, before its first batch is computed.
+    `on_progress`: called with the numbers of pairs and of tokens of each finished batch, from the engine's threads.
+    `batch_size`: at most so many pairs in one batch; by default what fits the engine's token budget.
     Closing the iterator early drops what has not started. Raises what the engine raises, and
     PairscoreError for a logit that is not finite.
     """
@@ -137,6 +139,8 @@ def stream(
             batches=len(plan),
             tokenize_seconds=time.perf_counter() - started,
         )
+        if on_tokenized is not None:
+            on_tokenized(window.payload, statistics.tokens)
         logits = np.empty((len(pairs), labels), dtype=np.float32)
         job = _Job(window.payload, logits, pairs.pair_of, statistics, [])
         job.batches.extend(callers.submit(run, job, pairs, rows) for rows in plan)
@@ -163,7 +167,7 @@ def stream(
             job.statistics.engine_seconds += ended - started
             job.statistics.engine_busy_seconds += more_busy
         if on_progress is not None:
-            on_progress(int(pairs.copies[rows].sum()))
+            on_progress(int(pairs.copies[rows].sum()), batch.input_ids.size)
 
     def finish(job: _Job[T]) -> Scored[T]:
         done, _ = wait(job.batches, return_when=FIRST_EXCEPTION)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import duckdb
 import pyarrow.parquet as pq
@@ -288,6 +289,23 @@ def test_a_meter_counts_this_run_and_those_before():
     fresh = Meter()
     fresh.start(5, 0)
     assert fresh.progress().seconds_left is None
+
+
+def test_the_time_left_is_told_by_tokens_since_the_longest_pairs_come_first(monkeypatch):
+    now = 100.0
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr("pairscore.runtime.job.progress.meter.time", clock)
+    meter = Meter()
+    meter.start(1000, 200)
+    meter.expect(400, 40_000)  # half of the rows left; as much is expected of the others
+    meter.add(20, 10_000)
+    now = 110.0
+    progress = meter.progress()
+    assert progress.pairs_per_second == 2
+    assert progress.seconds_left == pytest.approx(70)
+    meter.add(380, 30_000)
+    meter.expect(400, 0)  # all of them have old scores
+    assert meter.progress().seconds_left == 0
 
 
 def test_plain_lines(capsys):

@@ -16,7 +16,8 @@ _log = logging.getLogger(__name__)
 class Progress:
     """How far a job is. `done`, `total`: input rows, those of earlier runs included.
 
-    `pairs_per_second`: rows a second in this run. `seconds_left`: at that rate; None before there is one.
+    `pairs_per_second`: rows a second in this run. `seconds_left`: at this run's rate in tokens, since the longest pairs
+    of a window come first; at its rate in rows where nothing had to be computed; None before there is either.
     """
 
     done: int
@@ -31,12 +32,14 @@ class Progress:
 
 
 class Meter:
-    """Counts rows from many threads."""
+    """Counts rows and tokens from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started = time.monotonic()
         self._before = 0
+        # Rows whose tokens are known, their tokens, and how many of these are computed.
+        self._known_rows = self._known_tokens = self._computed_tokens = 0
         self.total = 0
         self.done = 0
 
@@ -45,21 +48,30 @@ class Meter:
         self._started = time.monotonic()
         self.total, self._before, self.done = total, before, before
 
-    def add(self, rows: int) -> None:
-        """Some more rows are done."""
+    def expect(self, rows: int, tokens: int) -> None:
+        """It is known now that these rows of the input have so many tokens to compute."""
+        with self._lock:
+            self._known_rows += rows
+            self._known_tokens += tokens
+
+    def add(self, rows: int, tokens: int = 0) -> None:
+        """Some more rows are done, for which so many tokens were computed."""
         with self._lock:
             self.done += rows
+            self._computed_tokens += tokens
 
     def progress(self) -> Progress:
         """How far it is now."""
-        done, new = self.done, self.done - self._before
-        rate = new / max(time.monotonic() - self._started, 1e-9)
-        return Progress(
-            done=done,
-            total=self.total,
-            pairs_per_second=rate,
-            seconds_left=(self.total - done) / rate if new > 0 else None,
-        )
+        with self._lock:
+            done, new = self.done, self.done - self._before
+            seconds = max(time.monotonic() - self._started, 1e-9)
+            if self._computed_tokens:
+                unknown_rows = self.total - self._before - self._known_rows
+                tokens = self._known_tokens * (1 + unknown_rows / self._known_rows)
+                seconds_left = seconds * max(0.0, tokens / self._computed_tokens - 1)
+            else:
+                seconds_left = seconds * (self.total - done) / new if new else None
+        return Progress(done=done, total=self.total, pairs_per_second=new / seconds, seconds_left=seconds_left)
 
 
 @contextmanager
