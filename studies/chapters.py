@@ -55,64 +55,47 @@ def exporters_table(result: Result) -> Table:
     return table_of(rows, columns, note, words=("engine",))
 
 
-def quantization_table(result: Result) -> Table:
-    """One row a way to run the model: speed, parity on short and on long pairs, and whether it passes."""
+def int8_table(result: Result) -> Table:
+    """One row a way to run a model: speed and parity on short and on long pairs, and whether int8's promise holds."""
+    fp32 = next(each for each in result["systems"] if each["name"] == "fp32, onnxruntime")
+
+    def against_fp32(kind: str) -> Callable[[Any], str]:
+        rate = f"pairs_per_second{kind}"
+        return lambda each: f"{each[rate] / fp32[rate]:.2f}"
+
+    def parity(kind: str, field: str, digits: str) -> Callable[[Any], str]:
+        return lambda each: format(each[f"parity{kind}"][field], digits)
+
+    def promise(each: Any) -> str:
+        return "broken" if each["parity"]["violations"] or each["parity_long"]["violations"] else "kept"
+
     columns: Columns = {
         "way": lambda each: each["name"],
         **_RATE,
-        "ratio": lambda each: f"{each['ratio']:.2f}",
-        "max score difference": lambda each: f"{each['parity']['max_score_difference']:.1g}",
-        "Spearman": lambda each: f"{each['parity']['spearman']:.5f}",
-        "alone or in a batch": lambda each: f"{each['parity']['batch_difference']:.0e}",
-        "long pairs": lambda each: f"{each['parity_long']['max_score_difference']:.1g}",
-        "int8 promise": lambda each: "broken" if each["parity"]["violations"] else "kept",
+        "to PyTorch": lambda each: f"{each['ratio']:.2f}",
+        "to fp32 on ONNX Runtime": against_fp32(""),
+        "max score difference": parity("", "max_score_difference", ".1g"),
+        "Spearman": parity("", "spearman", ".5f"),
+        "alone or in a batch": parity("", "batch_difference", ".0e"),
+        "long: pairs/s": lambda each: f"{each['pairs_per_second_long']:,.0f}",
+        "long: to fp32 on ONNX Runtime": against_fp32("_long"),
+        "long: max score difference": parity("_long", "max_score_difference", ".1g"),
+        "long: Spearman": parity("_long", "spearman", ".5f"),
+        "int8 promise": promise,
     }
     rows = tuple(
         Row((each["name"], f"did not run: {each['error']}")) if "error" in each else table_of([each], columns).rows[0]
         for each in result["systems"]
     )
-    first, data = result["systems"][0], result["data"]
+    data = result["data"]
+    judged, judged_long = (fp32[kind]["pairs"] for kind in ("parity", "parity_long"))
     note = (
-        f"Fitted to {result['fitted_pairs']} pairs of {result.get('fitted_file', data['file'])}, judged on "
-        f"{first['parity']['pairs']:,} pairs of other claims and on {first['parity_long']['pairs']} long ones; speed "
-        f"over {data['timed']} pairs, {statistic(result)} of {len(first['seconds'])} interleaved rounds, as a ratio to "
+        f"Fitted to {result['fitted_pairs']} pairs of {result['fitted_file']}, judged on {judged:,} pairs of other "
+        f"claims and on {judged_long} of 256 to 512 tokens; speed over {data['timed']:,} short and "
+        f"{data['timed_long']} long ones, {statistic(result)} of {len(fp32['seconds'])} interleaved rounds. PyTorch is "
         f"{result['reference']['name']}. {where(result)}"
     )
     return Table(tuple(columns), rows, (note,), ("int8 promise",))
-
-
-def modernbert_table(result: Result) -> Table:
-    """One row a way to run a ModernBERT: speed and processor time on short and on long pairs, and parity on both."""
-
-    def milliseconds(each: Any, kind: str) -> str:
-        timed = result["data"]["timed_long" if kind else "timed"]
-        return f"{min(each[f'seconds{kind}_of_processor']) / timed * 1000:.1f}"
-
-    def parity(kind: str, field: str, digits: str) -> Callable[[Any], str]:
-        return lambda each: format(each[f"parity{kind}"][field], digits)
-
-    fp32 = next(each for each in result["systems"] if each["name"] == "fp32, onnxruntime")
-    columns: Columns = {
-        "way": lambda each: each["name"],
-        **_RATE,
-        "to ONNX Runtime fp32": lambda each: f"{min(fp32['seconds']) / min(each['seconds']):.2f}",
-        "processor ms a pair": lambda each: milliseconds(each, ""),
-        "max score difference": parity("", "max_score_difference", ".2g"),
-        "Spearman": parity("", "spearman", ".5f"),
-        "long: pairs/s": lambda each: f"{each['pairs_per_second_long']:,.0f}",
-        "long: to ONNX Runtime fp32": lambda each: f"{min(fp32['seconds_long']) / min(each['seconds_long']):.2f}",
-        "long: processor ms": lambda each: milliseconds(each, "_long"),
-        "long: max difference": parity("_long", "max_score_difference", ".2g"),
-        "long: Spearman": parity("_long", "spearman", ".5f"),
-    }
-    data, first = result["data"], result["systems"][0]
-    judged, judged_long = (first[kind]["pairs"] for kind in ("parity", "parity_long"))
-    note = (
-        f"Fitted to {result['fitted_pairs']} pairs of {result['fitted_file']}, judged on {judged:,} pairs of other "
-        f"claims and on {judged_long} of 256 to 512 tokens; speed over {data['timed']} short and {data['timed_long']} "
-        f"long ones, {statistic(result)} of {len(first['seconds'])} interleaved rounds. {where(result)}"
-    )
-    return table_of(result["systems"], columns, note)
 
 
 def host_table(result: Result) -> Table:

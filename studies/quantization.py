@@ -12,7 +12,6 @@ one scale a batch, or static scales a tensor.
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -63,7 +62,7 @@ def main() -> None:
     parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--calibration", type=Path, help="Parquet file to fit to; by default half of --pairs")
     parser.add_argument("--only", action="append", help="measure only ways whose names hold this text; repeatable")
-    parser.add_argument("--timed-long", type=int, default=0, help="long pairs that speed is measured on too")
+    parser.add_argument("--timed-long", type=int, default=LONG_PAIRS, help="long pairs that speed is measured on")
     parser.add_argument("--judged", type=int, default=1000, help="pairs that parity is measured on")
     parser.add_argument("--timed", type=int, default=1000, help="of these, pairs that speed is measured on")
     parser.add_argument("--rounds", type=int, default=3)
@@ -89,25 +88,15 @@ def main() -> None:
             except PairscoreError as error:
                 result["error"] = str(error)
         print(f"Timing {len(scorers)} systems", flush=True)
-        seconds: dict[str, dict[str, list[float]]] = {}
-        for kind, some in timed.items():
-            if some:
-                processor: dict[str, list[float]] = {name: [] for name in scorers}
-                counted = {name: with_processor_time(run, processor[name]) for name, run in scorers.items()}
-                seconds[kind] = time_in_turns(counted, some, options.rounds)[0]
-                for name, spent in processor.items():
-                    seconds.setdefault(f"{kind}_of_processor", {})[name] = spent[1:]  # without the warm-up
+        seconds = {kind: time_in_turns(scorers, some, options.rounds)[0] for kind, some in timed.items()}
     for result in results:
         for kind, some in timed.items():
-            if mine := seconds.get(kind, {}).get(result["name"]):
-                of_processor = seconds[f"{kind}_of_processor"][result["name"]]
+            if mine := seconds[kind].get(result["name"]):
                 typical = statistics.median_low(mine)
                 result |= {
                     f"seconds{kind}": mine,
-                    f"seconds{kind}_of_processor": of_processor,
                     f"pairs_per_second{kind}": len(some) / typical,
                     f"ratio{kind}": statistics.median_low(seconds[kind][REFERENCE]) / typical,
-                    f"processor_ms{kind}": 1000 * statistics.median_low(of_processor) / len(some),
                 }
         print(result["name"], result.get("error") or f"{result['pairs_per_second']:.0f} pairs/s, {result['parity']}")
     found = study_result(
@@ -120,18 +109,6 @@ def main() -> None:
         systems=results,
     )
     write_result(options.output, found)
-
-
-def with_processor_time(run: Callable[[list[Pair]], Any], spent: list[float]) -> Callable[[list[Pair]], Any]:
-    """`run`, which notes in `spent` the processor time of each call, of all threads."""
-
-    def counted(pairs: list[Pair]) -> Any:
-        before = time.process_time()
-        result = run(pairs)
-        spent.append(time.process_time() - before)
-        return result
-
-    return counted
 
 
 def split(pairs: Path, calibration: Path | None) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
