@@ -13,7 +13,7 @@ FloatMatrix = npt.NDArray[np.float32]
 
 # Code of the weight zero: MatMulNBits takes unsigned codes and subtracts this when no zero points are given.
 ZERO_CODE = 128
-_LARGEST_CODE = 127
+LARGEST_CODE = 127
 # Share of the mean diagonal that is added to the Hessian, as in the paper: channels that are never active have none.
 _DAMPING = 0.01
 # Columns whose updates are applied to the rest at once, by one matrix product.
@@ -43,11 +43,11 @@ def round_to_nearest(weight: FloatMatrix, group_size: int) -> GroupedWeight:
     return GroupedWeight(_codes(groups, scales[..., None]), scales)
 
 
-def gptq(weight: FloatMatrix, hessian: FloatMatrix, group_size: int) -> GroupedWeight:
+def gptq(weight: FloatMatrix, hessian: FloatMatrix, group_size: int, largest_code: int = LARGEST_CODE) -> GroupedWeight:
     """Quantize so that the layer's outputs change little on the data behind `hessian`.
 
     weight: Shape (inputs, outputs); `group_size` divides the inputs. hessian: Shape (inputs, inputs), the sum of
-    x xᵀ over the rows x that the layer saw.
+    x xᵀ over the rows x that the layer saw. largest_code: on either side of zero.
     """
     inputs = len(weight)
     factor = _inverse_factor(hessian)
@@ -66,8 +66,8 @@ def gptq(weight: FloatMatrix, hessian: FloatMatrix, group_size: int) -> GroupedW
                     ahead[:, stop - column :] -= (
                         errors[:, : column - start] @ factor[start:column, stop : column + group_size]
                     )
-                scales[:, group] = _scales(ahead)
-            codes[:, column] = _codes(left[:, column], scales[:, group])
+                scales[:, group] = _scales(ahead, largest_code)
+            codes[:, column] = _codes(left[:, column], scales[:, group], largest_code)
             rounded = (codes[:, column].astype(np.float32) - ZERO_CODE) * scales[:, group]
             error = (left[:, column] - rounded) / factor[column, column]
             left[:, column:stop] -= np.outer(error, factor[column, column:stop])
@@ -84,13 +84,13 @@ def _inverse_factor(hessian: FloatMatrix) -> FloatMatrix:
     return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped)).T, dtype=np.float32)
 
 
-def _scales(groups: FloatMatrix) -> FloatMatrix:
+def _scales(groups: FloatMatrix, largest_code: int = LARGEST_CODE) -> FloatMatrix:
     largest = np.abs(groups).max(axis=-1)
-    scales: FloatMatrix = np.where(largest > 0, largest / _LARGEST_CODE, 1.0).astype(np.float32)
+    scales: FloatMatrix = np.where(largest > 0, largest / largest_code, 1.0).astype(np.float32)
     return scales
 
 
-def _codes(values: FloatMatrix, scales: FloatMatrix) -> npt.NDArray[np.uint8]:
-    codes = np.clip(np.rint(values / scales), -_LARGEST_CODE, _LARGEST_CODE) + ZERO_CODE
+def _codes(values: FloatMatrix, scales: FloatMatrix, largest_code: int = LARGEST_CODE) -> npt.NDArray[np.uint8]:
+    codes = np.clip(np.rint(values / scales), -largest_code, largest_code) + ZERO_CODE
     unsigned: npt.NDArray[np.uint8] = codes.astype(np.uint8)
     return unsigned

@@ -1,8 +1,15 @@
 #include "layers.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace pairscore {
+
+std::int32_t largest_weight(const std::int8_t* weights, std::size_t count) {
+  std::int32_t largest = 0;
+  for (std::size_t i = 0; i < count; i++) largest = std::max(largest, std::abs(std::int32_t{weights[i]}));
+  return largest;
+}
 
 PackedLinear::PackedLinear(const Kernels& kernels, std::size_t inputs, std::size_t group_size, const float* smooth,
                            const std::vector<LinearSource>& sources)

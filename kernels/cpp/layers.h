@@ -17,6 +17,9 @@ struct LinearSource {
   float factor = 1.0f;            // multiplies every result: the query's 1 / sqrt(head_size)
 };
 
+// The largest absolute value: what for_weights() asks for.
+std::int32_t largest_weight(const std::int8_t* weights, std::size_t count);
+
 // Several sources side by side, packed for one instruction set: query, key and value are one product.
 class PackedLinear {
  public:

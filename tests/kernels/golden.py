@@ -55,12 +55,14 @@ def operations_of(isa: str) -> dict[str, Callable[[], NDArray[Any]]]:
     bias, residual = exact(5, 80), exact(6, 23, 80)
     asking = [exact(7 + i, 37, 48, spread=2) for i in range(3)]
     ids = numbers(11, 30, 19).astype(np.int32)
+    narrow = (numbers(17, 129, 80, 96) - 64).astype(np.int8)
     functions: dict[str, Callable[[], NDArray[Any]]] = {
         "quantize": lambda: operations.quantize_rows(x, np.abs(x[0]) + 1, 48, isa).values,
         "linear": lambda: operations.linear(x, weight, scale[:, :1].ravel(), bias, activation="gelu", isa=isa),
         "linear in groups": lambda: operations.linear(
             x, weight, scale, bias, group_size=32, residual=residual, isa=isa
         ),
+        "linear, narrow weights": lambda: operations.linear(x, narrow, scale, bias, group_size=32, isa=isa),
         "quantize, gated": lambda: operations.quantize_gated(x, "gelu", x[0, :48], 16, isa).values,
         "rotate": lambda: operations.rotate(x, exact(15, 23, 16), exact(16, 23, 16), isa),
         "mean": lambda: operations.mean(x, isa),
@@ -83,7 +85,8 @@ def exact_tensors(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     made = {}
     for seed, (name, tensor) in enumerate(sorted(tensors.items()), 100):
         if tensor.dtype == np.int8:
-            made[name] = (numbers(seed, 255, *tensor.shape) - 127).astype(np.int8)
+            largest = 127 if np.abs(tensor).max() > 64 else 64
+            made[name] = (numbers(seed, 2 * largest + 1, *tensor.shape) - largest).astype(np.int8)
         elif name.endswith((".scale", ".smooth", "norm.weight")):
             size = 2.0**-10 if name.endswith(".scale") else 1.0
             made[name] = exact(seed, *tensor.shape, around=size, spread=size / 2)

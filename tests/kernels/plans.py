@@ -46,8 +46,11 @@ def random_plan(**changes: Any) -> dict[str, Any]:
     return plan | changes
 
 
-def random_tensors(plan: dict[str, Any], *, smooth: bool = False, seed: int = 0) -> Tensors:
-    """Tensors for the plan; a head's inner layers have 24 columns, which 16 does not divide, or 32 before a norm."""
+def random_tensors(plan: dict[str, Any], *, smooth: bool = False, largest: int = 127, seed: int = 0) -> Tensors:
+    """Tensors for the plan; a head's inner layers have 24 columns, which 16 does not divide, or 32 before a norm.
+
+    largest: weight.
+    """
     rng = np.random.default_rng(seed)
 
     def floats(*shape: int, scale: float = 1.0, around: float = 0.0) -> NDArray[np.float32]:
@@ -81,7 +84,9 @@ def random_tensors(plan: dict[str, Any], *, smooth: bool = False, seed: int = 0)
         for name, outputs, inputs in linears:
             group_size = plan.get(f"{name}_group_size", plan["group_size"])
             groups = (inputs // group_size,) if group_size else ()
-            tensors[f"layers.{i}.{name}.weight"] = rng.integers(-127, 128, (outputs, inputs)).astype(np.int8)
+            tensors[f"layers.{i}.{name}.weight"] = rng.integers(-largest, largest + 1, (outputs, inputs)).astype(
+                np.int8
+            )
             scale = np.abs(floats(outputs, *groups, scale=0.2, around=1)) * np.float32(inputs**-0.5 / 80)
             tensors[f"layers.{i}.{name}.scale"] = scale.astype(np.float32)
             tensors[f"layers.{i}.{name}.bias"] = floats(outputs, scale=0.1)
@@ -108,8 +113,9 @@ def random_batch(plan: dict[str, Any], pairs: int, length: int, seed: int = 0) -
     return ids, type_ids
 
 
-# Each differs from the one before it in what another family of encoders needs.
-ARCHITECTURES: dict[str, tuple[dict[str, Any], bool]] = {
+# Each differs from the one before it in what another family of encoders needs: changes to the plan, whether rows are
+# smoothed, and, in some, the largest weight.
+ARCHITECTURES: dict[str, tuple[Any, ...]] = {
     "bert": ({}, False),
     "roberta": ({"position_offset": 2, "token_types": 1, "epsilon": 1e-5}, False),
     "distilbert": ({"token_types": 0, "head": head("relu", "none")}, False),
@@ -126,19 +132,22 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], bool]] = {
     "one layer": ({"layers": 1}, True),
     "mean of all tokens": ({"pooling": "mean", "head": normed_head()}, True),
     "odd sizes": ({"hidden": 48, "heads": 3, "intermediate": 80, "embedding_size": 48, "layers": 3}, False),
+    "narrow weights": ({}, True, 64),
+    "narrow weights in groups": ({"group_size": 32, "down_group_size": 16}, True, 64),
 }
-MODERN: dict[str, tuple[dict[str, Any], bool]] = {
+MODERN: dict[str, tuple[Any, ...]] = {
     "modernbert": ({}, False),
     "modernbert, smooth": ({}, True),
     "modernbert, mean of all tokens": ({"pooling": "mean", "labels": 2}, False),
     "modernbert, groups": ({"group_size": 32, "down_group_size": 48, "activation": "gelu_tanh"}, True),
     "modernbert, one layer": ({"layers": 1, "windows": [0], "rotary": [0], "head": head("none")}, True),
     "modernbert, one head": ({"hidden": 96, "heads": 1, "windows": [2, 0, 80], "rotary": [1, 0, 2]}, False),
+    "modernbert, narrow weights": ({"group_size": 32}, True, 64),
 }
 
 
 def described(architecture: str) -> tuple[dict[str, Any], Tensors]:
     """The plan of that name, and random tensors for it."""
-    changes, smooth = {**ARCHITECTURES, **MODERN}[architecture]
+    changes, smooth, *largest = {**ARCHITECTURES, **MODERN}[architecture]
     plan = random_modern_plan(**changes) if architecture in MODERN else random_plan(**changes)
-    return plan, random_tensors(plan, smooth=smooth)
+    return plan, random_tensors(plan, smooth=smooth, largest=largest[0] if largest else 127)

@@ -80,7 +80,8 @@ def test_linear_equals_the_reference(
     isa: str, *, seed: int, rows: int, inputs: int, outputs: int, activation: str, data: Any
 ):
     size = data.draw(st.sampled_from(group_sizes(inputs)), "group size")
-    arguments = linear_arguments(seed, rows, inputs, outputs, size)
+    largest = data.draw(st.sampled_from([64, 127]), "largest weight")
+    arguments = linear_arguments(seed, rows, inputs, outputs, size, largest=largest)
     arguments |= {"group_size": size, "activation": activation}
     if data.draw(st.booleans(), "smooth"):
         arguments["smooth"] = np.exp(floats(seed + 1, inputs, scale=0.1))
@@ -125,26 +126,31 @@ def test_the_mean_equals_the_reference(isa: str, *, seed: int, rows: int, column
     np.testing.assert_allclose(operations.mean(x, isa), reference.mean(x), rtol=1e-5, atol=1e-5)
 
 
-def linear_arguments(seed: int, rows: int, inputs: int, outputs: int, group_size: int = 0) -> dict[str, Any]:
+def linear_arguments(
+    seed: int, rows: int, inputs: int, outputs: int, group_size: int = 0, *, largest: int = 127
+) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     groups = (inputs // group_size,) if group_size else ()
     return {
         "x": floats(seed, rows, inputs),
-        "weight": rng.integers(-127, 128, (outputs, inputs)).astype(np.int8),
+        "weight": rng.integers(-largest, largest + 1, (outputs, inputs)).astype(np.int8),
         "scale": (rng.uniform(0.5, 1.5, (outputs, *groups)) / (80 * inputs)).astype(np.float32),
         "bias": floats(seed + 3, outputs, scale=0.1),
     }
 
 
 @every_isa
-def test_products_of_the_largest_values_do_not_saturate(isa: str):
-    """255 times 127, summed over 3,072 columns: an instruction that saturates at 16 bits would lose nearly all."""
+@pytest.mark.parametrize("largest", [64, 65, 127])
+def test_products_of_the_largest_values_do_not_saturate(isa: str, largest: int):
+    """255 times 127, summed over 3,072 columns: an instruction that saturates at 16 bits would lose nearly all, and one
+    in a hundred of 255 times 65.
+    """
     x = np.full((7, 3072), 1.0, np.float32)
-    weight = np.full((16, 3072), 127, np.int8)
-    weight[1] = -127
+    weight = np.full((16, 3072), largest, np.int8)
+    weight[1] = -largest
     y = operations.linear(x, weight, np.ones(16, np.float32), np.zeros(16, np.float32), isa=isa)
-    np.testing.assert_allclose(y[:, 0], 127 * 3072, rtol=1e-6)
-    np.testing.assert_allclose(y[:, 1], -127 * 3072, rtol=1e-6)
+    np.testing.assert_allclose(y[:, 0], largest * 3072, rtol=1e-6)
+    np.testing.assert_allclose(y[:, 1], -largest * 3072, rtol=1e-6)
 
 
 @every_isa
