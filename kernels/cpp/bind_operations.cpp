@@ -54,11 +54,15 @@ void linear(const std::string& isa, const Matrix& x, const Array<const std::int8
   PackedLinear layer(kernels, inputs, group_size, smooth ? smooth->data() : nullptr,
                      {{weight.data(), scale.data(), bias.data(), outputs}});
   RowsBuffer rows;
-  rows.reserve(kernels, count, inputs, group_size);
+  rows.reserve(kernels, std::min(count, kBlockRows), inputs, group_size);
   Buffer<unsigned char> panel(panel_scratch(kernels, inputs));
-  kernels.quantize(x.data(), inputs, count, inputs, group_size, layer.smooth(), rows.view());
-  kernels.linear(rows.view(), count, layer.view(), parse_activation(activation),
-                 residual ? residual->data() : nullptr, outputs, out.data(), outputs, panel.data());
+  for (std::size_t row = 0; row < count; row += kBlockRows) {
+    const std::size_t block = std::min(kBlockRows, count - row);
+    kernels.quantize(x.data() + row * inputs, inputs, block, inputs, group_size, layer.smooth(), rows.view());
+    kernels.linear(rows.view(), block, layer.view(), parse_activation(activation),
+                   residual ? residual->data() + row * outputs : nullptr, outputs, out.data() + row * outputs, outputs,
+                   panel.data());
+  }
 }
 
 void dense(const std::string& isa, const Matrix& x, const Matrix& weight, const Vector& bias,

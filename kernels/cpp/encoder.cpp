@@ -10,10 +10,6 @@
 namespace pairscore {
 namespace {
 
-// Rows between two attentions at once, a multiple of every instruction set's tile. Fewer, and each panel of weights is
-// fetched and widened for too few rows; more, and the inner columns of the feed-forward leave the second-level cache.
-constexpr std::size_t kBlockRows = 96;
-
 // A call with more tokens works in several passes (of at least a pair), so that its memory is bounded.
 constexpr std::size_t kPassTokens = 1024;
 

@@ -17,6 +17,10 @@ struct LinearSource {
   float factor = 1.0f;            // multiplies every result: the query's 1 / sqrt(head_size)
 };
 
+// Rows between two attentions at once, a multiple of every instruction set's tile. Fewer, and each panel of weights is
+// fetched and widened for too few rows; more, and the inner columns of the feed-forward leave the second-level cache.
+constexpr std::size_t kBlockRows = 96;
+
 // The largest absolute value: what for_weights() asks for.
 std::int32_t largest_weight(const std::int8_t* weights, std::size_t count);
 

@@ -183,6 +183,8 @@ def test_operations_refuse_arrays_of_another_shape():
         operations.linear(x, weight[:, :16], one, one)
     with pytest.raises(ValueError, match="scale must be float32"):
         operations.linear(x, weight, one[:3], one)
+    with pytest.raises(ValueError, match=r"out must be contiguous float32 \(3, 16\)"):
+        operations.linear(x, weight, one, one, out=np.empty((16, 3), np.float32).T)
     with pytest.raises(ValueError, match="group_size is 24"):
         operations.quantize_rows(x, group_size=24)
     with pytest.raises(ValueError, match="columns is 31"):

@@ -140,6 +140,18 @@ def linear_arguments(
 
 
 @every_isa
+def test_many_rows_are_those_of_one_at_a_time(isa: str):
+    arguments = linear_arguments(0, 250, 32, 16) | {"residual": floats(1, 250, 16)}
+    alone = [
+        operations.linear(**arguments | {name: arguments[name][i : i + 1] for name in ("x", "residual")}, isa=isa)
+        for i in range(250)
+    ]
+    out = np.empty((250, 16), np.float32)
+    assert operations.linear(**arguments, out=out, isa=isa) is out
+    assert out.tobytes() == np.concatenate(alone).tobytes()
+
+
+@every_isa
 @pytest.mark.parametrize("largest", [64, 65, 127])
 def test_products_of_the_largest_values_do_not_saturate(isa: str, largest: int):
     """255 times 127, summed over 3,072 columns: an instruction that saturates at 16 bits would lose nearly all, and one

@@ -91,12 +91,14 @@ def linear(
     group_size: int = 0,
     activation: str = "none",
     residual: Floats | None = None,
+    out: Floats | None = None,
     isa: str | None = None,
 ) -> Floats:
     """activation(quantized(x * smooth) @ (weight * scale).T + bias) + residual.
 
     x: (rows, inputs); weight: int8 (outputs, inputs); scale: (outputs,), or (outputs, inputs / group_size);
-    bias: (outputs,); smooth: (inputs,); residual and result: (rows, outputs). Outputs are a multiple of 16.
+    bias: (outputs,); smooth: (inputs,); residual and result: (rows, outputs). Outputs are a multiple of 16. The result
+    is written to `out` where that is given, else to a new array.
     """
     rows, inputs = _shape(x, "x")
     size = _group_size(group_size, inputs)
@@ -106,7 +108,10 @@ def linear(
     _multiple(outputs, "outputs")
     if not group_size and isinstance(scale, np.ndarray) and scale.ndim == 1:
         scale = scale[:, None]
-    out = np.empty((rows, outputs), np.float32)
+    if out is None:
+        out = np.empty((rows, outputs), np.float32)
+    elif out.shape != (rows, outputs) or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise ValueError(f"out must be contiguous float32 ({rows}, {outputs})")
     _core.linear(
         check_isa(isa),
         _floats(x, "x", rows, inputs),
