@@ -65,12 +65,13 @@ class Meter:
         with self._lock:
             done, new = self.done, self.done - self._before
             seconds = max(time.monotonic() - self._started, 1e-9)
+            seconds_left: float | None = None
             if self._computed_tokens:
                 unknown_rows = self.total - self._before - self._known_rows
                 tokens = self._known_tokens * (1 + unknown_rows / self._known_rows)
                 seconds_left = seconds * max(0.0, tokens / self._computed_tokens - 1)
-            else:
-                seconds_left = seconds * (self.total - done) / new if new else None
+            elif new:
+                seconds_left = seconds * (self.total - done) / new
         return Progress(done=done, total=self.total, pairs_per_second=new / seconds, seconds_left=seconds_left)
 
 
