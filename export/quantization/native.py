@@ -63,7 +63,7 @@ class Recipe:
         return groups + (f", weights up to {self.largest_weight}" if self.largest_weight != LARGEST_CODE else "")
 
 
-# Products of weights up to this take AVX2 a fifth less time, and no other instruction set more: kernels/cpp/kernels.h.
+# AVX2 multiplies weights up to this faster, and other instruction sets as fast as any: kernels/cpp/kernels.h.
 NARROW_WEIGHT = 64
 # Measured on the shipped model with alpha from 0.3 to 0.7, one for each product too, and with smoothing that was fitted
 # to each product's own error: 0.5 everywhere was best or equal, in groups as well. Whole rows are up to a sixth faster

@@ -15,7 +15,7 @@ constexpr std::size_t kAlignment = 64;  // bytes; one cache line, one AVX-512 re
 
 enum class Activation { none, relu, gelu, gelu_tanh, tanh };
 
-// The weights of one int8 linear layer, packed for one instruction set by pack.h.
+// The weights of one int8 linear layer, packed for one instruction set by layers.cpp.
 struct LinearWeights {
   std::size_t inputs;             // columns of the activations, a multiple of group_size
   std::size_t outputs;            // columns of the result, a multiple of kLanes
