@@ -43,11 +43,15 @@ def round_to_nearest(weight: FloatMatrix, group_size: int) -> GroupedWeight:
     return GroupedWeight(_codes(groups, scales[..., None]), scales)
 
 
-def gptq(weight: FloatMatrix, hessian: FloatMatrix, group_size: int, largest_code: int = LARGEST_CODE) -> GroupedWeight:
+def gptq(
+    weight: FloatMatrix, hessian: FloatMatrix, group_size: int, largest_sum: int = 2 * LARGEST_CODE
+) -> GroupedWeight:
     """Quantize so that the layer's outputs change little on the data behind `hessian`.
 
     weight: Shape (inputs, outputs); `group_size` divides the inputs. hessian: Shape (inputs, inputs), the sum of
-    x xᵀ over the rows x that the layer saw. largest_code: on either side of zero.
+    x xᵀ over the rows x that the layer saw. largest_sum: the most that the codes of two neighbours (inputs 0 and 1, 2
+    and 3, ...; an even number of them) may be on one side of `ZERO_CODE` together, so that a processor can add their
+    products in 16 bits. A group's scale is the smallest that allows it.
     """
     inputs = len(weight)
     factor = _inverse_factor(hessian)
@@ -66,8 +70,9 @@ def gptq(weight: FloatMatrix, hessian: FloatMatrix, group_size: int, largest_cod
                     ahead[:, stop - column :] -= (
                         errors[:, : column - start] @ factor[start:column, stop : column + group_size]
                     )
-                scales[:, group] = _scales(ahead, largest_code)
-            codes[:, column] = _codes(left[:, column], scales[:, group], largest_code)
+                scales[:, group] = _scales(ahead, largest_sum)
+            lowest, highest = _free(codes[:, column - 1], largest_sum) if column % 2 else (-LARGEST_CODE, LARGEST_CODE)
+            codes[:, column] = _codes(left[:, column], scales[:, group], lowest, highest)
             rounded = (codes[:, column].astype(np.float32) - ZERO_CODE) * scales[:, group]
             error = (left[:, column] - rounded) / factor[column, column]
             left[:, column:stop] -= np.outer(error, factor[column, column:stop])
@@ -84,13 +89,28 @@ def _inverse_factor(hessian: FloatMatrix) -> FloatMatrix:
     return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped)).T, dtype=np.float32)
 
 
-def _scales(groups: FloatMatrix, largest_code: int = LARGEST_CODE) -> FloatMatrix:
-    largest = np.abs(groups).max(axis=-1)
-    scales: FloatMatrix = np.where(largest > 0, largest / largest_code, 1.0).astype(np.float32)
+def _scales(groups: FloatMatrix, largest_sum: int = 2 * LARGEST_CODE) -> FloatMatrix:
+    step = np.abs(groups).max(axis=-1) / LARGEST_CODE
+    if largest_sum < 2 * LARGEST_CODE:
+        neighbours = groups.reshape(*groups.shape[:-1], -1, 2)
+        for one_sign in (np.maximum(neighbours, 0), np.maximum(-neighbours, 0)):
+            step = np.maximum(step, one_sign.sum(axis=-1).max(axis=-1) / largest_sum)
+    scales: FloatMatrix = np.where(step > 0, step, 1.0).astype(np.float32)
     return scales
 
 
-def _codes(values: FloatMatrix, scales: FloatMatrix, largest_code: int = LARGEST_CODE) -> npt.NDArray[np.uint8]:
-    codes = np.clip(np.rint(values / scales), -largest_code, largest_code) + ZERO_CODE
-    unsigned: npt.NDArray[np.uint8] = codes.astype(np.uint8)
-    return unsigned
+def _free(codes: npt.NDArray[np.uint8], largest_sum: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """The smallest and the largest value that the neighbours of these may have."""
+    values = codes.astype(np.int16) - ZERO_CODE
+    lowest = np.maximum(-LARGEST_CODE, -largest_sum - np.minimum(values, 0))
+    return lowest, np.minimum(LARGEST_CODE, largest_sum - np.maximum(values, 0))
+
+
+def _codes(
+    values: FloatMatrix,
+    scales: FloatMatrix,
+    lowest: npt.ArrayLike = -LARGEST_CODE,
+    highest: npt.ArrayLike = LARGEST_CODE,
+) -> npt.NDArray[np.uint8]:
+    codes: npt.NDArray[np.uint8] = (np.clip(np.rint(values / scales), lowest, highest) + ZERO_CODE).astype(np.uint8)
+    return codes

@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from pairscore.export.graphs.encoder import Encoder, Layer, Linear, Norm, angles
 from pairscore.export.quantization.calibration import Seen
-from pairscore.export.quantization.gptq import LARGEST_CODE, ZERO_CODE, gptq
+from pairscore.export.quantization.gptq import ZERO_CODE, gptq
 from pairscore.export.quantization.int8 import Candidate
 from pairscore.runtime.types import FloatArray
 
@@ -37,13 +37,12 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 class Recipe:
     """How to quantize. `group_size`: channels that share a scale, 0 for whole rows. `down_group_size`: the same for the
     feed-forward's second product. `smoothing`: SmoothQuant's alpha, the share of a channel's size that the weights take
-    over; 0 for none. `largest_weight`: in int8.
+    over; 0 for none.
     """
 
     group_size: int
     down_group_size: int
     smoothing: float
-    largest_weight: int = LARGEST_CODE
 
     def group_size_of(self, name: str) -> int:
         """The group size of a product such as `layers.3.down`."""
@@ -59,16 +58,16 @@ class Recipe:
         groups = f"groups of {self.group_size}" if self.group_size else "whole rows"
         if self.down_group_size != self.group_size:
             groups += f" but groups of {self.down_group_size} in the feed-forward's second product"
-        groups += f", SmoothQuant {self.smoothing:g}" if self.smoothing else ""
-        return groups + (f", weights up to {self.largest_weight}" if self.largest_weight != LARGEST_CODE else "")
+        return groups + (f", SmoothQuant {self.smoothing:g}" if self.smoothing else "")
 
 
-# AVX2 multiplies weights up to this faster, and other instruction sets as fast as any: kernels/cpp/kernels.h.
-NARROW_WEIGHT = 64
+# Two neighbouring weights of one sign add up to no more than this: AVX2 multiplies such weights faster, and other
+# instruction sets as fast as any (kernels/cpp/kernels.h).
+LARGEST_SUM = 128
 # Measured on the shipped model with alpha from 0.3 to 0.7, one for each product too, and with smoothing that was fitted
 # to each product's own error: 0.5 everywhere was best or equal, in groups as well. Whole rows are up to a sixth faster
 # than groups of 128 and not raced: of 1,000 pairs they moved one by 0.13, where groups of 128 moved it by 0.04.
-RECIPES = (Recipe(128, 128, 0.5), Recipe(128, 128, 0.5, NARROW_WEIGHT), Recipe(64, 64, 0.5))
+RECIPES = (Recipe(128, 128, 0.5), Recipe(64, 64, 0.5))
 # For channels that no group divides. The rows that `down` reads come from the activation and are the hardest to
 # quantize: groups for it alone take away a third of the error of whole rows.
 WHOLE_ROWS = (Recipe(0, 128, 0.5), Recipe(0, 0, 0.5))
@@ -237,7 +236,7 @@ def _rounded(name: str, linear: Linear, recipe: Recipe, smooth: FloatArray | Non
         weight = weight / smooth[:, None]
         hessian = hessian * smooth * smooth[:, None]
     weight = np.ascontiguousarray(weight, dtype=np.float32)
-    rounded = gptq(weight, hessian, group_size or len(weight), recipe.largest_weight)
+    rounded = gptq(weight, hessian, group_size or len(weight), LARGEST_SUM)
     codes = (rounded.codes.reshape(len(linear.weight), -1).astype(np.int16) - ZERO_CODE).astype(np.int8)
     scales = rounded.scales if group_size else rounded.scales[:, 0]
     return {f"{name}.weight": codes, f"{name}.scale": scales, f"{name}.bias": linear.bias}

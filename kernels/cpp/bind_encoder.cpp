@@ -31,12 +31,12 @@ PackedDense dense(const nb::dict& tensors, const std::string& name, std::size_t 
 }
 
 // Of all linear layers in int8.
-std::int32_t largest_weight(const nb::dict& tensors) {
+std::int32_t largest_sum(const nb::dict& tensors) {
   std::int32_t largest = 0;
   for (const auto& [name, value] : tensors) {
     nb::ndarray<const std::int8_t, nb::c_contig, nb::device::cpu> weights;
     if (nb::try_cast(value, weights, false))
-      largest = std::max(largest, pairscore::largest_weight(weights.data(), weights.size()));
+      largest = std::max(largest, pairscore::largest_sum(weights.data(), weights.size()));
   }
   return largest;
 }
@@ -164,7 +164,7 @@ std::unique_ptr<Encoder> new_encoder(
                       std::all_of(layers_plan.second.begin(), layers_plan.second.end(),
                                   [&](std::size_t table) { return table < layers; })),
           "layers that the kernels do not run");
-  const Kernels& kernels = for_weights(find_kernels(isa), largest_weight(tensors));
+  const Kernels& kernels = for_weights(find_kernels(isa), largest_sum(tensors));
   const Shape shape{modern ? Architecture::modernbert : Architecture::bert,
                     mean_pooling ? Pooling::mean : Pooling::first,
                     hidden,

@@ -14,7 +14,8 @@ std::vector<const Kernels*> available_kernels();
 // The table of that name, or the best one where the name is empty. std::invalid_argument where it cannot run here.
 const Kernels& find_kernels(const std::string& name);
 
-// The fastest table of the same instruction set for weights of which none is larger than `largest`, in absolute value.
-const Kernels& for_weights(const Kernels& kernels, std::int32_t largest);
+// The fastest table of the same instruction set for weights of which no two neighbours of one sign add up to more than
+// `largest_sum`.
+const Kernels& for_weights(const Kernels& kernels, std::int32_t largest_sum);
 
 }  // namespace pairscore

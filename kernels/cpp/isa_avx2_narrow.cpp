@@ -1,6 +1,6 @@
-// AVX2 and FMA for weights between -64 and 64: vpmaddubsw multiplies 8-bit values and adds two products in 16 bits, where
-// 2 * 255 * 64 still fits; vpmaddwd by ones adds two of those in 32 bits. A third fewer operations than isa_avx2.cpp, whose
-// attention these kernels share: keys take all of their 8 bits.
+// AVX2 and FMA for weights of which no two neighbours of one sign add up to more than 128: vpmaddubsw multiplies 8-bit
+// values and adds two products in 16 bits, where 255 * 128 still fits; vpmaddwd by ones adds two of those in 32 bits. A
+// third fewer operations than isa_avx2.cpp, whose attention these kernels share: keys may be of any size.
 #include <cstddef>
 #include <cstdint>
 

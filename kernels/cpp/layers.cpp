@@ -5,9 +5,12 @@
 
 namespace pairscore {
 
-std::int32_t largest_weight(const std::int8_t* weights, std::size_t count) {
+std::int32_t largest_sum(const std::int8_t* weights, std::size_t count) {
   std::int32_t largest = 0;
-  for (std::size_t i = 0; i < count; i++) largest = std::max(largest, std::abs(std::int32_t{weights[i]}));
+  for (std::size_t i = 0; i + 1 < count; i += 2) {
+    const std::int32_t a = weights[i], b = weights[i + 1];
+    largest = std::max({largest, std::max(a, 0) + std::max(b, 0), -std::min(a, 0) - std::min(b, 0)});
+  }
   return largest;
 }
 

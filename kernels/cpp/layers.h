@@ -21,8 +21,9 @@ struct LinearSource {
 // fetched and widened for too few rows; more, and the inner columns of the feed-forward leave the second-level cache.
 constexpr std::size_t kBlockRows = 96;
 
-// The largest absolute value: what for_weights() asks for.
-std::int32_t largest_weight(const std::int8_t* weights, std::size_t count);
+// The largest sum of the weights of one sign among two neighbours, in absolute value: what for_weights() asks for.
+// weights: rows of an even length, one after the other.
+std::int32_t largest_sum(const std::int8_t* weights, std::size_t count);
 
 // Several sources side by side, packed for one instruction set: query, key and value are one product.
 class PackedLinear {

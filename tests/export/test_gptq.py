@@ -14,29 +14,54 @@ def problem(inputs, outputs, rows=400, seed=0):
     return random.normal(size=(inputs, outputs)).astype(np.float32), data
 
 
-def slow_gptq(weight, hessian, group_size):
-    """Algorithm 1 of the paper without its blocks: after each column the others are updated with the exact inverse."""
+def slow_gptq(weight, hessian, group_size, largest_sum):
+    """Algorithm 1 of the paper without its blocks: after each column the others are updated with the exact inverse.
+    Each weight is rounded by itself, to what its neighbour leaves.
+    """
     left = weight.T.astype(np.float64)
     damped = hessian + 0.01 * np.mean(np.diag(hessian)) * np.eye(len(hessian))
     rounded = np.empty_like(left)
     for column in range(len(hessian)):
         if column % group_size == 0:
-            scale = np.abs(left[:, column : column + group_size]).max(axis=1) / 127
-        rounded[:, column] = np.clip(np.rint(left[:, column] / scale), -127, 127) * scale
+            scale = [smallest_scale(row, largest_sum) for row in left[:, column : column + group_size]]
+        for row, value in enumerate(left[:, column] / scale):
+            neighbour = round(rounded[row, column - 1] / scale[row]) if column % 2 else 0
+            most, least = min(127, largest_sum - max(neighbour, 0)), max(-127, -largest_sum - min(neighbour, 0))
+            rounded[row, column] = min(max(round(value), least), most) * scale[row]
         inverse = np.linalg.inv(damped[column:, column:])
         error = (left[:, column] - rounded[:, column]) / inverse[0, 0]
         left[:, column:] -= np.outer(error, inverse[0])
     return rounded.T
 
 
+def smallest_scale(row, largest_sum):
+    steps = [abs(value) / 127 for value in row]
+    for a, b in zip(row[::2], row[1::2], strict=True):
+        steps += [abs(a + b) / largest_sum] if a * b > 0 else []
+    return max(steps)
+
+
+@pytest.mark.parametrize("largest_sum", [254, 128])
 @pytest.mark.parametrize(("inputs", "group_size"), [(64, 32), (192, 64), (192, 96), (160, 160)])
-def test_gptq_is_the_slow_method(inputs, group_size):
+def test_gptq_is_the_slow_method(inputs, group_size, largest_sum):
     weight, data = problem(inputs, 24)
     hessian = data.T @ data
-    ours = gptq(weight, hessian, group_size).dequantized()
-    slow = slow_gptq(weight, hessian, group_size)
+    ours = gptq(weight, hessian, group_size, largest_sum).dequantized()
+    slow = slow_gptq(weight, hessian, group_size, largest_sum)
     # A value halfway between two codes may go either way in float32; those after it then follow.
     assert np.mean(np.abs(ours - slow) > 1e-3) < 0.01
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+@pytest.mark.parametrize("group_size", [32, 96])
+def test_neighbours_of_one_sign_add_up_to_what_is_allowed(group_size, spread):
+    """Also where weights grow on the way: those of rare inputs, which make up for all others."""
+    weight, data = problem(96, 64)
+    data[:, ::3] *= spread
+    codes = gptq(weight, data.T @ data, group_size, 128).codes.reshape(64, -1, 2).astype(int) - ZERO_CODE
+    sums = np.stack([np.maximum(codes, 0).sum(axis=-1), np.maximum(-codes, 0).sum(axis=-1)])
+    assert sums.max() == 128
+    assert np.abs(codes).max() > 100
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -62,7 +62,7 @@ def operations_of(isa: str) -> dict[str, Callable[[], NDArray[Any]]]:
         "linear in groups": lambda: operations.linear(
             x, weight, scale, bias, group_size=32, residual=residual, isa=isa
         ),
-        "linear, narrow weights": lambda: operations.linear(x, narrow, scale, bias, group_size=32, isa=isa),
+        "linear, narrow sums": lambda: operations.linear(x, narrow, scale, bias, group_size=32, isa=isa),
         "quantize, gated": lambda: operations.quantize_gated(x, "gelu", x[0, :48], 16, isa).values,
         "rotate": lambda: operations.rotate(x, exact(15, 23, 16), exact(16, 23, 16), isa),
         "mean": lambda: operations.mean(x, isa),
