@@ -5,6 +5,7 @@ Transformers", arXiv 2210.17323, algorithm 1, with one symmetric scale for each 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,15 +44,13 @@ def round_to_nearest(weight: FloatMatrix, group_size: int) -> GroupedWeight:
     return GroupedWeight(_codes(groups, scales[..., None]), scales)
 
 
-def gptq(
-    weight: FloatMatrix, hessian: FloatMatrix, group_size: int, largest_sum: int = 2 * LARGEST_CODE
-) -> GroupedWeight:
+def gptq(weight: FloatMatrix, hessian: FloatMatrix, group_size: int, largest_sum: int | None = None) -> GroupedWeight:
     """Quantize so that the layer's outputs change little on the data behind `hessian`.
 
     weight: Shape (inputs, outputs); `group_size` divides the inputs. hessian: Shape (inputs, inputs), the sum of
-    x xᵀ over the rows x that the layer saw. largest_sum: the most that the codes of two neighbours (inputs 0 and 1, 2
-    and 3, ...; an even number of them) may be on one side of `ZERO_CODE` together, so that a processor can add their
-    products in 16 bits. A group's scale is the smallest that allows it.
+    x xᵀ over the rows x that the layer saw. largest_sum: the most that the codes of one side of `ZERO_CODE` may add up
+    to among four inputs, so that a processor can add their products in 16 bits: of each eight inputs 0, 1, 4 and 5,
+    and 2, 3, 6 and 7. `group_size` is a multiple of eight then, and a group's scale the smallest that allows it.
     """
     inputs = len(weight)
     factor = _inverse_factor(hessian)
@@ -71,7 +70,7 @@ def gptq(
                         errors[:, : column - start] @ factor[start:column, stop : column + group_size]
                     )
                 scales[:, group] = _scales(ahead, largest_sum)
-            lowest, highest = _free(codes[:, column - 1], largest_sum) if column % 2 else (-LARGEST_CODE, LARGEST_CODE)
+            lowest, highest = _free(codes[:, column // 8 * 8 : column], largest_sum)
             codes[:, column] = _codes(left[:, column], scales[:, group], lowest, highest)
             rounded = (codes[:, column].astype(np.float32) - ZERO_CODE) * scales[:, group]
             error = (left[:, column] - rounded) / factor[column, column]
@@ -89,21 +88,31 @@ def _inverse_factor(hessian: FloatMatrix) -> FloatMatrix:
     return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped)).T, dtype=np.float32)
 
 
-def _scales(groups: FloatMatrix, largest_sum: int = 2 * LARGEST_CODE) -> FloatMatrix:
+def _scales(groups: FloatMatrix, largest_sum: int | None = None) -> FloatMatrix:
     step = np.abs(groups).max(axis=-1) / LARGEST_CODE
-    if largest_sum < 2 * LARGEST_CODE:
-        neighbours = groups.reshape(*groups.shape[:-1], -1, 2)
-        for one_sign in (np.maximum(neighbours, 0), np.maximum(-neighbours, 0)):
-            step = np.maximum(step, one_sign.sum(axis=-1).max(axis=-1) / largest_sum)
+    if largest_sum is not None:
+        for fours in _fours(groups):
+            for one_sign in (np.maximum(fours, 0), np.maximum(-fours, 0)):
+                step = np.maximum(step, one_sign.sum(axis=-1).max(axis=-1) / largest_sum)
     scales: FloatMatrix = np.where(step > 0, step, 1.0).astype(np.float32)
     return scales
 
 
-def _free(codes: npt.NDArray[np.uint8], largest_sum: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
-    """The smallest and the largest value that the neighbours of these may have."""
-    values = codes.astype(np.int16) - ZERO_CODE
-    lowest = np.maximum(-LARGEST_CODE, -largest_sum - np.minimum(values, 0))
-    return lowest, np.minimum(LARGEST_CODE, largest_sum - np.maximum(values, 0))
+def _fours(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Inputs 0, 1, 4 and 5 of each eight, and 2, 3, 6 and 7: each of Shape (..., eights, 4)."""
+    eights = values.reshape(*values.shape[:-1], -1, 8)
+    return eights[..., [0, 1, 4, 5]], eights[..., [2, 3, 6, 7]]
+
+
+def _free(codes: npt.NDArray[np.uint8], largest_sum: int | None) -> tuple[npt.ArrayLike, npt.ArrayLike]:
+    """The smallest and the largest value that an input may have behind these `codes`, the first of its eight inputs."""
+    place = codes.shape[1]
+    if largest_sum is None:
+        return -LARGEST_CODE, LARGEST_CODE
+    before = [each for each in range(place) if each // 2 % 2 == place // 2 % 2]
+    values = codes[:, before].astype(np.int16) - ZERO_CODE
+    lowest = np.maximum(-LARGEST_CODE, -largest_sum - np.minimum(values, 0).sum(axis=1))
+    return lowest, np.minimum(LARGEST_CODE, largest_sum - np.maximum(values, 0).sum(axis=1))
 
 
 def _codes(

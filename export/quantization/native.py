@@ -61,8 +61,8 @@ class Recipe:
         return groups + (f", SmoothQuant {self.smoothing:g}" if self.smoothing else "")
 
 
-# Two neighbouring weights of one sign add up to no more than this: AVX2 multiplies such weights faster, and other
-# instruction sets as fast as any (kernels/cpp/kernels.h).
+# Among four inputs, weights of one sign add up to no more than this: AVX2 multiplies such weights faster, and other
+# instruction sets as fast as any (kernels/cpp/layers.h).
 LARGEST_SUM = 128
 # Measured on the shipped model with alpha from 0.3 to 0.7, one for each product too, and with smoothing that was fitted
 # to each product's own error: 0.5 everywhere was best or equal, in groups as well. Whole rows are up to a sixth faster

@@ -30,15 +30,13 @@ PackedDense dense(const nb::dict& tensors, const std::string& name, std::size_t 
                      tensor<float>(tensors, name + ".bias", outputs), outputs, inputs);
 }
 
-// Of all linear layers in int8.
-std::int32_t largest_sum(const nb::dict& tensors) {
-  std::int32_t largest = 0;
+// Whether all linear layers in int8 have them.
+bool narrow_sums(const nb::dict& tensors) {
   for (const auto& [name, value] : tensors) {
     nb::ndarray<const std::int8_t, nb::c_contig, nb::device::cpu> weights;
-    if (nb::try_cast(value, weights, false))
-      largest = std::max(largest, pairscore::largest_sum(weights.data(), weights.size()));
+    if (nb::try_cast(value, weights, false) && !pairscore::narrow_sums(weights.data(), weights.size())) return false;
   }
-  return largest;
+  return true;
 }
 
 class LayerReader {
@@ -164,7 +162,7 @@ std::unique_ptr<Encoder> new_encoder(
                       std::all_of(layers_plan.second.begin(), layers_plan.second.end(),
                                   [&](std::size_t table) { return table < layers; })),
           "layers that the kernels do not run");
-  const Kernels& kernels = for_weights(find_kernels(isa), largest_sum(tensors));
+  const Kernels& kernels = for_weights(find_kernels(isa), narrow_sums(tensors));
   const Shape shape{modern ? Architecture::modernbert : Architecture::bert,
                     mean_pooling ? Pooling::mean : Pooling::first,
                     hidden,

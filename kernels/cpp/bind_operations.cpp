@@ -49,7 +49,7 @@ void quantize_gated(const std::string& isa, const std::string& activation, const
 void linear(const std::string& isa, const Matrix& x, const Array<const std::int8_t, 2>& weight, const Matrix& scale,
             const Vector& bias, const std::optional<Vector>& smooth, std::size_t group_size,
             const std::string& activation, const std::optional<Matrix>& residual, const OutMatrix& out) {
-  const Kernels& kernels = for_weights(find_kernels(isa), largest_sum(weight.data(), weight.size()));
+  const Kernels& kernels = for_weights(find_kernels(isa), narrow_sums(weight.data(), weight.size()));
   const std::size_t count = x.shape(0), inputs = x.shape(1), outputs = weight.shape(0);
   PackedLinear layer(kernels, inputs, group_size, smooth ? smooth->data() : nullptr,
                      {{weight.data(), scale.data(), bias.data(), outputs}});

@@ -131,9 +131,9 @@ const Kernels& find_kernels(const std::string& name) {
   throw std::invalid_argument("isa " + name + " does not run here: this build on this processor has " + names);
 }
 
-const Kernels& for_weights(const Kernels& kernels, [[maybe_unused]] std::int32_t largest_sum) {
+const Kernels& for_weights(const Kernels& kernels, [[maybe_unused]] bool narrow) {
 #ifdef PAIRSCORE_HAS_avx2_narrow
-  if (&kernels == avx2_kernels() && largest_sum <= kLargestNarrowSum) return *avx2_narrow_kernels();
+  if (narrow && &kernels == avx2_kernels()) return *avx2_narrow_kernels();
 #endif
   return kernels;
 }

@@ -107,15 +107,11 @@ static inline std::size_t attention_scratch(std::size_t length, std::size_t head
          kMostTileRows * keys * 4 + 8 * kAlignment;
 }
 
-// The most that two neighbouring weights of one sign may add up to, so that their products with 8-bit activations add
-// up to no more than 16 bits hold: 255 * 128 = 32640.
-constexpr std::int32_t kLargestNarrowSum = 128;
-
 // One table for each instruction set; those that the compiler cannot build are not defined (cpu.cpp).
 const Kernels* avx512vnni_kernels();
 const Kernels* avxvnni_kernels();
 const Kernels* avx2_kernels();
-const Kernels* avx2_narrow_kernels();  // for layers whose neighbouring weights add up to so little
+const Kernels* avx2_narrow_kernels();  // for layers with narrow_sums() (layers.h)
 const Kernels* i8mm_kernels();
 const Kernels* dotprod_kernels();
 const Kernels* portable_kernels();

@@ -1,17 +1,19 @@
 #include "layers.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 namespace pairscore {
 
-std::int32_t largest_sum(const std::int8_t* weights, std::size_t count) {
-  std::int32_t largest = 0;
-  for (std::size_t i = 0; i + 1 < count; i += 2) {
-    const std::int32_t a = weights[i], b = weights[i + 1];
-    largest = std::max({largest, std::max(a, 0) + std::max(b, 0), -std::min(a, 0) - std::min(b, 0)});
+bool narrow_sums(const std::int8_t* weights, std::size_t count) {
+  for (std::size_t first = 0; first + 8 <= count; first += 8) {
+    std::int32_t above[2] = {0, 0}, below[2] = {0, 0};
+    for (std::size_t i = 0; i < 8; i++) {
+      const std::int32_t weight = weights[first + i];
+      (weight > 0 ? above : below)[i / 2 % 2] += weight;
+    }
+    if (std::max(above[0], above[1]) > 128 || std::min(below[0], below[1]) < -128) return false;
   }
-  return largest;
+  return true;
 }
 
 PackedLinear::PackedLinear(const Kernels& kernels, std::size_t inputs, std::size_t group_size, const float* smooth,

@@ -61,14 +61,15 @@ def test_the_kernels_compute_what_the_plan_says(fitted, family, recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_neighbouring_weights_add_up_to_what_avx2_multiplies_fastest(fitted, recipe):
+def test_weights_add_up_to_what_avx2_multiplies_fastest(fitted, recipe):
     encoder, seen = fitted("bert")
     weights = [each for each in quantized(encoder, recipe, seen).values() if each.dtype == np.int8]
     assert len(weights) == len(list(encoder.products()))
     for each in weights:
-        neighbours = each.reshape(-1, 2).astype(int)
-        assert max(np.maximum(neighbours, 0).sum(axis=1).max(), np.maximum(-neighbours, 0).sum(axis=1).max()) <= 128
-        assert np.abs(neighbours).max() > 80
+        eights = each.reshape(-1, 8).astype(int)
+        for fours in (eights[:, [0, 1, 4, 5]], eights[:, [2, 3, 6, 7]]):
+            assert max(np.maximum(fours, 0).sum(axis=1).max(), np.maximum(-fours, 0).sum(axis=1).max()) <= 128
+        assert np.abs(eights).max() > 80
 
 
 def test_smoothing_moves_a_channels_size_into_the_weights(fitted):
@@ -78,7 +79,7 @@ def test_smoothing_moves_a_channels_size_into_the_weights(fitted):
         kind = name.rpartition(".")[2]
         smooth = tensors[name.replace(f".{kind}", ".query" if kind in ("key", "value") else f".{kind}") + ".smooth"]
         stands_for = tensors[f"{name}.weight"] * tensors[f"{name}.scale"][:, None] * smooth
-        assert np.abs(stands_for - linear.weight).max() <= 0.1 * np.abs(linear.weight).max()
+        assert np.abs(stands_for - linear.weight).max() <= 0.2 * np.abs(linear.weight).max()
         if kind == "up":
             largest = seen[linear.input].largest * smooth
             # After SmoothQuant 0.5 a channel is as large in the rows as in the weights.
