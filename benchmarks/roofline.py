@@ -153,9 +153,9 @@ def _kernels(shape: Shape, threads: int) -> dict[str, Callable[[], Product]]:
     del threads
     rows, inputs, outputs = shape
     values = [_weights(rows * LINKS, size) for size in (inputs, outputs)]
-    # Weights up to 64, which the kernels multiply faster on AVX2, and elsewhere as fast as any.
+    # Weights up to 32, of which four add up to no more than what AVX2 multiplies fastest (docs/kernels.md).
     layers = [
-        ((_weights(b, a) * 640).astype(np.int8), np.full(b, 0.001, np.float32), np.zeros(b, np.float32))
+        ((_weights(b, a) * 320).astype(np.int8), np.full(b, 0.001, np.float32), np.zeros(b, np.float32))
         for a, b in ((inputs, outputs), (outputs, inputs))
     ]
 

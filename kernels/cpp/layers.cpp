@@ -1,6 +1,7 @@
 #include "layers.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace pairscore {
 
@@ -35,12 +36,12 @@ PackedLinear::PackedLinear(const Kernels& kernels, std::size_t inputs, std::size
     for (std::size_t j = 0; j < source.outputs; j++, column++) {
       const std::int8_t* row = source.weights + j * inputs;
       std::int8_t* packed = weights_.data() + column / panel * panel * inputs + column % panel * word;
-      for (std::size_t k = 0; k < inputs; k++) {
-        packed[k / word * panel * word + k % word] = row[k];
-        sums_[k / group_size * padded_outputs_ + column] += row[k];
-      }
-      for (std::size_t group = 0; group < groups; group++)
+      for (std::size_t k = 0; k < inputs; k += word) std::copy_n(row + k, word, packed + k * panel);
+      for (std::size_t group = 0; group < groups; group++) {
+        const std::int8_t* first = row + group * group_size;
+        sums_[group * padded_outputs_ + column] = std::accumulate(first, first + group_size, 0);
         scales_[group * padded_outputs_ + column] = source.scales[j * groups + group] * source.factor;
+      }
       bias_[column] = source.bias[j] * source.factor;
     }
   }
