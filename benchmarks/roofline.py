@@ -20,6 +20,7 @@ ROWS = (512, 2048)
 # So many products follow each other, there and back, that reading the input and writing the result hardly count.
 LINKS = 3
 SECONDS_A_PRODUCT = 0.15
+SPELLS = 4
 
 Shape = tuple[int, int, int]
 Product = Callable[[], object]
@@ -67,7 +68,11 @@ def best(measured: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, dict[
 
 
 def _calls_per_second(calls: Sequence[Product], seconds: float) -> float:
-    """Of all calls together, each repeated in a thread of its own."""
+    """Of all calls together, each repeated in a thread of its own: the best of several spells."""
+    return max(_one_spell(calls, seconds) for _ in range(SPELLS))
+
+
+def _one_spell(calls: Sequence[Product], seconds: float) -> float:
     done: list[float] = []
 
     def repeat(call: Product) -> None:
