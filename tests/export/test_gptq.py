@@ -19,7 +19,7 @@ def problem(inputs, outputs, rows=400, seed=0):
 
 def slow_gptq(weight, hessian, group_size, largest_sum):
     """Algorithm 1 of the paper without its blocks: after each column the others are updated with the exact inverse.
-    Each weight is rounded by itself, to what its neighbour leaves.
+    Each weight is rounded by itself, to what those of its four before it leave.
     """
     left = weight.T.astype(np.float64)
     damped = hessian + 0.01 * np.mean(np.diag(hessian)) * np.eye(len(hessian))

@@ -55,7 +55,7 @@ def operations_of(isa: str) -> dict[str, Callable[[], NDArray[Any]]]:
     bias, residual = exact(5, 80), exact(6, 23, 80)
     asking = [exact(7 + i, 37, 48, spread=2) for i in range(3)]
     ids = numbers(11, 30, 19).astype(np.int32)
-    narrow = (numbers(17, 129, 80, 96) - 64).astype(np.int8)
+    narrow = (numbers(17, 65, 80, 96) - 32).astype(np.int8)
     functions: dict[str, Callable[[], NDArray[Any]]] = {
         "quantize": lambda: operations.quantize_rows(x, np.abs(x[0]) + 1, 48, isa).values,
         "linear": lambda: operations.linear(x, weight, scale[:, :1].ravel(), bias, activation="gelu", isa=isa),
@@ -85,7 +85,7 @@ def exact_tensors(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     made = {}
     for seed, (name, tensor) in enumerate(sorted(tensors.items()), 100):
         if tensor.dtype == np.int8:
-            largest = 127 if np.abs(tensor).max() > 64 else 64
+            largest = 127 if np.abs(tensor).max() > 32 else 32
             made[name] = (numbers(seed, 2 * largest + 1, *tensor.shape) - largest).astype(np.int8)
         elif name.endswith((".scale", ".smooth", "norm.weight")):
             size = 2.0**-10 if name.endswith(".scale") else 1.0

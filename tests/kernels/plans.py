@@ -132,8 +132,8 @@ ARCHITECTURES: dict[str, tuple[Any, ...]] = {
     "one layer": ({"layers": 1}, True),
     "mean of all tokens": ({"pooling": "mean", "head": normed_head()}, True),
     "odd sizes": ({"hidden": 48, "heads": 3, "intermediate": 80, "embedding_size": 48, "layers": 3}, False),
-    "narrow sums": ({}, True, 64),
-    "narrow sums in groups": ({"group_size": 32, "down_group_size": 16}, True, 64),
+    "narrow sums": ({}, True, 32),
+    "narrow sums in groups": ({"group_size": 32, "down_group_size": 16}, True, 32),
 }
 MODERN: dict[str, tuple[Any, ...]] = {
     "modernbert": ({}, False),
@@ -142,7 +142,7 @@ MODERN: dict[str, tuple[Any, ...]] = {
     "modernbert, groups": ({"group_size": 32, "down_group_size": 48, "activation": "gelu_tanh"}, True),
     "modernbert, one layer": ({"layers": 1, "windows": [0], "rotary": [0], "head": head("none")}, True),
     "modernbert, one head": ({"hidden": 96, "heads": 1, "windows": [2, 0, 80], "rotary": [1, 0, 2]}, False),
-    "modernbert, narrow sums": ({"group_size": 32}, True, 64),
+    "modernbert, narrow sums": ({"group_size": 32}, True, 32),
 }
 
 
