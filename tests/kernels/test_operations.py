@@ -173,11 +173,12 @@ def test_products_of_the_largest_values_do_not_saturate(isa: str, four: list[int
     sum that overflows them more than all of 32 + 32 + 32 + 33.
     """
     x = np.full((7, 3072), 1.0, np.float32)
-    weight = np.zeros((16, 3072), np.int8)
-    weight[0].reshape(-1, 8)[:, four] = weights
-    weight[1] = -np.maximum(weight[0], -127)
-    y = operations.linear(x, weight, np.ones(16, np.float32), np.zeros(16, np.float32), isa=isa)
-    np.testing.assert_allclose(y, np.tile(weight.sum(axis=1, dtype=np.int32), (7, 1)), rtol=1e-6)
+    # One sign at a time: a limit that is wrong on one side must not hide behind the other.
+    for sign in (1, -1):
+        weight = np.zeros((16, 3072), np.int8)
+        weight[0].reshape(-1, 8)[:, four] = np.clip(sign * np.array(weights), -128, 127)
+        y = operations.linear(x, weight, np.ones(16, np.float32), np.zeros(16, np.float32), isa=isa)
+        np.testing.assert_allclose(y, np.tile(weight.sum(axis=1, dtype=np.int32), (7, 1)), rtol=1e-6)
 
 
 @every_isa
