@@ -105,7 +105,7 @@ def _fours(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
 
 
 def _free(codes: npt.NDArray[np.uint8], largest_sum: int | None) -> tuple[npt.ArrayLike, npt.ArrayLike]:
-    """The smallest and the largest value that an input may have behind these `codes`, the first of its eight inputs."""
+    """The smallest and the largest value that the next input may have. codes: those before it of the same eight."""
     place = codes.shape[1]
     if largest_sum is None:
         return -LARGEST_CODE, LARGEST_CODE

@@ -21,10 +21,9 @@ struct LinearSource {
 // fetched and widened for too few rows; more, and the inner columns of the feed-forward leave the second-level cache.
 constexpr std::size_t kBlockRows = 96;
 
-// Whether sums of these weights' products with 8-bit activations fit in 16 bits, four products to a sum: of each eight
-// inputs those with an even number of pairs before them (0, 1, 4, 5), and the others (2, 3, 6, 7). So it is where the
-// weights of one sign among four add up to at most 128: 255 * 128 = 32640. weights: rows of a multiple of 8, one after the
-// other.
+// Whether the products of these weights with 8-bit activations can be added in 16 bits: of each eight inputs, the products
+// of 0, 1, 4 and 5 in one sum, and those of 2, 3, 6 and 7 in another. They can where the weights of one sign in a sum add
+// up to at most 128: 255 * 128 = 32640. weights: rows of a multiple of 8, one after the other.
 bool narrow_sums(const std::int8_t* weights, std::size_t count);
 
 // Several sources side by side, packed for one instruction set: query, key and value are one product.
