@@ -1,11 +1,11 @@
 """What a GPU can do, what the engine makes of it, and where its time goes: one command, one JSON.
 
     python -m studies.gpu --bundle out/bundle --checkpoint models/climate-claims-minilm-l6 \
-        --pairs ../shared/climate-fever/train.parquet --output benchmarks/results/gpu.json
+        --pairs ../shared/climate-fever/train.parquet --judged ../shared/climate-fever/dev.parquet \
+        --output benchmarks/results/gpu.json
 
-The bundle needs the variant of --precision. This study leaves out what others measure: `pairscore bench` has parity,
-peers and rates in memory on the GPU, `pairscore tune` its settings, which are used here once they are known, and
-`scaling --chapters rate --rates 1000000 --device cuda --precision fp16` the job from Parquet to Parquet.
+The bundle needs the variant of --precision; its other variants are measured beside it, on this machine's CPU too.
+`pairscore tune --device cuda` finds settings, which are used here once they are known.
 
 The JSON is written after each section, so that a run that is cut off leaves what it had. A section that fails says why
 in its place. `--device cpu` with small numbers rehearses it without a GPU.
@@ -15,27 +15,41 @@ import argparse
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pairscore import Scorer
+from pairscore.benchmarks.loaders import Files
+from pairscore.benchmarks.samples import long_pairs
+from pairscore.benchmarks.systems import REFERENCE, own_systems, peers
+from pairscore.benchmarks.throughput import Turn, Worker, Workers, figures, promise_of
 from pairscore.benchmarks.work import activation_bytes, matrix_shapes, operations
+from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.pairs_file import read_pairs
 from pairscore.runtime.stream.batching import plan_batches
-from studies.harness import crossed_pairs, study_options, study_result, write_result
+from studies.harness import crossed_pairs, score, study_options, study_result, write_crossed, write_result
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BYTES = {"fp32": 4, "fp16": 2}
 _SECONDS = 0.5
 _MOST_KERNELS = 25
+_ROWS_A_FILE = 50_000
+# A system's timed run takes as many of the sample's pairs as last about so long.
+_SECONDS_A_RUN = 8
+_LONG_PAIRS = 400
 # ONNX Runtime prints a line for every attention that it computes, for example
 # "Operator=MultiHeadAttention Node=... DataType=fp16 SdpaKernel=FLASH_ATTENTION".
 _SWITCH = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
@@ -52,19 +66,22 @@ def main() -> None:
     parser.add_argument("--bundle", required=True, help="with a variant of --precision")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--precision", default="fp16")
-    parser.add_argument("--sample", type=int, default=20_000, help="pairs that are scored")
+    parser.add_argument("--judged", type=Path, required=True, help="Parquet whose pairs are compared with PyTorch's")
+    parser.add_argument("--sample", type=int, default=100_000, help="pairs that are scored in memory")
+    parser.add_argument("--job", type=int, default=1_000_000, help="pairs that are scored from Parquet to Parquet")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     options = parser.parse_args()
     data = {"sample": options.sample}
     result = study_result(options, data, device=options.device, precision=options.precision)
-    for name, section in SECTIONS.items():
+    for name in options.sections:
         try:
-            result[name] = section(options, result)
+            result[name] = SECTIONS[name](options, result)
         except Exception as error:  # the sections after it have to run whatever broke here
             result[name] = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}
         write_result(options.output, result)
         print(f"{name}: {result[name].get('error', 'done')}", flush=True)
-    if failed := [name for name in SECTIONS if "error" in result[name]]:
+    if failed := [name for name in options.sections if "error" in result[name]]:
         raise SystemExit(f"failed: {', '.join(failed)}; see {options.output}")
 
 
@@ -199,6 +216,106 @@ def busy(spans: Sequence[tuple[float, float]]) -> float:
     return total
 
 
+def job(options: argparse.Namespace, _: Found) -> Found:
+    """`pairscore score` from Parquet to Parquet, and the share of its time in which the driver saw a kernel run."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, output = Path(folder, "pairs"), Path(folder, "scored")
+        write_crossed(options.pairs, data, options.job, -(-options.job // _ROWS_A_FILE), _ROWS_A_FILE)
+        with tempfile.TemporaryFile("w+") as told:
+            watching = _watch(told)
+            try:
+                summary = score(
+                    options.bundle,
+                    data,
+                    output,
+                    "--quiet",
+                    "--precision",
+                    options.precision,
+                    "--device",
+                    options.device,
+                )
+            finally:
+                if watching:
+                    watching.terminate()
+                    watching.wait()
+            told.seek(0)
+            shares = [int(line) / 100 for line in told.read().split() if line.isdecimal()]
+    working = np.flatnonzero(shares)
+    kept = (
+        "pairs", "seconds", "pairs_per_second", "tokens_per_second", "peak_memory_bytes", "share_outside_engine",
+        "engine_idle_share", "seconds_by_stage", "engine",
+    )  # fmt: skip
+    return {
+        **{name: summary[name] for name in kept},
+        "mean_tokens": summary["tokens"] / summary["pairs"],
+        "driver_busy_share": statistics.fmean(shares[working[0] : working[-1] + 1]) if len(working) else None,
+        "driver_samples": shares,
+    }
+
+
+def _watch(output: Any) -> "subprocess.Popen[str] | None":
+    """NVIDIA's own monitor, which writes the percentage of time with a kernel at work to `output`; None without it."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
+    return subprocess.Popen(command, stdout=output, text=True)
+
+
+def systems(options: argparse.Namespace, _: Found) -> Found:
+    """Ours on this machine and sentence-transformers on this device, from texts in memory to logits in memory.
+
+    The reference is sentence-transformers in fp32; parity is that of the judged pairs, and of long ones.
+    """
+    manifest = Bundle.open(options.bundle).manifest
+    sample = crossed_pairs(options.pairs, options.sample)
+    judged = read_pairs(options.judged, "claim", "evidence")
+    longer, made = long_pairs(Path(options.bundle) / "tokenizer.json", judged, _LONG_PAIRS)
+    kind = options.device.partition(":")[0]
+    theirs = [each for each in peers() if each.arguments.get("device") == kind] or [REFERENCE]
+    # fp16 is made for GPUs: a CPU takes minutes.
+    ours = [
+        each
+        for each in own_systems(manifest)
+        if kind == "cpu" or (each.tier, each.arguments["device"]) != ("fp16", "cpu")
+    ]
+    sets = {"judged": range(len(sample), len(sample) + len(judged))}
+    sets["long"] = range(sets["judged"].stop, sets["judged"].stop + len(longer))
+    found: list[Found] = []
+    reference: dict[str, list[Turn]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = Files(str(options.checkpoint), str(options.bundle), folder, folder)
+        for system in [*theirs, *ours]:
+            with Workers(files, sample, more=[*judged, *longer]) as starting:
+                worker = starting.start(system)
+                entry: Found = {"name": system.name, "tier": system.tier, "ours": system.ours}
+                found.append(entry)
+                if not isinstance(worker, Worker):
+                    entry["error"] = worker
+                    continue
+                rows = range(min(len(sample), max(1, int(len(sample) * _SECONDS_A_RUN / worker.warm_up_seconds))))
+                seconds = [run.seconds for run in (worker.run(rows) for _ in range(options.repeats)) if run]
+                turns = {name: [Turn(0, run)] for name, chosen in sets.items() if (run := worker.run(chosen))}
+                if worker.error or len(turns) < len(sets):
+                    entry["error"] = worker.error
+                    continue
+                reference = reference or turns
+                entry |= {
+                    "pairs": len(rows),
+                    "seconds": seconds,
+                    "pairs_per_second": len(rows) / statistics.median(seconds),
+                    "versions": worker.versions,
+                }
+                promise = promise_of(system, {name: variant.tier for name, variant in manifest.variants.items()})
+                for name, pairs in (("judged", judged), ("long", longer)):
+                    compared = figures(
+                        turns[name], reference[name], pairs, tokens=0, activation=manifest.activation, promise=promise
+                    )
+                    entry[name] = {key: compared[key] for key in ("parity", "violations")}
+    return {
+        "sample": len(sample), "judged": len(judged), "long": {"pairs": len(longer), "made": made}, "systems": found,
+    }  # fmt: skip
+
+
 def _config(options: argparse.Namespace) -> Found:
     config: Found = json.loads((options.checkpoint / "config.json").read_text())
     return config
@@ -209,6 +326,8 @@ SECTIONS: dict[str, Callable[[argparse.Namespace, Found], Found]] = {
     "attention": attention,
     "engine": engine,
     "profile": profile,
+    "job": job,
+    "systems": systems,
 }
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def test_a_rehearsal_runs_every_section_that_needs_no_gpu(exported, texts, tmp_p
     export_bundle(str(checkpoint), made, precision="fp16", min_spearman=0.9)
     output = tmp_path / "results" / "gpu.json"
     arguments = ["--bundle", made, "--checkpoint", checkpoint, "--pairs", texts, "--output", output, "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["gpu", *map(str, arguments), "--sample", "40", "--repeats", "2"])
+    numbers = ["--judged", str(texts), "--sample", "40", "--job", "45", "--repeats", "2"]
+    monkeypatch.setattr(sys, "argv", ["gpu", *map(str, arguments), *numbers])
     with pytest.raises(SystemExit) as ended:
         gpu.main()
     result = json.loads(output.read_text())
@@ -44,6 +45,19 @@ def test_a_rehearsal_runs_every_section_that_needs_no_gpu(exported, texts, tmp_p
     assert len(result["engine"]["seconds"]) == 2
     assert result["engine"]["matrix_share"] > 0
     assert result["engine"]["bandwidth_share"] > 0
+    assert result["job"]["pairs"] == 45
+    assert result["job"]["driver_busy_share"] is None
+    reference, *ours = result["systems"]["systems"]
+    assert reference["name"] == "sentence-transformers, torch fp32, batch 32"
+    assert {each["tier"] for each in ours} == {"fp32", "fp16"}
+    for each in ours:
+        assert len(each["seconds"]) == 2
+        assert each["pairs"] == 40
+        for name, pairs in (("judged", 60), ("long", 400)):
+            parity = each[name]["parity"]
+            assert parity["pairs"] == pairs
+            # fp32 repeats the reference; a bundle in fp16 does not.
+            assert (parity["max_logit_difference"] < 1e-4) == (each["tier"] == "fp32")
 
 
 LOG = """
