@@ -41,7 +41,7 @@ def build_fp16(reference: Reference, folder: Path) -> Variant:
     target, note = write_fp16(folder / GRAPH_FOLDER / GRAPH_NAME, reference.max_length)
     name = target.relative_to(folder).as_posix()
     notes = (note, "fp16: weights and arithmetic in half precision")
-    return unmeasured(folder, "fp16", (name,), ("onnxruntime", "tensorrt"), notes)
+    return unmeasured(folder, "fp16", (name,), ("onnxruntime",), notes)
 
 
 # Precision -> builder: (loaded reference, bundle folder) -> the variant that it made there of the fp32 graph.

@@ -29,7 +29,7 @@ from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
 
 TOKEN_BUDGETS = {"cpu": (256, 512, 1024, 2048, 4096), "cuda": (8192, 16_384, 32_768, 65_536, 131_072)}
-_STREAMS = (1, 2, 3)
+_STREAMS = (1, 2, 3, 4)
 # A choice that is not this much faster than the defaults is not made: less is noise.
 MARGIN = 0.03
 _FINALISTS = 3
@@ -60,16 +60,16 @@ def tune(
     """Race every setting of a bundle's variant on this machine's processor, or on its GPU.
 
     pairs: the user's own; without them, the bundle's golden rows, each claim with each piece of evidence. seconds: of
-    measuring; opening the engines comes on top. device: cpu, cuda or cuda:N; TensorRT, which takes minutes to build an
-    engine, is left out. Returns the results, those that went furthest and fastest first, the defaults, and the choice;
-    None where the defaults are as good. Raises PairscoreError where the defaults do not run.
+    measuring; opening the engines comes on top. device: cpu, cuda or cuda:N. Returns the results, those that went
+    furthest and fastest first, the defaults, and the choice; None where the defaults are as good. Raises PairscoreError
+    where the defaults do not run.
     """
     bundle = Bundle.open(folder)
     golden = bundle.golden_rows()
     sample = list(pairs or [(claim, evidence) for claim in golden.claims for evidence in golden.evidence])
     (single,), kind = split_devices(device)[:1], device.partition(":")[0]
     fitting = [each for each in bundle.variant(precision).engines if each in ENGINES and kind in ENGINES[each].devices]
-    installed = [each for each in fitting if is_installed(each) and each != "tensorrt"]
+    installed = [each for each in fitting if is_installed(each)]
     if not installed:
         raise PairscoreError(
             f"no engine of the {precision} variant of {str(folder)!r} is installed that serves {device}: install its "
@@ -116,7 +116,7 @@ def ways(device: str, engine: EngineSpec) -> list[Setting]:
         threads = {1, available_cores()} if engine.shares_batches else {1}
         return [Setting("", each, 0) for each in sorted(threads)]
     streams = sorted(_STREAMS, key=lambda number: number != EngineOptions().streams)
-    return [Setting("", 1, 0, device, streams=number, pinned=pinned) for pinned in (False, True) for number in streams]
+    return [Setting("", 1, 0, device, streams=number) for number in streams]
 
 
 def typical_batches(scorer: Scorer, pairs: Sequence[Pair], token_budget: int) -> list[Batch]:

@@ -46,9 +46,11 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BYTES = {"fp32": 4, "fp16": 2}
 _SECONDS = 0.5
 _MOST_KERNELS = 25
-_ROWS_A_FILE = 50_000
+# Of a file, and of a part of the result: what is scored together. The more pairs of a length there are, the fuller are
+# the batches.
+_ROWS_A_FILE = 200_000
 # A system's timed run takes as many of the sample's pairs as last about so long.
-_SECONDS_A_RUN = 8
+_SECONDS_A_RUN = 4
 _LONG_PAIRS = 400
 # ONNX Runtime prints a line for every attention that it computes, for example
 # "Operator=MultiHeadAttention Node=... DataType=fp16 SdpaKernel=FLASH_ATTENTION".
@@ -70,6 +72,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=100_000, help="pairs that are scored in memory")
     parser.add_argument("--job", type=int, default=1_000_000, help="pairs that are scored from Parquet to Parquet")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peers", type=Path, help="folder of the Pythons of other libraries: theirs in int8 and bf16")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     options = parser.parse_args()
     data = {"sample": options.sample}
@@ -159,7 +162,7 @@ def engine(options: argparse.Namespace, so_far: Found) -> Found:
             list(callers.map(scorer.engine.run, batches))
             seconds.append(time.perf_counter() - started)
     typical = statistics.median(seconds[1:])
-    lengths, config, top = tokenized.lengths.tolist(), _config(options), so_far["limits"]
+    lengths, config, top = tokenized.lengths.tolist(), _config(options), so_far.get("limits", {})
     found: Found = {
         "pairs": len(tokenized),
         "batches": len(batches),
@@ -172,7 +175,7 @@ def engine(options: argparse.Namespace, so_far: Found) -> Found:
     }
     work = operations(config, lengths, first_row_only=True)
     moved = activation_bytes(config, lengths, _BYTES[options.precision])
-    if work and moved and "error" not in top:
+    if work and moved and "matrix_flops_per_second" in top:
         found["matrix_share"] = work / typical / top["matrix_flops_per_second"][options.precision]
         found["bandwidth_share"] = moved / typical / top["bytes_per_second"]
     return found
@@ -224,16 +227,8 @@ def job(options: argparse.Namespace, _: Found) -> Found:
         with tempfile.TemporaryFile("w+") as told:
             watching = _watch(told)
             try:
-                summary = score(
-                    options.bundle,
-                    data,
-                    output,
-                    "--quiet",
-                    "--precision",
-                    options.precision,
-                    "--device",
-                    options.device,
-                )
+                where = "--precision", options.precision, "--device", options.device, "--part-rows", _ROWS_A_FILE
+                summary = score(options.bundle, data, output, "--quiet", *where)
             finally:
                 if watching:
                     watching.terminate()
@@ -262,30 +257,30 @@ def _watch(output: Any) -> "subprocess.Popen[str] | None":
 
 
 def systems(options: argparse.Namespace, _: Found) -> Found:
-    """Ours on this machine and sentence-transformers on this device, from texts in memory to logits in memory.
+    """Ours on the device and on the processor, and others beside them, from texts in memory to logits in memory.
 
-    The reference is sentence-transformers in fp32; parity is that of the judged pairs, and of long ones.
+    The reference of parity is the first: sentence-transformers in fp32 on the device, over the judged pairs and long
+    ones. Each system runs by itself, so a slow moment of the machine meets one of them alone.
     """
     manifest = Bundle.open(options.bundle).manifest
     sample = crossed_pairs(options.pairs, options.sample)
     judged = read_pairs(options.judged, "claim", "evidence")
     longer, made = long_pairs(Path(options.bundle) / "tokenizer.json", judged, _LONG_PAIRS)
     kind = options.device.partition(":")[0]
-    theirs = [each for each in peers() if each.arguments.get("device") == kind] or [REFERENCE]
-    # fp16 is made for GPUs: a CPU takes minutes.
-    ours = [
-        each
-        for each in own_systems(manifest)
-        if kind == "cpu" or (each.tier, each.arguments["device"]) != ("fp16", "cpu")
-    ]
+    theirs = [each for each in peers() if kind != "cpu" and each.arguments.get("device") == kind] + [REFERENCE]
+    if options.peers:
+        theirs += [each for each in peers() if each.environment and each.tier in ("int8", "bf16")]
+    slow = () if kind == "cpu" else (("fp16", "cpu"),)  # made for GPUs: a CPU takes minutes
+    ours = [each for each in own_systems(manifest) if (each.tier, each.arguments["device"]) not in slow]
     sets = {"judged": range(len(sample), len(sample) + len(judged))}
     sets["long"] = range(sets["judged"].stop, sets["judged"].stop + len(longer))
     found: list[Found] = []
     reference: dict[str, list[Turn]] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = Files(str(options.checkpoint), str(options.bundle), folder, folder)
+        Path(folder, "calibration.json").write_text(json.dumps(sample[:100]))
         for system in [*theirs, *ours]:
-            with Workers(files, sample, more=[*judged, *longer]) as starting:
+            with Workers(files, sample, options.peers, more=[*judged, *longer]) as starting:
                 worker = starting.start(system)
                 entry: Found = {"name": system.name, "tier": system.tier, "ours": system.ours}
                 found.append(entry)

@@ -34,15 +34,13 @@ class EngineOptions:
     `threads`: cores that a CPU engine computes on; by default all that this process may use. `threads_per_batch`: cores
     that share one batch, so that `threads // threads_per_batch` batches are computed at once. `token_budget`: tokens
     in a batch. `streams`: batches that a GPU works on at once, so that it copies one while it computes another.
-    `pinned`: whether a GPU's inputs and outputs go through page-locked memory. `settings`: properties of the engine,
-    by its own names; the variant fixes them.
+    `settings`: properties of the engine, by its own names; the variant fixes them.
     """
 
     threads: int | None = None
     threads_per_batch: int = 1
     token_budget: int | None = None
-    streams: int = 2
-    pinned: bool = False
+    streams: int = 3
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

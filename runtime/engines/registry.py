@@ -19,14 +19,12 @@ EngineOpener = Callable[[Path, str, str, EngineOptions], Engine]
 @dataclass(frozen=True)
 class EngineSpec:
     """Where to find an engine. `module`: the module whose `open_engine` opens it. `package`: the Python module that it
-    needs. `devices`: the kinds of device that it serves. `graph_of`: the precision whose graph it reads, if that is not
-    the variant's own. `shares_batches`: whether several cores can work on one batch.
+    needs. `devices`: the kinds of device that it serves. `shares_batches`: whether several cores can work on one batch.
     """
 
     module: str
     package: str
     devices: tuple[str, ...]
-    graph_of: str | None = None
     shares_batches: bool = True
 
 
@@ -34,9 +32,6 @@ ENGINES = {
     "onnxruntime": EngineSpec("pairscore.runtime.engines.onnxruntime", "onnxruntime", ("cpu", "cuda")),
     "openvino": EngineSpec("pairscore.runtime.engines.openvino", "openvino", ("cpu",)),
     "native": EngineSpec("pairscore.runtime.engines.native", "pairscore_kernels", ("cpu",), shares_batches=False),
-    "tensorrt": EngineSpec(
-        "pairscore.runtime.engines.onnxruntime.tensorrt", "tensorrt_libs", ("cuda",), graph_of="fp32"
-    ),
 }
 
 
@@ -88,12 +83,10 @@ def open_variant(
 ) -> Engine:
     """Open a bundle's variant as `open_engine` does, with its own settings, after its files' digests matched.
 
-    graph: of a variant that the bundle does not hold yet, where the engine reads its own.
+    graph: of a variant that the bundle does not hold yet.
     """
     name = choose_engine(engine, variant.precision, device, variant.engines)
-    graph_of = ENGINES[name].graph_of
-    if graph_of is not None or graph is None:
-        graph = bundle.graph(variant if graph_of is None else bundle.variant(graph_of))
+    graph = graph or bundle.graph(variant)
     options = replace(options, settings=variant.settings)
     return open_engine(name, graph, variant.precision, device, variant.engines, options=options)
 

@@ -33,15 +33,14 @@ class Setting:
     threads_per_batch: int
     token_budget: int
     device: str = "cpu"
-    streams: int = 2
-    pinned: bool = False
+    streams: int = 3
 
     @property
     def concurrency(self) -> str:
-        """What computes at once, in words: "1 thread a batch", "2 streams, pinned memory"."""
+        """What computes at once, in words: "1 thread a batch", "2 streams"."""
         if self.device == "cpu":
             return f"{self.threads_per_batch} thread{'s' if self.threads_per_batch > 1 else ''} a batch"
-        return f"{self.streams} stream{'s' if self.streams > 1 else ''}{', pinned memory' if self.pinned else ''}"
+        return f"{self.streams} stream{'s' if self.streams > 1 else ''}"
 
     def options(self) -> EngineOptions:
         """For opening the engine."""
@@ -49,7 +48,6 @@ class Setting:
             threads_per_batch=self.threads_per_batch,
             token_budget=self.token_budget or None,
             streams=self.streams,
-            pinned=self.pinned,
         )
 
 

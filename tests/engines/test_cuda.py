@@ -1,4 +1,4 @@
-"""What of the GPU engines needs no GPU: bound and pinned runs on the CPU, the choice of devices, clear refusals."""
+"""What of the GPU engines needs no GPU: bound runs on the CPU, the choice of devices, clear refusals."""
 
 import shutil
 import threading
@@ -13,12 +13,10 @@ from pairscore import PairscoreError
 from pairscore.export.bundle import export_bundle
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.devices import split_devices
-from pairscore.runtime.engines.onnxruntime import cuda, tensorrt
+from pairscore.runtime.engines.onnxruntime import cuda
 from pairscore.runtime.engines.onnxruntime.cpu import OnnxRuntimeEngine
-from pairscore.runtime.engines.onnxruntime.pinned_memory import CudaMemory, PinnedStream
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import choose_engine
-from tests.gpu_fakes import HostMemory
 
 
 @pytest.fixture(scope="module", params=[("bert", 1, "fp32"), ("roberta", 3, "fp32"), ("bert", 1, "fp16")], ids=str)
@@ -48,10 +46,8 @@ def on_cpu(_, graph, session_options, provider, device):
 
 @pytest.fixture
 def no_gpu_needed(monkeypatch):
-    for module in (cuda, tensorrt):
-        monkeypatch.setattr(module, "check_cuda", lambda ort, device: None)
-        monkeypatch.setattr(module, "open_session", on_cpu)
-    monkeypatch.setattr(tensorrt, "check_tensorrt", lambda ort: None)
+    monkeypatch.setattr(cuda, "check_cuda", lambda ort, device: None)
+    monkeypatch.setattr(cuda, "open_session", on_cpu)
 
 
 def test_a_bound_run_gives_what_a_plain_run_gives(graph, no_gpu_needed):
@@ -62,20 +58,6 @@ def test_a_bound_run_gives_what_a_plain_run_gives(graph, no_gpu_needed):
     with ThreadPoolExecutor(3) as callers:
         for batch, logits in zip(batches, callers.map(engine.run, batches), strict=True):
             np.testing.assert_array_equal(logits, plain.run(batch))
-
-
-def test_a_pinned_run_gives_what_a_plain_run_gives(graph):
-    """Starting with room for 8 tokens, so that most batches make the buffers grow."""
-    plain, memory = OnnxRuntimeEngine(graph, EngineOptions()), HostMemory()
-    session = ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    stream = PinnedStream(ort, session, memory, "0", tokens=8)
-    kept = []
-    for seed, shape in enumerate(SHAPES):
-        batch = batch_of(*shape, seed)
-        kept.append((stream.run(batch), plain.run(batch)))
-    for logits, expected in kept:  # later runs do not touch earlier results
-        np.testing.assert_array_equal(logits, expected)
-    assert len(memory.buffers) == 2 * (len(session.get_inputs()) + 1)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +84,7 @@ def test_devices_are_split():
 def test_auto_takes_an_engine_that_serves_the_device():
     assert choose_engine("auto", "fp32", "cuda:0,cuda:1", ("openvino", "onnxruntime")) == "onnxruntime"
     assert choose_engine("auto", "fp32", "cpu", ("openvino", "onnxruntime")) == "openvino"
-    assert choose_engine("auto", "fp16", "cpu", ("onnxruntime", "tensorrt")) == "onnxruntime"
+    assert choose_engine("auto", "fp16", "cpu", ("onnxruntime", "openvino")) == "onnxruntime"
 
 
 def test_a_missing_library_is_named(tmp_path):
@@ -137,47 +119,6 @@ def test_what_the_loader_says_is_understood(monkeypatch, tmp_path, reason, expec
     monkeypatch.setattr(cuda.ctypes, "CDLL", refuse)
     found = cuda.missing_library(tmp_path)
     assert found is None if expected is None else found.startswith(expected)
-
-
-def test_tensorrt_without_its_library_names_it(monkeypatch):
-    def refuse(name):
-        raise OSError(name)
-
-    module = SimpleNamespace(__version__="1.0", get_available_providers=lambda: [tensorrt.PROVIDER])
-    monkeypatch.setattr(tensorrt.ctypes, "CDLL", refuse)
-    with pytest.raises(PairscoreError, match=r"libnvinfer\.so\.10 is missing"):
-        tensorrt.check_tensorrt(module)
-    module.get_available_providers = list
-    with pytest.raises(PairscoreError, match="has no TensorRT"):
-        tensorrt.check_tensorrt(module)
-
-
-@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
-def test_the_cuda_runtime_without_a_gpu_is_one_clear_line():
-    with pytest.raises(PairscoreError, match=r"libcudart|on cuda:0 failed \(") as caught:
-        CudaMemory(0)
-    assert "\n" not in str(caught.value)
-
-
-def test_tensorrt_splits_batches_and_names_its_shapes(exported, no_gpu_needed, monkeypatch):
-    monkeypatch.setattr(tensorrt, "LARGEST", (16, 64))
-    graph = exported("bert").bundle / "onnx/model.onnx"
-    engine = tensorrt.open_engine(graph, "fp16", "cuda:0", EngineOptions())
-    batch = batch_of(50, 12)
-    np.testing.assert_allclose(engine.run(batch), OnnxRuntimeEngine(graph, EngineOptions()).run(batch), atol=1e-5)
-    options = tensorrt.provider_options(graph, "cuda:2", ("input_ids", "attention_mask"))
-    assert options["device_id"] == "2"
-    assert options["trt_profile_max_shapes"] == "input_ids:16x64,attention_mask:16x64"
-    assert options["trt_profile_min_shapes"] == "input_ids:1x1,attention_mask:1x1"
-
-
-@pytest.mark.parametrize(
-    ("precision", "device", "message"),
-    [("fp16", "cpu", "TensorRT needs a GPU"), ("fp32", "cuda", "does not run fp32"), ("fp16", "cuda", "has no CUDA")],
-)
-def test_tensorrt_where_it_cannot_run(exported, precision, device, message):
-    with pytest.raises(PairscoreError, match=message):
-        tensorrt.open_engine(exported("bert").bundle / "onnx/model.onnx", precision, device, EngineOptions())
 
 
 def test_a_stream_serves_one_call_at_a_time(exported, no_gpu_needed, monkeypatch):

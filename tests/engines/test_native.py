@@ -122,7 +122,7 @@ def test_without_the_kernels_the_others_race(exported, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("family", "engine", "message"),
     [
-        ("bert", "tensorrt", "int8 is not made for the engine 'tensorrt': use auto, native, openvino, onnxruntime"),
+        ("bert", "nowhere", "int8 is not made for the engine 'nowhere': use auto, native, openvino, onnxruntime"),
         ("deberta-v2", "native", "native left out: 0 of 2 attentions are softmax"),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_job_on_two_devices(exported, gpus, tmp_path):
     options = JobOptions(str(exported("bert").bundle), (str(source),), str(tmp_path / "out.parquet"), part_rows=50)
     summary = run_job(JobOptions(**{**vars(options), "device": "cuda:0,cuda:1"}))
     assert summary.device == "cuda:0,cuda:1"
-    assert summary.figures.engine_callers == 4
+    assert summary.figures.engine_callers == 2 * EngineOptions().streams
     scores = pq.read_table(tmp_path / "out.parquet")["score"].to_numpy()
     np.testing.assert_allclose(
         scores, Scorer.from_pretrained(exported("bert").bundle).score_table(table)["score"], atol=1e-6

@@ -256,7 +256,7 @@ _VALUES: dict[str, list[str]] = {
     "--score-column": ["score", "id", "claim"],
     "--keep": ["id", "claim,id", "nope", ","],
     "--precision": ["fp32", "int8", "FP32", "auto"],
-    "--engine": ["auto", "onnxruntime", "openvino", "native", "tensorrt"],
+    "--engine": ["auto", "onnxruntime", "openvino", "native", "nowhere"],
     "--device": ["cpu", "cuda", "cuda:0", "cuda:x", "cpu:1", "cuda:0,cuda:1", "cpu,cpu", ","],
     "--max-length": ["64", "5", "4", "1", "100000"],
     "--on-null": ["error", "null", "drop"],

@@ -152,29 +152,29 @@ def test_batches_are_full_and_of_typical_lengths(exported):
 
 
 def test_a_choice_for_a_gpu_is_one_of_its_own(monkeypatch):
-    on_gpu = Choice("onnxruntime", 1, 65_536, "cuda", streams=3, pinned=True, gain=1.5)
+    on_gpu = Choice("onnxruntime", 1, 65_536, "cuda", streams=4, gain=1.5)
     monkeypatch.setattr(tuning, "gpu_names", lambda: ["a GPU"])
     remember("digest", CHOICE)
     remember("digest", on_gpu)
     assert (recall("digest"), recall("digest", "cuda")) == (CHOICE, on_gpu)
-    assert str(on_gpu) == "onnxruntime, 3 streams, pinned memory, 65,536 tokens a batch"
-    assert on_gpu.options() == EngineOptions(token_budget=65_536, streams=3, pinned=True)
+    assert str(on_gpu) == "onnxruntime, 4 streams, 65,536 tokens a batch"
+    assert on_gpu.options() == EngineOptions(token_budget=65_536, streams=4)
     monkeypatch.setattr(tuning, "gpu_names", lambda: ["another GPU"])
     assert recall("digest", "cuda") is None
     forget("digest")
     assert recall("digest") is None
 
 
-def test_streams_and_memory_are_raced_on_a_gpu(exported, monkeypatch):
+def test_streams_are_raced_on_a_gpu(exported, monkeypatch):
     bundle = exported("bert").bundle
     monkeypatch.setitem(ENGINES, "onnxruntime", EngineSpec("tests.gpu_fakes", "onnxruntime", ("cpu", "cuda")))
     monkeypatch.setitem(tune.TOKEN_BUDGETS, "cuda", (64, 128))
     gpu_fakes.opened.clear()
     results, default, choice = tune.tune(bundle, seconds=1, device="cuda:1")
     assert {each.device for each in gpu_fakes.opened} == {"cuda:1"}
-    assert default == Setting("onnxruntime", 1, gpu_fakes.opened[0].token_budget, "cuda", streams=2)
-    raced = {(each.setting.streams, each.setting.pinned, each.setting.token_budget) for each in results}
-    assert raced >= {(streams, pinned, budget) for streams in (1, 2, 3) for pinned in (0, 1) for budget in (64, 128)}
+    assert default == Setting("onnxruntime", 1, gpu_fakes.opened[0].token_budget, "cuda", streams=3)
+    raced = {(each.setting.streams, each.setting.token_budget) for each in results}
+    assert raced >= {(streams, budget) for streams in (1, 2, 3, 4) for budget in (64, 128)}
     assert choice is None or choice.device == "cuda"
     if choice:
         remember(Bundle.open(bundle).digest("fp32"), choice)

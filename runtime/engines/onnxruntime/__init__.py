@@ -1,4 +1,4 @@
-"""ONNX Runtime: on the CPU, on CUDA devices, and with TensorRT."""
+"""ONNX Runtime: on the CPU and on CUDA devices."""
 
 from pathlib import Path
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.devices import device_index
-from pairscore.runtime.engines.onnxruntime.pinned_memory import CudaMemory, PinnedStream
 from pairscore.runtime.engines.onnxruntime.session import (
     import_onnxruntime,
     input_types,
@@ -28,14 +27,18 @@ from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.types import FloatArray
 
-TOKEN_BUDGET = 32_768
+TOKEN_BUDGET = 65_536
+# Bits of ONNX Runtime's AttentionBackend: flash attention, or else the memory-efficient one. By itself it takes cuDNN's
+# on an H100, which builds a plan for every new shape of batch. Batches come in hundreds of shapes, and building plans
+# took nearly all of the time.
+_ATTENTION_KERNELS = 1 | 2
 PROVIDER = "CUDAExecutionProvider"
 _PROVIDER_LIBRARY = "libonnxruntime_providers_cuda.so"
 _INSTALL = "`pip install pairscore[gpu]` brings all but NVIDIA's driver; or use --device cpu"
 
 
 class CudaEngine:
-    """One session whose runs get a CUDA stream each; with pinned memory, one session a stream."""
+    """One session whose runs get a CUDA stream each."""
 
     name = "onnxruntime"
 
@@ -49,23 +52,15 @@ class CudaEngine:
             "device_id": str(device_index(device)),
             # TF32 rounds to 10 bits, so it would break the promise of fp32.
             "use_tf32": "0",
+            "sdpa_kernel": str(_ATTENTION_KERNELS),
         }
         self.device = device
         self.callers = options.streams
         self.token_budget = options.token_budget or TOKEN_BUDGET
-        self._streams: SimpleQueue[PinnedStream | BoundStream] = SimpleQueue()
-        if options.pinned:
-            memory = CudaMemory(device_index(device))
-            for _ in range(options.streams):
-                handle = memory.new_stream()
-                session = open_session(
-                    ort, graph, session_options, (PROVIDER, {**provider_options, "user_compute_stream": handle}), device
-                )
-                self._streams.put(PinnedStream(ort, session, memory, handle, self.token_budget))
-        else:
-            session = open_session(ort, graph, session_options, (PROVIDER, provider_options), device)
-            for _ in range(options.streams):
-                self._streams.put(BoundStream(session))
+        session = open_session(ort, graph, session_options, (PROVIDER, provider_options), device)
+        self._streams: SimpleQueue[BoundStream] = SimpleQueue()
+        for _ in range(options.streams):
+            self._streams.put(BoundStream(session))
 
     def run(self, batch: Batch) -> FloatArray:
         stream = self._streams.get()
