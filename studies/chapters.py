@@ -16,6 +16,14 @@ CORES = 32
 ON_DEMAND_CORE_HOUR, INTERRUPTIBLE_CORE_HOUR = 0.05, 0.02
 MARGIN = 0.25
 CLUSTERS = (4, 16, 64)
+# Of a machine with one H100 and sixteen cores.
+GPU_HOUR = 4.0
+# What a kernel's name holds -> what it computes.
+GPU_WORK = {
+    "flash": "attention", "fmha": "attention", "sdpa": "attention", "nvjet": "matrix products",
+    "gemm": "matrix products", "BiasGelu": "bias and GELU", "SkipLayerNorm": "residual and norm",
+    "BinaryElementWise": "the queries' bias", "EmbedLayerNorm": "embeddings",
+}  # fmt: skip
 
 _RATE: Columns = {"pairs/s": lambda each: f"{each['pairs_per_second']:,.0f}"}
 
@@ -279,3 +287,64 @@ def reuse_table(result: Result) -> Table:
         f"loading included, and the same bits. {where(result)}"
     )
     return table_of(jobs, columns, note)
+
+
+def gpu_line(result: Result) -> str:
+    """The whole job on a GPU, the engine alone, and what kept the device from more."""
+    job, engine, top, precision = (result[name] for name in ("job", "engine", "limits", "precision"))
+    kernels = ", ".join(each["kernel"].lower().replace("_", " ") for each in result["attention"]["kernels"])
+    matrix, copy = top["matrix_flops_per_second"][precision] / 1e12, top["bytes_per_second"] / 1e12
+    return (
+        f"**{job['pairs']:,} pairs from Parquet to Parquet in {job['seconds']:.1f} s: "
+        f"{job['pairs_per_second']:,.0f} pairs/s**, {job['mean_tokens']:.0f} tokens a pair, in {precision}, on one "
+        f"{top['name']}. By the driver, kernels were at work for {job['driver_busy_share']:.0%} of that time. The "
+        f"engine alone, with batches made before the clock starts: {engine['pairs_per_second']:,.0f} pairs/s, "
+        f"{engine['matrix_share']:.0%} of what the device was measured to multiply in matrices of the model's shapes "
+        f"({matrix:.0f} TFLOP/s) and {engine['bandwidth_share']:.0%} of what it was measured to copy ({copy:.1f} TB/s)."
+        f" Attention ran in: {kernels}. {where(result)}"
+    )
+
+
+def gpu_kernels_table(result: Result) -> Table:
+    """Where the device's time goes, by what a kernel computes."""
+    shares: dict[str, float] = {}
+    for kernel in result["profile"]["kernels"]:
+        work = next((work for part, work in GPU_WORK.items() if part in kernel["name"]), "all else")
+        shares[work] = shares.get(work, 0.0) + kernel["share"]
+    shares["all else"] = shares.get("all else", 0.0) + 1 - sum(shares.values())
+    rows = [{"work": work, "share": share} for work, share in sorted(shares.items(), key=lambda each: -each[1])]
+    columns: Columns = {"kernels": lambda each: each["work"], "of their time": lambda each: f"{each['share']:.0%}"}
+    return table_of(rows, columns)
+
+
+def gpu_table(result: Result) -> Table:
+    """One row a system, on the device or on the processor beside it: rate, price, parity on short and on long pairs."""
+    core_hours = result["environment"]["cores"] * ON_DEMAND_CORE_HOUR
+
+    def price(system: Mapping[str, Any]) -> float:
+        return (GPU_HOUR if "cuda" in system["name"] else core_hours) / system["pairs_per_second"] / 3600 * 1e6
+
+    def parity(kind: str, field: str, digits: str) -> Callable[[Any], str]:
+        return lambda each: format(each[kind]["parity"][field], digits)
+
+    columns: Columns = {
+        "system": lambda each: each["name"],
+        **_RATE,
+        "$ a million pairs": lambda each: f"{price(each):.2f}",
+        "max score difference": parity("judged", "max_score_difference", ".4f"),
+        "Spearman": parity("judged", "spearman", ".5f"),
+        "long: max score difference": parity("long", "max_score_difference", ".4f"),
+        "long: Spearman": parity("long", "spearman", ".5f"),
+    }
+    found = result["systems"]
+    ran = sorted((each for each in found["systems"] if "error" not in each), key=lambda each: -each["pairs_per_second"])
+    notes = [
+        f"{found['sample']:,} crossed pairs in memory, or as many of them as last some seconds; parity with the first "
+        f"system that was measured, {found['systems'][0]['name']}, on {found['judged']:,} pairs of "
+        f"{result['judged']} and {found['long']['pairs']:,} of 256 to 512 tokens. {where(result)} GPU: "
+        f"{result['environment']['gpu']}.",
+        f"Assumed prices, not quotes: ${GPU_HOUR:.2f} an hour for the machine with its GPU, ${core_hours:.2f} for one "
+        "with its cores alone.",
+        *(f"{each['name']} did not run: {each['error']}" for each in found["systems"] if "error" in each),
+    ]
+    return table_of(ran, columns, *notes)

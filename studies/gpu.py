@@ -28,7 +28,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pairscore import Scorer
@@ -52,6 +51,7 @@ _ROWS_A_FILE = 200_000
 # A system's timed run takes as many of the sample's pairs as last about so long.
 _SECONDS_A_RUN = 4
 _LONG_PAIRS = 400
+_SECONDS_A_SAMPLE = 0.1
 # ONNX Runtime prints a line for every attention that it computes, for example
 # "Operator=MultiHeadAttention Node=... DataType=fp16 SdpaKernel=FLASH_ATTENTION".
 _SWITCH = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     options = parser.parse_args()
     data = {"sample": options.sample}
-    result = study_result(options, data, device=options.device, precision=options.precision)
+    told = {"device": options.device, "precision": options.precision, "judged": options.judged.name}
+    result = study_result(options, data, **told)
     for name in options.sections:
         try:
             result[name] = SECTIONS[name](options, result)
@@ -235,7 +236,9 @@ def job(options: argparse.Namespace, _: Found) -> Found:
                     watching.wait()
             told.seek(0)
             shares = [int(line) / 100 for line in told.read().split() if line.isdecimal()]
-    working = np.flatnonzero(shares)
+    # The monitor also saw the model being loaded; the job ended with the last kernel.
+    stop = 1 + max((place for place, share in enumerate(shares) if share), default=-1)
+    during = shares[max(0, stop - round(summary["seconds"] / _SECONDS_A_SAMPLE)) : stop]
     kept = (
         "pairs", "seconds", "pairs_per_second", "tokens_per_second", "peak_memory_bytes", "share_outside_engine",
         "engine_idle_share", "seconds_by_stage", "engine",
@@ -243,8 +246,8 @@ def job(options: argparse.Namespace, _: Found) -> Found:
     return {
         **{name: summary[name] for name in kept},
         "mean_tokens": summary["tokens"] / summary["pairs"],
-        "driver_busy_share": statistics.fmean(shares[working[0] : working[-1] + 1]) if len(working) else None,
-        "driver_samples": shares,
+        "driver_busy_share": statistics.fmean(during) if during else None,
+        "driver_samples": during,
     }
 
 
@@ -252,7 +255,8 @@ def _watch(output: Any) -> "subprocess.Popen[str] | None":
     """NVIDIA's own monitor, which writes the percentage of time with a kernel at work to `output`; None without it."""
     if shutil.which("nvidia-smi") is None:
         return None
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    command += ["-lms", str(round(1000 * _SECONDS_A_SAMPLE))]
     return subprocess.Popen(command, stdout=output, text=True)
 
 

@@ -9,6 +9,10 @@
 #else
 #include <cpuid.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #define PAIRSCORE_X86 1
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
@@ -20,7 +24,7 @@ namespace pairscore {
 namespace {
 
 struct Features {
-  bool avx2 = false, avxvnni = false, avx512vnni = false, dotprod = false, i8mm = false;
+  bool avx2 = false, avxvnni = false, avx512vnni = false, amx = false, dotprod = false, i8mm = false;
 };
 
 #ifdef PAIRSCORE_X86
@@ -57,6 +61,17 @@ std::uint64_t saved_registers() {
 
 bool has(std::uint32_t bits, int place) { return (bits >> place & 1) != 0; }
 
+// Whether the operating system lets this process use AMX's tiles. Linux gives them to processes that ask (its
+// documentation, arch/x86/xstate), since their 8 KiB make every context that it saves larger.
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 // Bits: Intel 64 and IA-32 Software Developer's Manual, volume 2A, CPUID. A processor may know instructions whose
 // registers the operating system does not save; then they must not be used.
 Features detect() {
@@ -68,6 +83,8 @@ Features detect() {
   features.avx2 = ymm && has(basic.c, 12) && has(basic.c, 28) && has(extended.b, 5);  // FMA, AVX, AVX2
   features.avxvnni = features.avx2 && has(more.a, 4);
   features.avx512vnni = features.avx2 && zmm && has(extended.b, 16) && has(extended.c, 11);  // AVX512F, VNNI
+  bool tiles = (saved & 0x60000) == 0x60000 && has(extended.d, 24) && has(extended.d, 25);  // AMX-TILE, AMX-INT8
+  features.amx = features.avx512vnni && tiles && may_use_tiles();
   return features;
 }
 #elif defined(__aarch64__) && defined(__linux__)
@@ -100,9 +117,12 @@ Features detect() { return {}; }
 std::vector<const Kernels*> available_kernels() {
   [[maybe_unused]] Features features = detect();
 #ifdef PAIRSCORE_EMULATED
-  features.avxvnni = features.avx512vnni = features.avx2;  // See emulation/immintrin.h.
+  features.avxvnni = features.avx512vnni = features.amx = features.avx2;  // See emulation/immintrin.h.
 #endif
   std::vector<const Kernels*> found;  // CMake defines PAIRSCORE_HAS_* for what it built.
+#ifdef PAIRSCORE_HAS_amx
+  if (features.amx) found.push_back(amx_kernels());
+#endif
 #ifdef PAIRSCORE_HAS_avx512vnni
   if (features.avx512vnni) found.push_back(avx512vnni_kernels());
 #endif

@@ -108,6 +108,7 @@ static inline std::size_t attention_scratch(std::size_t length, std::size_t head
 }
 
 // One table for each instruction set; those that the compiler cannot build are not defined (cpu.cpp).
+const Kernels* amx_kernels();
 const Kernels* avx512vnni_kernels();
 const Kernels* avxvnni_kernels();
 const Kernels* avx2_kernels();

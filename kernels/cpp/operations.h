@@ -16,8 +16,9 @@ namespace PAIRSCORE_ISA {
 namespace {
 
 constexpr std::size_t kFloatVectors = PAIRSCORE_FLOAT_VECTORS;  // columns of one float product, in vectors
-static_assert(kTileRows >= 4 && kTileRows <= kMostTileRows && kPanelColumns <= kMostPanelColumns,
-              "attention() and attention_scratch() count on it");
+// Rows of one float product, and queries of one tile of attention.
+constexpr std::size_t kFloatRows = kTileRows < kMostTileRows ? kTileRows : kMostTileRows;
+static_assert(kFloatRows >= 4 && kPanelColumns <= kMostPanelColumns, "attention() and attention_scratch() count on it");
 
 // ---- int8 -----------------------------------------------------------------------------------------------------------
 
@@ -304,8 +305,8 @@ void mean(const float* rows, std::size_t stride, std::size_t count, std::size_t 
 
 void dense(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, const float* weights,
            const float* bias, std::size_t outputs, Activation activation, float* out, std::size_t out_stride) {
-  for (std::size_t row = 0; row < count; row += kTileRows)
-    float_product<kTileRows>(count - row < kTileRows ? count - row : kTileRows, rows + row * stride, stride, weights,
+  for (std::size_t row = 0; row < count; row += kFloatRows)
+    float_product<kFloatRows>(count - row < kFloatRows ? count - row : kFloatRows, rows + row * stride, stride, weights,
                              outputs, inputs, outputs, nullptr, out + row * out_stride, out_stride);
   for (std::size_t row = 0; row < count; row++) {
     float* y = out + row * out_stride;
@@ -400,13 +401,13 @@ INLINE void quantize_keys(const float* keys, std::size_t stride, std::size_t len
   }
 }
 
-// scores[i][j] = queries[i] * keys[j], apart from the scale of the query, for at most kTileRows rows.
+// scores[i][j] = queries[i] * keys[j], apart from the scale of the query, for at most kFloatRows rows.
 INLINE void score(const Value* queries, std::size_t height, std::size_t size, const Keys& keys, std::size_t first,
                   std::size_t columns, float* scores) {
-  alignas(kAlignment) std::int32_t dots[kTileRows * kPanelColumns];
+  alignas(kAlignment) std::int32_t dots[kFloatRows * kPanelColumns];
   for (std::size_t column = 0; column < columns; column += kPanelColumns) {
     std::size_t key = first + column;
-    dot_rows<kTileRows>(height, reinterpret_cast<const unsigned char*>(queries), size * sizeof(Value),
+    dot_rows<kFloatRows>(height, reinterpret_cast<const unsigned char*>(queries), size * sizeof(Value),
                         keys.panels + key * size, size / kWord, dots);
     for (std::size_t j = 0; j < kPanelColumns; j += kLanes) {
       I16 offset = load(keys.offsets + key + j);
@@ -457,17 +458,17 @@ void attention(const AttentionShape& shape, const float* queries, std::size_t qu
   Keys quantized{parts.take<Weight>(padded * size), parts.take<std::int32_t>(padded), parts.take<float>(padded)};
   float* packed = parts.take<float>(length * size);          // values: [length][size]
   Value* offset_row = parts.take<Value>(size);
-  unsigned char* tile = parts.take<unsigned char>(kTileRows * size * sizeof(Value));
-  float* scores = parts.take<float>(kTileRows * padded);
+  unsigned char* tile = parts.take<unsigned char>(kFloatRows * size * sizeof(Value));
+  float* scores = parts.take<float>(kFloatRows * padded);
   quantize_keys(keys, stride, length, size, mean, reinterpret_cast<Weight*>(tile), offset_row, quantized);
   for (std::size_t token = 0; token < length; token++)
     for (std::size_t d = 0; d < size; d += kLanes)
       store(packed + token * size + d, load(values + token * stride + d));
 
-  for (std::size_t row = 0; row < shape.queries; row += kTileRows) {
-    std::size_t height = shape.queries - row < kTileRows ? shape.queries - row : kTileRows;
+  for (std::size_t row = 0; row < shape.queries; row += kFloatRows) {
+    std::size_t height = shape.queries - row < kFloatRows ? shape.queries - row : kFloatRows;
     Value* asking = reinterpret_cast<Value*>(tile);
-    float factors[kTileRows];
+    float factors[kFloatRows];
     for (std::size_t i = 0; i < height; i++)
       factors[i] = quantize_signed(queries + (row + i) * query_stride, nullptr, size, kQueryOffset, asking + i * size);
     // From the first token that the first row sees, at a whole panel, to the last that the last row sees.
@@ -480,7 +481,7 @@ void attention(const AttentionShape& shape, const float* queries, std::size_t qu
       Range places{seen.first - first, seen.end - first};
       factors[i] = 1.0f / exponentials(scores + i * columns, to_base_two, places, columns);
     }
-    float_product<kTileRows>(height, scores, columns, packed + first * size, size, end - first, size, factors,
+    float_product<kFloatRows>(height, scores, columns, packed + first * size, size, end - first, size, factors,
                              out + row * out_stride, out_stride);
   }
 }

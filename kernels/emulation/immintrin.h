@@ -1,6 +1,7 @@
-// Stands before the compiler's <immintrin.h> in the build that tests AVX-512 VNNI and AVX-VNNI on processors without
+// Stands before the compiler's <immintrin.h> in the build that tests AMX, AVX-512 VNNI and AVX-VNNI on processors without
 // them: the intrinsics that cpp/vector_avx512.h, cpp/isa_avx512vnni.cpp and cpp/isa_avxvnni.cpp use become functions of
-// SIMDe (https://github.com/simd-everywhere/simde), which compute the same on AVX2. Those sources stay as they are.
+// SIMDe (https://github.com/simd-everywhere/simde), which compute the same on AVX2, and those of cpp/isa_amx.cpp plain
+// loops. The sources stay as they are.
 #pragma once
 #pragma GCC system_header
 
@@ -59,3 +60,57 @@ static inline __m128i pairscore_mm512_cvtepi32_epi8(simde__m512i a) {
   for (int i = 0; i < 16; i++) bytes[i] = static_cast<unsigned char>(lanes[i]);
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
 }
+
+// AMX, as the manual's pseudocode has it. A thread has its own tiles.
+struct PairscoreTiles {
+  unsigned char head[16];
+  unsigned short row_bytes[16];
+  unsigned char rows[16];
+  unsigned char values[8][16][64];
+};
+static thread_local PairscoreTiles pairscore_tiles;
+
+static inline void pairscore_tile_loadconfig(const void* shapes) {
+  pairscore_tiles = PairscoreTiles();
+  __builtin_memcpy(&pairscore_tiles, shapes, 64);
+}
+static inline void pairscore_tile_zero(int tile) {
+  __builtin_memset(pairscore_tiles.values[tile], 0, sizeof pairscore_tiles.values[tile]);
+}
+static inline void pairscore_tile_loadd(int tile, const void* from, long stride) {
+  pairscore_tile_zero(tile);
+  for (int row = 0; row < pairscore_tiles.rows[tile]; row++)
+    __builtin_memcpy(pairscore_tiles.values[tile][row], static_cast<const char*>(from) + row * stride,
+                     pairscore_tiles.row_bytes[tile]);
+}
+static inline void pairscore_tile_stored(int tile, void* to, long stride) {
+  for (int row = 0; row < pairscore_tiles.rows[tile]; row++)
+    __builtin_memcpy(static_cast<char*>(to) + row * stride, pairscore_tiles.values[tile][row],
+                     pairscore_tiles.row_bytes[tile]);
+}
+static inline void pairscore_tile_dpbusd(int sums, int left, int right) {
+  const PairscoreTiles& tiles = pairscore_tiles;
+  for (int row = 0; row < tiles.rows[sums]; row++)
+    for (int column = 0; column < tiles.row_bytes[sums] / 4; column++) {
+      int sum;
+      __builtin_memcpy(&sum, tiles.values[sums][row] + 4 * column, 4);
+      for (int word = 0; word < tiles.row_bytes[left] / 4; word++)
+        for (int i = 0; i < 4; i++)
+          sum += tiles.values[left][row][4 * word + i] *
+                 static_cast<signed char>(tiles.values[right][word][4 * column + i]);
+      __builtin_memcpy(pairscore_tiles.values[sums][row] + 4 * column, &sum, 4);
+    }
+}
+
+#undef _tile_loadconfig
+#define _tile_loadconfig pairscore_tile_loadconfig
+#undef _tile_release
+#define _tile_release() pairscore_tiles = PairscoreTiles()
+#undef _tile_zero
+#define _tile_zero pairscore_tile_zero
+#undef _tile_loadd
+#define _tile_loadd pairscore_tile_loadd
+#undef _tile_stored
+#define _tile_stored pairscore_tile_stored
+#undef _tile_dpbusd
+#define _tile_dpbusd pairscore_tile_dpbusd

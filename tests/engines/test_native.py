@@ -203,7 +203,7 @@ def test_golden_rows_are_compared_to_the_last_bit(copy):
 @pytest.mark.parametrize(
     ("isa", "message"),
     [
-        ("sse9", "PAIRSCORE_ISA is 'sse9', which is no instruction set: use avx512vnni, "),
+        ("sse9", "PAIRSCORE_ISA is 'sse9', which is no instruction set: use amx, avx512vnni, "),
         (
             next((each for each in kernels.ISAS if each not in kernels.available()), ""),
             "does not run: use portable|run: use ",
