@@ -322,22 +322,25 @@ def gpu_table(result: Result) -> Table:
     core_hours = result["environment"]["cores"] * ON_DEMAND_CORE_HOUR
 
     def price(system: Mapping[str, Any]) -> float:
-        return (GPU_HOUR if "cuda" in system["name"] else core_hours) / system["pairs_per_second"] / 3600 * 1e6
+        rate: float = system["crossed"]["pairs_per_second"]
+        return (GPU_HOUR if "cuda" in system["name"] else core_hours) / rate / 3600 * 1e6
 
     def parity(kind: str, field: str, digits: str) -> Callable[[Any], str]:
         return lambda each: format(each[kind]["parity"][field], digits)
 
     columns: Columns = {
         "system": lambda each: each["name"],
-        **_RATE,
+        "pairs/s": lambda each: f"{each['crossed']['pairs_per_second']:,.0f}",
         "$ a million pairs": lambda each: f"{price(each):.2f}",
         "max score difference": parity("judged", "max_score_difference", ".4f"),
         "Spearman": parity("judged", "spearman", ".5f"),
+        "long: pairs/s": lambda each: f"{each['long']['pairs_per_second']:,.0f}",
         "long: max score difference": parity("long", "max_score_difference", ".4f"),
         "long: Spearman": parity("long", "spearman", ".5f"),
     }
     found = result["systems"]
-    ran = sorted((each for each in found["systems"] if "error" not in each), key=lambda each: -each["pairs_per_second"])
+    ran = [each for each in found["systems"] if "error" not in each]
+    ran.sort(key=lambda each: -each["crossed"]["pairs_per_second"])
     notes = [
         f"{found['sample']:,} crossed pairs in memory, or as many of them as last some seconds; parity with the first "
         f"system that was measured, {found['systems'][0]['name']}, on {found['judged']:,} pairs of "

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from pairscore import Scorer
-from pairscore.benchmarks.loaders import Files
+from pairscore.benchmarks.loaders import Files, Pairs
 from pairscore.benchmarks.samples import long_pairs
 from pairscore.benchmarks.systems import REFERENCE, own_systems, peers
 from pairscore.benchmarks.throughput import Turn, Worker, Workers, figures, promise_of
@@ -260,11 +260,12 @@ def _watch(output: Any) -> "subprocess.Popen[str] | None":
     return subprocess.Popen(command, stdout=output, text=True)
 
 
-def systems(options: argparse.Namespace, _: Found) -> Found:
+def systems(options: argparse.Namespace, so_far: Found) -> Found:
     """Ours on the device and on the processor, and others beside them, from texts in memory to logits in memory.
 
     The reference of parity is the first: sentence-transformers in fp32 on the device, over the judged pairs and long
-    ones. Each system runs by itself, so a slow moment of the machine meets one of them alone.
+    ones. Each system runs by itself, so a slow moment of the machine meets one of them alone. The JSON is written
+    after each.
     """
     manifest = Bundle.open(options.bundle).manifest
     sample = crossed_pairs(options.pairs, options.sample)
@@ -272,47 +273,49 @@ def systems(options: argparse.Namespace, _: Found) -> Found:
     longer, made = long_pairs(Path(options.bundle) / "tokenizer.json", judged, _LONG_PAIRS)
     kind = options.device.partition(":")[0]
     theirs = [each for each in peers() if kind != "cpu" and each.arguments.get("device") == kind] + [REFERENCE]
-    if options.peers:
-        theirs += [each for each in peers() if each.environment and each.tier in ("int8", "bf16")]
+    others = [each for each in peers() if options.peers and each.environment and each.tier in ("int8", "bf16")]
     slow = () if kind == "cpu" else (("fp16", "cpu"),)  # made for GPUs: a CPU takes minutes
     ours = [each for each in own_systems(manifest) if (each.tier, each.arguments["device"]) not in slow]
-    sets = {"judged": range(len(sample), len(sample) + len(judged))}
-    sets["long"] = range(sets["judged"].stop, sets["judged"].stop + len(longer))
-    found: list[Found] = []
+    told = {"pairs": len(longer), "made": made}
+    found: Found = {"sample": len(sample), "judged": len(judged), "long": told, "systems": []}
+    so_far["systems"] = found
     reference: dict[str, list[Turn]] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = Files(str(options.checkpoint), str(options.bundle), folder, folder)
         Path(folder, "calibration.json").write_text(json.dumps(sample[:100]))
-        for system in [*theirs, *ours]:
+        for system in [*theirs, *ours, *others]:
+            entry: Found = {"name": system.name, "tier": system.tier, "ours": system.ours}
+            promise = promise_of(system, {name: variant.tier for name, variant in manifest.variants.items()})
             with Workers(files, sample, options.peers, more=[*judged, *longer]) as starting:
                 worker = starting.start(system)
-                entry: Found = {"name": system.name, "tier": system.tier, "ours": system.ours}
-                found.append(entry)
-                if not isinstance(worker, Worker):
-                    entry["error"] = worker
-                    continue
-                rows = range(min(len(sample), max(1, int(len(sample) * _SECONDS_A_RUN / worker.warm_up_seconds))))
-                seconds = [run.seconds for run in (worker.run(rows) for _ in range(options.repeats)) if run]
-                turns = {name: [Turn(0, run)] for name, chosen in sets.items() if (run := worker.run(chosen))}
-                if worker.error or len(turns) < len(sets):
-                    entry["error"] = worker.error
-                    continue
-                reference = reference or turns
-                entry |= {
-                    "pairs": len(rows),
-                    "seconds": seconds,
-                    "pairs_per_second": len(rows) / statistics.median(seconds),
-                    "versions": worker.versions,
-                }
-                promise = promise_of(system, {name: variant.tier for name, variant in manifest.variants.items()})
-                for name, pairs in (("judged", judged), ("long", longer)):
+                turns = _turns(worker, options.repeats, sample, judged, longer) if isinstance(worker, Worker) else {}
+                entry |= {"error": worker if isinstance(worker, str) else worker.error} if not turns else {}
+            reference = reference or turns
+            for name, pairs in (("crossed", sample), ("judged", judged), ("long", longer)) if turns else ():
+                seconds = [turn.run.seconds for turn in turns[name]]
+                scored = len(turns[name][0].run.logits)
+                entry[name] = {"pairs": scored, "seconds": seconds}
+                entry[name]["pairs_per_second"] = scored / statistics.median(seconds)
+                if name != "crossed":
                     compared = figures(
                         turns[name], reference[name], pairs, tokens=0, activation=manifest.activation, promise=promise
                     )
-                    entry[name] = {key: compared[key] for key in ("parity", "violations")}
-    return {
-        "sample": len(sample), "judged": len(judged), "long": {"pairs": len(longer), "made": made}, "systems": found,
-    }  # fmt: skip
+                    entry[name] |= {key: compared[key] for key in ("parity", "violations")}
+            found["systems"].append(entry)
+            write_result(options.output, so_far)
+    return found
+
+
+def _turns(worker: Worker, repeats: int, sample: Pairs, judged: Pairs, longer: Pairs) -> dict[str, list[Turn]]:
+    """Runs over as many crossed pairs as last some seconds, and one over each other set; empty where it broke."""
+    most = max(1, int(len(sample) * _SECONDS_A_RUN / worker.warm_up_seconds))
+    sets = {"crossed": range(min(len(sample), most)), "judged": range(len(sample), len(sample) + len(judged))}
+    sets["long"] = range(sets["judged"].stop, sets["judged"].stop + len(longer))
+    runs = {
+        name: [worker.run(rows) for _ in range(repeats if name == "crossed" else 1) if worker.error is None]
+        for name, rows in sets.items()
+    }
+    return {} if worker.error else {name: [Turn(0, run) for run in each if run] for name, each in runs.items()}
 
 
 def _config(options: argparse.Namespace) -> Found:

@@ -18,7 +18,8 @@ void copy_rows(const Kernels& kernels, const QuantizedRows& rows, std::size_t gr
     for (std::size_t j = 0; j < inputs; j++)
       values.data()[i * inputs + j] = rows.values[i * rows.row_bytes + j * kernels.activation_bytes];
   std::copy(rows.scales, rows.scales + count * groups, scales.data());
-  std::copy(rows.zero_points, rows.zero_points + count * groups, zero_points.data());
+  std::transform(rows.zero_points, rows.zero_points + count * groups, zero_points.data(),
+                 [](float zero) { return static_cast<std::int32_t>(zero); });
 }
 
 void quantize(const std::string& isa, const Matrix& x, const std::optional<Vector>& smooth, std::size_t group_size,

@@ -22,7 +22,7 @@ struct LinearWeights {
   std::size_t padded_outputs;     // outputs, rounded up to whole panels
   std::size_t group_size;         // inputs that share a scale; `inputs` itself where rows are whole
   const std::int8_t* weights;     // [padded_outputs / panel][inputs / word][panel][word]
-  const std::int32_t* sums;       // [inputs / group_size][padded_outputs], of the weights in a group and column
+  const float* minus_sums;        // [inputs / group_size][padded_outputs], of the weights in a group and column
   const float* scales;            // [inputs / group_size][padded_outputs]
   const float* bias;              // [padded_outputs]
 };
@@ -33,7 +33,7 @@ struct QuantizedRows {
   unsigned char* values;
   std::size_t row_bytes;          // from one row to the next
   float* scales;                  // [rows][groups]
-  std::int32_t* zero_points;      // [rows][groups]
+  float* zero_points;             // [rows][groups], whole numbers
 };
 
 struct AttentionShape {

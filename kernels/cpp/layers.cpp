@@ -24,7 +24,7 @@ PackedLinear::PackedLinear(const Kernels& kernels, std::size_t inputs, std::size
   const std::size_t panel = kernels.panel_columns, word = kernels.word, groups = inputs / group_size;
   padded_outputs_ = round_up(outputs_, panel);
   weights_ = Buffer<std::int8_t>(padded_outputs_ * inputs);
-  sums_ = Buffer<std::int32_t>(groups * padded_outputs_);
+  minus_sums_ = Buffer<float>(groups * padded_outputs_);
   scales_ = Buffer<float>(groups * padded_outputs_);
   bias_ = Buffer<float>(padded_outputs_);
   if (smooth) {
@@ -39,7 +39,8 @@ PackedLinear::PackedLinear(const Kernels& kernels, std::size_t inputs, std::size
       for (std::size_t k = 0; k < inputs; k += word) std::copy_n(row + k, word, packed + k * panel);
       for (std::size_t group = 0; group < groups; group++) {
         const std::int8_t* first = row + group * group_size;
-        sums_[group * padded_outputs_ + column] = std::accumulate(first, first + group_size, 0);
+        const std::int32_t sum = std::accumulate(first, first + group_size, 0);
+        minus_sums_[group * padded_outputs_ + column] = static_cast<float>(-sum);
         scales_[group * padded_outputs_ + column] = source.scales[j * groups + group] * source.factor;
       }
       bias_[column] = source.bias[j] * source.factor;
@@ -48,8 +49,8 @@ PackedLinear::PackedLinear(const Kernels& kernels, std::size_t inputs, std::size
 }
 
 LinearWeights PackedLinear::view() const {
-  return {inputs_,      outputs_,     padded_outputs_, group_size_, weights_.data(),
-          sums_.data(), scales_.data(), bias_.data()};
+  return {inputs_,         outputs_,           padded_outputs_, group_size_,
+          weights_.data(), minus_sums_.data(), scales_.data(),  bias_.data()};
 }
 
 PackedDense::PackedDense(const float* weights, const float* bias, std::size_t outputs, std::size_t inputs)

@@ -41,8 +41,7 @@ class PackedLinear {
  private:
   std::size_t inputs_ = 0, outputs_ = 0, padded_outputs_ = 0, group_size_ = 1;
   Buffer<std::int8_t> weights_;
-  Buffer<std::int32_t> sums_;
-  Buffer<float> scales_, bias_, smooth_;
+  Buffer<float> minus_sums_, scales_, bias_, smooth_;
 };
 
 // A float linear layer: weights transposed to [inputs][outputs], outputs padded to whole vectors.
@@ -70,8 +69,7 @@ class RowsBuffer {
  private:
   QuantizedRows view_{};
   Buffer<unsigned char> values_;
-  Buffer<float> scales_;
-  Buffer<std::int32_t> zero_points_;
+  Buffer<float> scales_, zero_points_;
 };
 
 }  // namespace pairscore

@@ -59,7 +59,7 @@ void quantize_with(const float* rows, std::size_t stride, std::size_t count, std
       for (std::size_t i = first; i < end; i += kLanes)
         store_clamped(out + i, rounded(kSmooth ? load(x + i) * load(smooth + i) : load(x + i), by));
       quantized.scales[row * groups + group] = by.scale;
-      quantized.zero_points[row * groups + group] = by.zero;
+      quantized.zero_points[row * groups + group] = static_cast<float>(by.zero);
     }
   }
 }
@@ -90,7 +90,7 @@ void quantize_gated_with(float* rows, std::size_t stride, std::size_t count, std
       Steps by = steps(low, high);
       for (std::size_t i = first; i < end; i += kLanes) store_clamped(out + i, rounded(load(x + i), by));
       quantized.scales[row * groups + group] = by.scale;
-      quantized.zero_points[row * groups + group] = by.zero;
+      quantized.zero_points[row * groups + group] = static_cast<float>(by.zero);
     }
   }
 }
@@ -119,25 +119,25 @@ struct Finish {
 // The scales of one group, for a tile's rows and a panel's columns.
 struct GroupScales {
   const float* rows;
-  const std::int32_t* zero_points;
+  const float* zero_points;
   std::size_t stride;             // from one row's scale and zero point to the next
   const float* columns;
-  const std::int32_t* column_sums;
+  const float* minus_sums;
 };
 
-// Scales the dots of a group and adds them to the bias, if it is the first group, or to `sums`. The last group's results
-// are finished, those of the others stay in `sums`.
+// Takes off the dots of a group what the zero points added, scales them, and adds them to the bias, if it is the first
+// group, or to `sums`. The last group's results are finished, those of the others stay in `sums`. All whole numbers of a
+// group of up to 512 inputs are below 2^24, where floats are exact.
 template <bool kFirst, bool kLast, Activation kActivation>
 INLINE void scale_dots(std::size_t height, std::size_t width, const GroupScales& group, const std::int32_t* dots,
                        const float* bias, float* sums, const Finish& finish) {
   for (std::size_t j = 0; j < width; j += kLanes) {
-    const F16 column_scales = load(group.columns + j);
-    const I16 column_sums = load(group.column_sums + j);
+    const F16 column_scales = load(group.columns + j), minus_sums = load(group.minus_sums + j);
     for (std::size_t i = 0; i < height; i++) {
       std::size_t place = i * kPanelColumns + j;
       F16 before = kFirst ? load(bias + j) : load(sums + place);
-      I16 dot = load(dots + place) - splat(group.zero_points[i * group.stride]) * column_sums;
-      F16 y = fma(to_float(dot), splat(group.rows[i * group.stride]) * column_scales, before);
+      F16 dot = fma(splat(group.zero_points[i * group.stride]), minus_sums, to_float(load(dots + place)));
+      F16 y = fma(dot, splat(group.rows[i * group.stride]) * column_scales, before);
       if constexpr (kLast) {
         y = activated<kActivation>(y);
         if (finish.residual) y = y + load(finish.residual + i * finish.residual_stride + j);
@@ -180,7 +180,7 @@ void linear_with(const QuantizedRows& rows, std::size_t count, const LinearWeigh
                             panel + first * kPanelColumns, weights.group_size / kWord, dots);
         std::size_t row_group = tile * groups + group, column_group = group * weights.padded_outputs + column;
         GroupScales scales{rows.scales + row_group, rows.zero_points + row_group, groups, weights.scales + column_group,
-                           weights.sums + column_group};
+                           weights.minus_sums + column_group};
         const float* bias = weights.bias + column;
         if (groups == 1)
           scale_dots<true, true, kActivation>(height, width, scales, dots, bias, sums, place);

@@ -51,8 +51,8 @@ def test_a_rehearsal_runs_every_section_that_needs_no_gpu(exported, texts, tmp_p
     assert reference["name"] == "sentence-transformers, torch fp32, batch 32"
     assert {each["tier"] for each in ours} == {"fp32", "fp16"}
     for each in ours:
-        assert len(each["seconds"]) == 2
-        assert each["pairs"] == 40
+        assert len(each["crossed"]["seconds"]) == 2
+        assert each["crossed"]["pairs"] == 40
         for name, pairs in (("judged", 60), ("long", 400)):
             parity = each[name]["parity"]
             assert parity["pairs"] == pairs
