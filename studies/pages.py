@@ -84,6 +84,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], Table | str]]] = {
     "pipelines": ("pipelines.json", chapters.overhead_table),
     "billion": ("pipelines.json", chapters.billion_table),
     "gpu": ("gpu.json", chapters.gpu_line),
+    "gpu-summary": ("gpu.json", chapters.gpu_summary),
     "gpu-kernels": ("gpu.json", chapters.gpu_kernels_table),
     "gpu-systems": ("gpu.json", chapters.gpu_table),
     "host": ("host.json", chapters.host_table),
