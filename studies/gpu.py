@@ -236,9 +236,7 @@ def job(options: argparse.Namespace, _: Found) -> Found:
                     watching.wait()
             told.seek(0)
             shares = [int(line) / 100 for line in told.read().split() if line.isdecimal()]
-    # The monitor also saw the model being loaded; the job ended with the last kernel.
-    stop = 1 + max((place for place, share in enumerate(shares) if share), default=-1)
-    during = shares[max(0, stop - round(summary["seconds"] / _SECONDS_A_SAMPLE)) : stop]
+    during = last_seconds(shares, summary["seconds"])
     kept = (
         "pairs", "seconds", "pairs_per_second", "tokens_per_second", "peak_memory_bytes", "share_outside_engine",
         "engine_idle_share", "seconds_by_stage", "engine",
@@ -249,6 +247,12 @@ def job(options: argparse.Namespace, _: Found) -> Found:
         "driver_busy_share": statistics.fmean(during) if during else None,
         "driver_samples": during,
     }
+
+
+def last_seconds(shares: Sequence[float], seconds: float) -> list[float]:
+    """The samples of so many seconds up to the last kernel: the monitor saw the model being loaded too."""
+    stop = 1 + max((place for place, share in enumerate(shares) if share), default=-1)
+    return list(shares[max(0, stop - round(seconds / _SECONDS_A_SAMPLE)) : stop])
 
 
 def _watch(output: Any) -> "subprocess.Popen[str] | None":

@@ -82,6 +82,13 @@ def test_busy_time_is_counted_once(spans):
     assert gpu.busy([(float(start), float(start + length)) for start, length in spans]) == len(moments)
 
 
+def test_samples_of_the_job_are_those_before_the_last_kernel():
+    loading, job, end = [0.0, 0.1, 0.0], [0.0, 0.7, 0.0, 0.9], [0.0, 0.0]
+    assert gpu.last_seconds(loading + job + end, 0.4) == job
+    assert gpu.last_seconds(job, 5) == job
+    assert gpu.last_seconds([0.0, 0.0], 1) == gpu.last_seconds([], 1) == []
+
+
 def test_activation_bytes_by_hand():
     """Two layers, h = 2, i = 3, 10 tokens of 2 bytes: 22h + 4i = 56 numbers in the first, 6h = 12 in the last."""
     config = {"hidden_size": 2, "intermediate_size": 3, "num_hidden_layers": 2}
