@@ -307,14 +307,15 @@ def gpu_line(result: Result) -> str:
 
 def gpu_summary(result: Result) -> str:
     """What a GPU made of a million pairs, and what int8 made of the cores beside it, in two sentences."""
-    job, cores = result["job"], result["environment"]["cores"]
+    job, machine = result["job"], result["environment"]
+    amx = " with AMX" if "amx_int8" in machine["instruction_sets"] else ""
     rates = {each["name"]: each["crossed"]["pairs_per_second"] for each in result["systems"]["systems"]}
     int8, torch = rates["pairscore int8, native"], rates["sentence-transformers, torch fp32, batch 32"]
     return (
         f"On one {result['limits']['name']}, {job['pairs']:,} pairs went from Parquet to Parquet in "
-        f"{job['seconds']:.1f} s ({result['precision']}). On the {cores} cores beside it, of an Intel processor with "
-        f"AMX, our int8 scored {int8:,.0f} pairs/s, {int8 / torch:.1f} times what sentence-transformers did with torch "
-        "in fp32."
+        f"{job['seconds']:.1f} s ({result['precision']}). On the {machine['cores']} cores beside it, of an "
+        f"{machine['processor']}{amx}, our int8 scored {int8:,.0f} pairs/s, {int8 / torch:.1f} times what "
+        "sentence-transformers did with torch in fp32."
     )
 
 
