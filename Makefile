@@ -64,7 +64,7 @@ format: $(VENV)/.test
 kernels: $(VENV)/.kernels
 	$(BIN)/python -c 'import pairscore_kernels; print(*pairscore_kernels.available())'
 
-# The kernels of every instruction set on a processor with AVX2: AVX-512 VNNI and AVX-VNNI by the functions of SIMDe.
+# The kernels of every instruction set on a processor with AVX2: AVX-512 VNNI and AVX-VNNI by the functions of SIMDe, AMX by plain loops.
 kernels-emulate: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target out/simde simde-py==0.8.2.post1
 	$(KERNELS_VARIANT) --target out/$@ -C cmake.define.PAIRSCORE_EMULATE=$(CURDIR)/out/simde/simde_py/simde

@@ -99,12 +99,12 @@ static inline std::size_t panel_scratch(const Kernels& kernels, std::size_t inpu
 
 // Memory that `attention` needs: the mean of the keys; keys of at most two bytes a value, a sum and a scale each;
 // values; and, for a tile of query rows, their quantized values and their scores. Each starts at a cache line.
-constexpr std::size_t kMostTileRows = 12;
+constexpr std::size_t kMostFloatRows = 12;
 constexpr std::size_t kMostPanelColumns = 32;
 static inline std::size_t attention_scratch(std::size_t length, std::size_t head_size) {
   std::size_t keys = round_up(length, kMostPanelColumns);
-  return head_size * 4 + keys * (head_size * 2 + 8) + length * head_size * 4 + (kMostTileRows + 1) * head_size * 2 +
-         kMostTileRows * keys * 4 + 8 * kAlignment;
+  return head_size * 4 + keys * (head_size * 2 + 8) + length * head_size * 4 + (kMostFloatRows + 1) * head_size * 2 +
+         kMostFloatRows * keys * 4 + 8 * kAlignment;
 }
 
 // One table for each instruction set; those that the compiler cannot build are not defined (cpu.cpp).

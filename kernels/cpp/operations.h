@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t kFloatVectors = PAIRSCORE_FLOAT_VECTORS;  // columns of one float product, in vectors
 // Rows of one float product, and queries of one tile of attention.
-constexpr std::size_t kFloatRows = kTileRows < kMostTileRows ? kTileRows : kMostTileRows;
+constexpr std::size_t kFloatRows = kTileRows < kMostFloatRows ? kTileRows : kMostFloatRows;
 static_assert(kFloatRows >= 4 && kPanelColumns <= kMostPanelColumns, "attention() and attention_scratch() count on it");
 
 // ---- int8 -----------------------------------------------------------------------------------------------------------

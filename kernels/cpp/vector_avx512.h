@@ -40,7 +40,6 @@ INLINE F16 where_greater(F16 a, F16 b, F16 c) {
 
 INLINE I16 operator+(I16 a, I16 b) { return {_mm512_add_epi32(a.all, b.all)}; }
 INLINE I16 operator-(I16 a, I16 b) { return {_mm512_sub_epi32(a.all, b.all)}; }
-INLINE I16 operator*(I16 a, I16 b) { return {_mm512_mullo_epi32(a.all, b.all)}; }
 
 INLINE std::int32_t nearest(float a) { return _mm_cvtss_si32(_mm_set_ss(a)); }
 INLINE I16 nearest(F16 a) { return {_mm512_cvtps_epi32(a.all)}; }

@@ -55,7 +55,6 @@ INLINE F16 where_greater(F16 a, F16 b, F16 c) {
 
 INLINE I16 operator+(I16 a, I16 b) { PAIRSCORE_PARTS(I16, vaddq_s32(a.part[i], b.part[i])); }
 INLINE I16 operator-(I16 a, I16 b) { PAIRSCORE_PARTS(I16, vsubq_s32(a.part[i], b.part[i])); }
-INLINE I16 operator*(I16 a, I16 b) { PAIRSCORE_PARTS(I16, vmulq_s32(a.part[i], b.part[i])); }
 
 // The smallest integer where none fits, as x86 does; Arm's own conversion gives the closest one.
 INLINE int32x4_t nearest(float32x4_t a) {

@@ -49,7 +49,6 @@ INLINE F16 where_greater(F16 a, F16 b, F16 c) { F16 result; PAIRSCORE_LANES(a.la
 
 INLINE I16 operator+(I16 a, I16 b) { I16 result; PAIRSCORE_LANES(a.lane[i] + b.lane[i]); }
 INLINE I16 operator-(I16 a, I16 b) { I16 result; PAIRSCORE_LANES(a.lane[i] - b.lane[i]); }
-INLINE I16 operator*(I16 a, I16 b) { I16 result; PAIRSCORE_LANES(a.lane[i] * b.lane[i]); }
 
 // To the nearest integer, halves to even; the smallest integer where none fits, as x86 does.
 INLINE std::int32_t nearest(float a) {

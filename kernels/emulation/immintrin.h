@@ -38,7 +38,6 @@
 #define _mm512_min_epi32 simde_mm512_min_epi32
 #define _mm512_min_ps simde_mm512_min_ps
 #define _mm512_mul_ps simde_mm512_mul_ps
-#define _mm512_mullo_epi32 simde_mm512_mullo_epi32
 #define _mm512_set1_epi32 simde_mm512_set1_epi32
 #define _mm512_set1_ps simde_mm512_set1_ps
 #define _mm512_setzero_si512 simde_mm512_setzero_si512
