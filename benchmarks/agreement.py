@@ -2,13 +2,11 @@
 
     python -m pairscore.benchmarks.agreement A.json B.json [--within 0.10]
 
-A ratio is that of the median runs, computed anew from the seconds. Exit code 1 when a system's ratios differ by more,
-or a system ran in one of them only.
+Exit code 1 when a system's ratios to the reference differ by more, or a system ran in one of them only.
 """
 
 import argparse
 import json
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,18 +45,9 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Compari
     for key in ("sha256", "pairs"):
         if first["data"][key] != second["data"][key]:
             raise ValueError(f"the results are of different pairs: {first['data'][key]!r} and {second['data'][key]!r}")
-    ratios = [_ratios(result) for result in (first, second)]
+    ratios = [{each["name"]: each.get("ratio") for each in result["systems"]} for result in (first, second)]
     names = dict.fromkeys([*ratios[0], *ratios[1]])
     return [Comparison(name, ratios[0].get(name), ratios[1].get(name)) for name in names if name != first["reference"]]
-
-
-def _ratios(result: Mapping[str, Any]) -> dict[str, float | None]:
-    medians = {
-        each["name"]: statistics.median_low(each["seconds"]) if "seconds" in each else None
-        for each in result["systems"]
-    }
-    reference = medians[result["reference"]]
-    return {name: reference / median if reference and median else None for name, median in medians.items()}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pairscore.benchmarks.loaders import Files, Pairs
 from pairscore.benchmarks.samples import long_pairs, sample, token_lengths
 from pairscore.benchmarks.systems import REFERENCE, System, own_systems, peers
 from pairscore.benchmarks.tables.throughput import best_peers
-from pairscore.benchmarks.throughput import Turn, Worker, Workers, figures, promise_of, take_turns
+from pairscore.benchmarks.throughput import Run, Turn, Worker, Workers, figures, promise_of, stages, take_turns
 from pairscore.benchmarks.work import matrix_shapes, operations, padding_by_policy
 from pairscore.export.parity.ranking import ranking_figures
 from pairscore.runtime.bundle.activation import activate
@@ -25,7 +25,7 @@ from pairscore.runtime.machine import available_cores
 
 CPU_TOKEN_BUDGET = 1024
 CALIBRATION_PAIRS = 100
-LONG_PAIRS, LONG_ROUNDS = 200, 2
+LONG_PAIRS, LONG_ROUNDS = 200, 1
 MAX_SCATTER_POINTS = 400
 
 Say = Callable[[str], None]
@@ -86,22 +86,21 @@ def run_bench(
         if environments:
             _prepare_peers(files, rest, say)
         with Workers(files, pairs, environments, say, more=longer) as starting:
-            opened = {system.name: starting.start(system) for system in systems}
+            opened = dict(zip((each.name for each in systems), starting.start_all(systems), strict=True))
             workers = {name: each for name, each in opened.items() if isinstance(each, Worker)}
             meters = _meters(starting, config)
             say(f"Measuring {len(workers)} systems, {rounds} rounds of {len(pairs)} pairs")
-            turns = take_turns(workers | meters, rounds, REFERENCE.name) if REFERENCE.name in workers else {}
-            if not turns.get(REFERENCE.name):
-                failed = opened[REFERENCE.name]
-                raise RuntimeError(
-                    f"the reference did not run: {failed.error if isinstance(failed, Worker) else failed}"
-                )
-            limits = roofline.best([(name, turn.run.statistics) for name in meters for turn in turns[name]])
+            rates = _rates(meters)
+            warm, turns = _turns_of(workers, opened[REFERENCE.name], rounds)
+            limits = roofline.best([*rates, *_rates(meters)])
             model = _Model(manifest, config, limits)
-            short = {
+            short: dict[str, Any] = {
                 "reference": REFERENCE.name,
                 "systems": [_result(each, opened[each.name], turns, short_set, model) for each in systems],
             }
+            for each in short["systems"]:
+                if each["ours"] and "error" not in each:
+                    each["stages"] = stages(warm[each["name"]], len(pairs))
             second = []
             if longer:
                 say(f"Measuring {len(longer)} long pairs")
@@ -109,13 +108,12 @@ def run_bench(
                 chosen = [each for each in systems if each.name in workers and (each.ours or each.name in fast)]
                 places = range(len(pairs), len(pairs) + len(longer))
                 theirs = {each.name: workers[each.name] for each in chosen}
-                of_long = take_turns(theirs, LONG_ROUNDS, REFERENCE.name, places)
+                _, of_long = _turns_of(theirs, opened[REFERENCE.name], LONG_ROUNDS, places)
                 second = [_result(each, workers[each.name], of_long, long_set, model) for each in chosen]
     scores = {
         name: np.round(activate(manifest.activation, turn.run.logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
         for name, found in turns.items()
         for turn in found[:1]
-        if name not in meters
     }
     least = operations(config, short_set.lengths, first_row_only=True)
     for each in limits.values():
@@ -127,7 +125,7 @@ def run_bench(
         "model": {"type": manifest.model_type, "layers": config.get("num_hidden_layers", config.get("n_layers"))},
         "data": short_set.told(pairs_file) | {"labels": marked is not None},
         "rounds": rounds,
-        "statistic": "median",
+        "statistic": "mean",
         **short,
         **(
             {"long": {"data": long_set.told(pairs_file) | {"made": made}, "rounds": LONG_ROUNDS, "systems": second}}
@@ -177,17 +175,32 @@ def _result(system: System, worker: Worker | str, turns: Turns, scored: _Set, mo
     return result
 
 
+def _turns_of(
+    workers: Mapping[str, Worker], reference: Worker | str, rounds: int, rows: Sequence[int] | None = None
+) -> tuple[dict[str, Run], dict[str, list[Turn]]]:
+    """As `take_turns`. Raises RuntimeError where the reference does not run."""
+    found = ({}, {}) if isinstance(reference, str) else take_turns(workers, rounds, REFERENCE.name, rows)
+    error = reference if isinstance(reference, str) else reference.error
+    if error is not None:
+        raise RuntimeError(f"the reference did not run: {error}")
+    return found
+
+
+def _rates(meters: Mapping[str, Worker]) -> list[tuple[str, Mapping[str, float]]]:
+    """What each library that measures the machine's rates says now."""
+    runs = [(name, worker.run()) for name, worker in meters.items()]
+    return [(name, run.statistics) for name, run in runs if run is not None]
+
+
 def _meters(starting: Workers, config: dict[str, Any]) -> dict[str, Worker]:
     """The workers that measure the machine's rates, by library, where the configuration tells the model's shapes."""
     shapes = matrix_shapes(config)
     if shapes is None:
         return {}
     sizes = {"hidden": shapes[0], "inner": shapes[1], "threads": available_cores()}
-    found = {
-        library: starting.start(System(library, "fp32", True, "roofline.rates", {"library": library, **sizes}))
-        for library in roofline.LIBRARIES
-    }
-    return {library: worker for library, worker in found.items() if isinstance(worker, Worker)}
+    systems = [System(each, "fp32", True, "roofline.rates", {"library": each, **sizes}) for each in roofline.LIBRARIES]
+    found = starting.start_all(systems)
+    return {each.system.name: each for each in found if isinstance(each, Worker)}
 
 
 def _prepare_peers(files: Files, pairs: Pairs, say: Say) -> None:

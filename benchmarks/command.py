@@ -27,7 +27,7 @@ TERMINAL = ("system", "pairs/s", "to PyTorch", "max logit difference", "Spearman
 @click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in --pairs.")
 @click.option("--label-column", help="Column of --pairs that marks relevant evidence: adds ranking figures.")
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Pairs that are taken.")
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Timed runs of each system.")
+@click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="Timed runs of each system.")
 @click.option("--long", type=click.IntRange(min=0), default=200, show_default=True, help="Pairs of 256 to 512 tokens.")
 @click.option("--peers", type=click.Path(path_type=Path), help="Measure other libraries too; folder of their Pythons.")
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier benchmark in --output.")

@@ -1,18 +1,24 @@
 """Pairs per second and parity of several systems, interleaved in one run: what `pairscore bench` measures.
 
-Timing runs from a list of text pairs in memory to logits in memory; loading and a warm-up are outside. Each system has
-a process of its own and only one of them computes at a time. Systems take turns, with the reference again and again
-among them. A shared machine has slow spells, and fast ones when its processor's other users rest; so a system's figure
-is its median run, and a ratio is that of two medians. A system whose median no second run confirms gets more rounds.
+Timing runs from a list of text pairs in memory to logits in memory. Loading is outside, and so is a warm-up, in which
+each system scores all pairs once. Each system has a process of its own and only one of them computes at a time. A
+shared machine is slow for some seconds, then fast. So in each round every system runs in slices: it computes for a
+twentieth of the time that its run takes, is stopped (SIGSTOP), and waits until all others had a slice. Thus all of them
+meet the same machine, and a ratio divides the reference's time by the system's of the same rounds.
 """
 
 import json
+import os
+import select
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,24 +28,25 @@ import numpy as np
 
 from pairscore.benchmarks.loaders import Files, Logits, Pairs
 from pairscore.benchmarks.systems import System
+from pairscore.benchmarks.worker import children_of
 from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.parity import TIERS, Tier, compare
 
-# Rates, as shares of the reference's, below which a system runs in one round only, or in two.
-ONE_ROUND, TWO_ROUNDS = 0.6, 1.25
-# The median run counts as confirmed when another took as long, within this share of it.
+# Slices that a run is cut into, and the shortest: what a slice finds cold must not count.
+SLICES, LEAST_SLICE_SECONDS = 20, 0.2
+# A system that is at least so many times as fast as the reference runs in all rounds, another one in the first.
+ALL_ROUNDS = 1.25
+# Ratios of two rounds confirm each other when they are this close; else the system gets more rounds.
 CONFIRMED_WITHIN = 0.05
 MAX_MORE_ROUNDS = 1
-# How many systems run between two runs of the reference.
-SYSTEMS_BETWEEN = 9
-# Pause between two runs, in which the threads of the one before stop spinning.
-PAUSE_SECONDS = 0.2
+LOADING_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class Run:
-    """One timed run. `logits`: Shape (pairs, labels). `others_share`: the share of the processors that other processes
-    took meanwhile; None where the operating system does not tell.
+    """One timed run. `seconds`: without those in which its process was stopped. `logits`: Shape (pairs, labels).
+    `others_share`: the share of the processors that other processes took while it computed; None where the operating
+    system does not tell. `statistics`: the system's own, which do count the stops.
     """
 
     seconds: float
@@ -47,6 +54,18 @@ class Run:
     statistics: Mapping[str, float]
     peak_memory_bytes: int
     logits: Logits
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A time in which a process computed, on the clock of `time.monotonic`, and the processor time that others had
+    taken at its two ends; None where not told.
+    """
+
+    began: float
+    ended: float
+    others_before: float | None = None
+    others_after: float | None = None
 
 
 class Worker:
@@ -78,45 +97,73 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                process_group=0,  # stopped and ended with what it starts; a process that is left behind ends, too
             )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the process has no standard input or output")
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._running = False
         answer = self._answer()
         self.error: str | None = answer.get("error")
-        self.warm_up_seconds: float = answer.get("warm_up_seconds", 0.0)
         self.versions: dict[str, str] = answer.get("versions", {})
 
     def run(self, rows: Sequence[int] | None = None) -> Run | None:
         """Score the timed pairs, or those at `rows` of all; None when that failed, which `error` then explains."""
-        if self._process.stdin is None:
-            raise RuntimeError("the process has no standard input")
-        self._process.stdin.write(json.dumps(None if rows is None else list(rows)) + "\n")
-        self._process.stdin.flush()
+        try:
+            next(self.slices(None, rows))
+        except StopIteration as ended:
+            run: Run | None = ended.value
+            return run
+        raise RuntimeError("a run that is one slice was stopped")
+
+    def slices(self, seconds: float | None, rows: Sequence[int] | None = None) -> Generator[None, None, Run | None]:
+        """A run as of `run`, which is its value. Each step computes for `seconds`, then stops the process."""
+        process = self._process.pid
+        slices: list[Slice] = []
+        self._running = True
+        self._ask(None if rows is None else list(rows))
+        while True:
+            before, began = processor_seconds_of_others(process), time.monotonic()
+            if slices:
+                os.killpg(process, signal.SIGCONT)
+            has_answered, _, _ = select.select([self._answers], [], [], seconds)
+            if not has_answered:
+                os.killpg(process, signal.SIGSTOP)
+                os.waitid(os.P_PID, process, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            slices.append(Slice(began, time.monotonic(), before, processor_seconds_of_others(process)))
+            if has_answered:
+                break
+            yield
         answer = self._answer()
+        self._running = False
         if "error" in answer:
             self.error = answer["error"]
             return None
         logits = np.load(self._logits)
         return Run(
-            answer["seconds"],
-            answer["others_share"],
+            seconds_within(slices, answer["started"], answer["ended"]),
+            share_of_others(slices),
             answer["statistics"],
             answer["peak_memory_bytes"],
             logits.reshape(len(logits), -1),
         )
 
     def close(self) -> None:
-        """End the process."""
-        if self._process.stdin:
-            self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout:
-            self._process.stdout.close()
+        """End the process, and what it started. One that still computes is not waited for."""
+        self._requests.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0 if self._running else 10)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._answers.close()
+
+    def _ask(self, request: list[int] | None) -> None:
+        self._requests.write(json.dumps(request) + "\n")
+        self._requests.flush()
 
     def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline() if self._process.stdout else ""
+        line = self._answers.readline()
         if line:
             answer: dict[str, Any] = json.loads(line)
             return answer
@@ -155,7 +202,17 @@ class Workers:
         self._folder.cleanup()
 
     def start(self, system: System) -> "Worker | str":
-        """A loaded and warm worker, or why there is none."""
+        """A loaded worker, or why there is none."""
+        return self.start_all([system])[0]
+
+    def start_all(self, systems: Sequence[System]) -> "list[Worker | str]":
+        """As `start`, of each. Several load at once."""
+        with ThreadPoolExecutor(LOADING_AT_ONCE) as pool:
+            opened = list(pool.map(self._load, systems))
+        self._open += [each for each in opened if isinstance(each, Worker)]
+        return [each if isinstance(each, str) else each.error or each for each in opened]
+
+    def _load(self, system: System) -> "Worker | str":
         python = sys.executable
         if system.environment is not None:
             found = None if self._environments is None else self._environments / system.environment / "bin" / "python"
@@ -165,11 +222,8 @@ class Workers:
         if system.missing:
             return system.missing
         self._say(f"Loading {system.name}")
-        folder = Path(self._folder.name) / str(len(self._open))
-        folder.mkdir()
-        worker = Worker(system, self._files, self._pairs_file, self._timed, folder=folder, python=python)
-        self._open.append(worker)
-        return worker if worker.error is None else worker.error
+        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
+        return Worker(system, self._files, self._pairs_file, self._timed, folder=folder, python=python)
 
 
 @dataclass(frozen=True)
@@ -181,79 +235,108 @@ class Turn:
 
 
 def take_turns(
-    workers: Mapping[str, Worker],
-    rounds: int,
-    reference: str,
-    rows: Sequence[int] | None = None,
-    *,
-    pause: float = PAUSE_SECONDS,
-) -> dict[str, list[Turn]]:
-    """Turns of every system in rotating order, with a run of the reference before every `SYSTEMS_BETWEEN` of them.
+    workers: Mapping[str, Worker], rounds: int, reference: str, rows: Sequence[int] | None = None
+) -> tuple[dict[str, Run], dict[str, list[Turn]]]:
+    """Every worker's warm-up, which is a whole run, and its turns. rows: as of `Worker.run`.
 
-    One that is much slower than the reference runs in the first round only, one that is hardly faster in two. Up to
-    `MAX_MORE_ROUNDS` more rounds are for those whose median run no other confirms. rows: as of `Worker.run`.
+    The runs of a round are interleaved slice by slice, in an order that rotates. Up to `MAX_MORE_ROUNDS` more rounds
+    are for those whose ratio no other round confirms, of those that ran in several.
     """
-    turns: dict[str, list[Turn]] = {name: [] for name in workers}
-    patience = {name: _rounds(workers[name], workers[reference], rounds) for name in workers if name != reference}
+    tried = {name: worker.run(rows) for name, worker in workers.items()}
+    warm = {name: run for name, run in tried.items() if run is not None}
+    turns: dict[str, list[Turn]] = {name: [] for name in warm}
+    if reference not in warm:
+        return warm, turns
+    fast = {name for name, run in warm.items() if warm[reference].seconds >= ALL_ROUNDS * run.seconds}
     for place in range(rounds + MAX_MORE_ROUNDS):
-        names = [name for name, most in patience.items() if place < most]
+        names = [name for name in warm if not place or name in fast or name == reference]
         if place >= rounds:
-            names = [name for name, most in patience.items() if most == rounds and turns[name]]
-            names = [name for name in names if not confirmed(turns[name])]
-            if not names and confirmed(turns[reference]):
-                break
+            unsure = {name for name in fast if not confirmed(turns[name], turns[reference])}
+            names = [name for name in names if name in unsure or name == reference] if unsure else []
         shift = place % max(1, len(names))
-        names = names[shift:] + names[:shift]
-        for start in range(0, max(1, len(names)), SYSTEMS_BETWEEN):
-            for name in (reference, *names[start : start + SYSTEMS_BETWEEN]):
-                time.sleep(pause)
-                run = workers[name].run(rows) if workers[name].error is None else None
-                if run is not None:
-                    turns[name].append(Turn(place, run))
-    return turns
+        going = {
+            name: workers[name].slices(max(LEAST_SLICE_SECONDS, warm[name].seconds / SLICES), rows)
+            for name in names[shift:] + names[:shift]
+            if workers[name].error is None
+        }
+        while going:
+            for name in list(going):
+                try:
+                    next(going[name])
+                except StopIteration as ended:
+                    del going[name]
+                    if ended.value is not None:
+                        turns[name].append(Turn(place, ended.value))
+    return warm, turns
 
 
-def _rounds(worker: Worker, reference: Worker, rounds: int) -> int:
-    share = reference.warm_up_seconds / max(worker.warm_up_seconds, 1e-9)
-    return min(rounds, 1 if share < ONE_ROUND else 2 if share < TWO_ROUNDS else rounds)
+def ratios(turns: Sequence[Turn], reference: Sequence[Turn]) -> list[float]:
+    """How many times faster than the reference a system was in each of its rounds."""
+    theirs = {turn.round: turn.run.seconds for turn in reference}
+    return [theirs[turn.round] / turn.run.seconds for turn in turns]
 
 
-def confirmed(turns: Sequence[Turn]) -> bool:
-    """Whether another run took about as long as the median one."""
-    seconds = median_run(turns).seconds
-    alike = [turn for turn in turns if abs(turn.run.seconds - seconds) <= CONFIRMED_WITHIN * seconds]
-    return len(alike) > 1
+def confirmed(turns: Sequence[Turn], reference: Sequence[Turn]) -> bool:
+    """Whether the ratios of its rounds agree."""
+    found = ratios(turns, reference)
+    return not found or max(found) / min(found) - 1 <= CONFIRMED_WITHIN
 
 
-def median_run(turns: Sequence[Turn]) -> Run:
-    """The run of median length; of an even number, the faster one of the two in the middle."""
-    seconds = statistics.median_low(turn.run.seconds for turn in turns)
-    return next(turn.run for turn in turns if turn.run.seconds == seconds)
+def seconds_within(slices: Sequence[Slice], started: float, ended: float) -> float:
+    """How much of the time from `started` to `ended` lies in slices that follow each other."""
+    return sum(max(0.0, min(each.ended, ended) - max(each.began, started)) for each in slices)
+
+
+def share_of_others(slices: Sequence[Slice]) -> float | None:
+    """The share of the machine's processors that other processes, or other machines on its host, took meanwhile."""
+    others = 0.0
+    for each in slices:
+        if each.others_before is None or each.others_after is None:
+            return None
+        others += each.others_after - each.others_before
+    seconds = sum(each.ended - each.began for each in slices)
+    return round(max(0.0, others) / seconds / (os.cpu_count() or 1), 4)
+
+
+def processor_seconds_of_others(process: int) -> float | None:
+    """Processor time that all others than a process and its children have taken so far; None where not told."""
+    try:
+        user, nice, system, _, _, interrupt, soft, stolen = _numbers(Path("/proc/stat"), slice(1, 9))
+        own = [_numbers(path / "stat", slice(13, 15)) for path in (Path("/proc") / str(process), *children_of(process))]
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + interrupt + soft + stolen - sum(map(sum, own))) / os.sysconf("SC_CLK_TCK")
+
+
+def _numbers(path: Path, columns: slice) -> list[int]:
+    return [int(number) for number in path.read_text().partition("\n")[0].split()[columns]]
 
 
 def figures(
     turns: Sequence[Turn], reference: Sequence[Turn], pairs: Pairs, *, tokens: int, activation: str, promise: Tier
 ) -> dict[str, Any]:
-    """What the turns of one system say beside the reference's: rates, stages, memory, and parity."""
-    runs, typical = [turn.run for turn in turns], median_run(turns)
+    """What the turns of one system say beside the reference's: rates, memory, and parity.
+
+    Its ratio divides the reference's time in the rounds that the system ran in by the system's.
+    """
+    runs = [turn.run for turn in turns]
     logits, expected = runs[0].logits, reference[0].run.logits
     claims = [claim for claim, _ in pairs]
     parity = compare(logits, expected, activate(activation, logits), activate(activation, expected), claims)
-    result = {
+    theirs = {turn.round: turn.run.seconds for turn in reference}
+    seconds = statistics.fmean(run.seconds for run in runs)
+    return {
         "seconds": [run.seconds for run in runs],
         "others_share": [run.others_share for run in runs],
         "rounds": [turn.round for turn in turns],
-        "confirmed": confirmed(turns),
-        "pairs_per_second": len(pairs) / typical.seconds,
-        "tokens_per_second": tokens / typical.seconds,
-        "ratio": median_run(reference).seconds / typical.seconds,
+        "confirmed": confirmed(turns, reference),
+        "pairs_per_second": len(pairs) / seconds,
+        "tokens_per_second": tokens / seconds,
+        "ratio": statistics.fmean(theirs[turn.round] for turn in turns) / seconds,
         "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
         "parity": asdict(parity),
         "violations": parity.violations(promise),
     }
-    if "engine_seconds" in typical.statistics:
-        result["stages"] = stages(typical, len(pairs))
-    return result
 
 
 def stages(run: Run, pairs: int) -> dict[str, Any]:

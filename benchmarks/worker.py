@@ -1,4 +1,4 @@
-"""The process that one system runs in: loads it, warms up, then runs whenever told to.
+"""The process that one system runs in: loads it, then runs whenever told to.
 
     python -m pairscore.benchmarks.worker SPECIFICATION.json
 
@@ -12,7 +12,6 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -40,10 +39,8 @@ LIBRARIES = {
     "torch": "torch",
     "transformers": "transformers",
 }
-# Before each timed run, and to see how fast a system is.
+# Once loaded, and before each timed run.
 LEAD_IN_PAIRS = 16
-# A warm-up takes the first pairs that last about so long: after that, nothing is cold.
-WARM_UP_SECONDS = 8
 
 
 def main() -> None:
@@ -61,19 +58,20 @@ def main() -> None:
     with loaders.CLOSING:
         try:
             predict = _loaded(specification)
-            answer({"warm_up_seconds": _warm_up(predict, timed), "versions": _versions()})
+            predict(timed[:LEAD_IN_PAIRS])  # some libraries load the rest then
+            answer({"versions": _versions()})
             for line in sys.stdin:
                 rows = json.loads(line)
                 chosen = timed if rows is None else [pairs[row] for row in rows]
                 predict(chosen[:LEAD_IN_PAIRS])  # wakes the threads and fills the caches, which others have emptied
-                before = _processor_seconds()
-                seconds, (logits, statistics) = _timed(predict, chosen)
-                others = share_of_others(before, _processor_seconds(), seconds)
+                started = time.monotonic()
+                logits, statistics = predict(chosen)
+                ended = time.monotonic()
                 np.save(specification["logits"], np.asarray(logits, dtype=np.float32))
                 answer(
                     {
-                        "seconds": seconds,
-                        "others_share": others,
+                        "started": started,
+                        "ended": ended,
                         "statistics": statistics,
                         "peak_memory_bytes": peak_memory(),
                     }
@@ -99,54 +97,23 @@ def _loaded(specification: dict[str, Any]) -> loaders.Predict:
     return predict
 
 
-def _warm_up(predict: loaders.Predict, pairs: loaders.Pairs) -> float:
-    """Seconds that all pairs take once warm, by the last of the passes that were made."""
-    few = pairs[:LEAD_IN_PAIRS]
-    predict(few)
-    seconds = _timed(predict, few)[0] / max(1, len(few))
-    some = pairs[: max(LEAD_IN_PAIRS, int(WARM_UP_SECONDS / seconds))]
-    return _timed(predict, some)[0] / max(1, len(some)) * len(pairs)
-
-
 def peak_memory() -> int:
     """The largest resident size so far of this process and of each that it started, in bytes."""
     # ru_maxrss also counts the parent's pages before this program was executed, so the kernel's own figure is better.
-    found = [_peak_of(status) for status in (Path("/proc/self/status"), *_children())]
+    found = [_peak_of(path / "status") for path in (Path("/proc/self"), *children_of("self"))]
     if found[0] is not None:
         return sum(size or 0 for size in found)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if sys.platform == "darwin" else used * 1024
 
 
-def _children() -> list[Path]:
-    lists = Path("/proc/self/task").glob("*/children")
-    return [Path("/proc") / number / "status" for each in lists for number in each.read_text().split()]
-
-
-def _processor_seconds() -> tuple[float, float] | None:
-    """Processor time of the whole machine, and of this process with those that it started; None where not told."""
-    try:
-        user, nice, system, _, _, interrupt, soft, stolen = _numbers(Path("/proc/stat"), slice(1, 9))
-        own = [_numbers(status.with_name("stat"), slice(13, 15)) for status in _children()]
-    except (OSError, ValueError):
-        return None
-    tick = os.sysconf("SC_CLK_TCK")
-    machine = user + nice + system + interrupt + soft + stolen
-    return machine / tick, time.process_time() + sum(map(sum, own)) / tick
-
-
-def _numbers(path: Path, columns: slice) -> list[int]:
-    return [int(number) for number in path.read_text().partition("\n")[0].split()[columns]]
-
-
-def share_of_others(
-    before: tuple[float, float] | None, after: tuple[float, float] | None, seconds: float
-) -> float | None:
-    """The share of the machine's processors that other processes, or other machines on its host, took meanwhile."""
-    if before is None or after is None:
-        return None
-    others = (after[0] - before[0]) - (after[1] - before[1])
-    return round(max(0.0, others / seconds / (os.cpu_count() or 1)), 4)
+def children_of(process: int | str) -> list[Path]:
+    """The folders below /proc of the processes that one has started; none where the system has no such folders."""
+    found = []
+    for children in (Path("/proc") / str(process) / "task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended
+            found += [Path("/proc") / number for number in children.read_text().split()]
+    return found
 
 
 def _peak_of(status: Path) -> int | None:
@@ -156,12 +123,6 @@ def _peak_of(status: Path) -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
-
-
-def _timed(predict: loaders.Predict, pairs: loaders.Pairs) -> tuple[float, tuple[Any, Mapping[str, float]]]:
-    started = time.perf_counter()
-    result = predict(pairs)
-    return time.perf_counter() - started, result
 
 
 if __name__ == "__main__":

@@ -202,10 +202,10 @@ def overhead_table(result: Result) -> Table:
         "rounds": lambda each: str(each["rounds"]),
     }
     data, layers = result["data"], result["layers"]
-    kept = "all layers" if layers is None else f"{layers} layers"
+    kept = ("all layers" if layers is None else f"{layers} layers") + f" in {result.get('precision', 'fp32')}"
     note = (
         f"{data['pairs']:,} different pairs (mean {data['mean_tokens']:.0f} tokens) from one Parquet file to Parquet, "
-        f"{kept} of {result['checkpoint']}, engine started and warm, bundle opened within the job (Spark's workers "
+        f"{result['checkpoint']} with {kept}, engine started and warm, bundle opened within the job (Spark's workers "
         f"keep theirs), {where(result)}"
     )
     return table_of(result["systems"], columns, note)
@@ -230,8 +230,8 @@ def billion_table(result: Result) -> Table | str:
         rows,
         (
             f"Measured: {rate:.0f} pairs/s on {shipped['cores']} cores with all layers of {result['checkpoint']} in "
-            f"fp32, {rate / shipped['cores']:.0f} a core. With {MARGIN:.0%} on top for retries, stragglers and what "
-            f"does not scale: **{hours:,.0f} core-hours** for a billion pairs.",
+            f"{result.get('precision', 'fp32')}, {rate / shipped['cores']:.0f} a core. With {MARGIN:.0%} on top for "
+            f"retries, stragglers and what does not scale: **{hours:,.0f} core-hours** for a billion pairs.",
             f"At ${ON_DEMAND_CORE_HOUR:.2f} a core-hour on demand and ${INTERRUPTIBLE_CORE_HOUR:.2f} interruptible. "
             "Both are assumed prices, not quotes. The measured file, whose texts repeat, takes "
             f"{result['data']['bytes_a_pair']:.0f} bytes a pair; a score adds 4.",

@@ -310,10 +310,20 @@ def systems(options: argparse.Namespace, so_far: Found) -> Found:
     return found
 
 
+def _pairs_in(worker: Worker, seconds: float, most: int) -> int:
+    """About how many pairs last so long, by runs over ever more of them; `most` where all take less."""
+    count = min(16, most)
+    while (run := worker.run(range(count))) is not None and run.seconds < seconds and count < most:
+        count = min(most, max(count + 1, int(count * min(8, seconds / run.seconds))))
+    return count
+
+
 def _turns(worker: Worker, repeats: int, sample: Pairs, judged: Pairs, longer: Pairs) -> dict[str, list[Turn]]:
     """Runs over as many crossed pairs as last some seconds, and one over each other set; empty where it broke."""
-    most = max(1, int(len(sample) * _SECONDS_A_RUN / worker.warm_up_seconds))
-    sets = {"crossed": range(min(len(sample), most)), "judged": range(len(sample), len(sample) + len(judged))}
+    sets = {
+        "crossed": range(_pairs_in(worker, _SECONDS_A_RUN, len(sample))),
+        "judged": range(len(sample), len(sample) + len(judged)),
+    }
     sets["long"] = range(sets["judged"].stop, sets["judged"].stop + len(longer))
     runs = {
         name: [worker.run(rows) for _ in range(repeats if name == "crossed" else 1) if worker.error is None]

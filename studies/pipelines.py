@@ -38,39 +38,39 @@ WARM_UP_PAIRS = 500
 MAX_DIFFERENCE = 1e-6
 
 
-def command() -> Job:
+def command(precision: str) -> Job:
     """What the command line runs."""
     from pairscore.runtime.job.plan import JobOptions
     from pairscore.runtime.job.run import run_job
 
     def job(bundle: str, pairs: str, output: str) -> None:
-        run_job(JobOptions(bundle=bundle, inputs=(pairs,), output=f"{output}.parquet"))
+        run_job(JobOptions(bundle=bundle, inputs=(pairs,), output=f"{output}.parquet", precision=precision))
 
     return job
 
 
-def arrow() -> Job:
+def arrow(precision: str) -> Job:
     """`score_batches` between a dataset scanner and a Parquet writer."""
     import pyarrow.dataset as ds
 
-    return lambda bundle, pairs, output: _stream(bundle, ds.dataset(pairs).scanner().to_reader(), output)
+    return lambda bundle, pairs, output: _stream(bundle, precision, ds.dataset(pairs).scanner().to_reader(), output)
 
 
-def polars() -> Job:
+def polars(precision: str) -> Job:
     """The same behind a lazy Polars query."""
     import polars as pl
 
-    return lambda bundle, pairs, output: _stream(bundle, pl.scan_parquet(pairs).collect_batches(), output)
+    return lambda bundle, pairs, output: _stream(bundle, precision, pl.scan_parquet(pairs).collect_batches(), output)
 
 
-def duckdb_stream() -> Job:
+def duckdb_stream(precision: str) -> Job:
     """The same behind a DuckDB relation."""
     import duckdb
 
-    return lambda bundle, pairs, output: _stream(bundle, duckdb.connect().read_parquet(pairs), output)
+    return lambda bundle, pairs, output: _stream(bundle, precision, duckdb.connect().read_parquet(pairs), output)
 
 
-def duckdb_function() -> Job:
+def duckdb_function(precision: str) -> Job:
     """SQL that calls the registered function."""
     import duckdb
 
@@ -78,14 +78,14 @@ def duckdb_function() -> Job:
 
     def job(bundle: str, pairs: str, output: str) -> None:
         with duckdb.connect() as connection:
-            register(connection, bundle)
+            register(connection, bundle, precision=precision)
             query = f"SELECT *, score(claim, evidence) AS score FROM read_parquet('{pairs}')"
             connection.execute(f"COPY ({query}) TO '{output}.parquet' (FORMAT parquet, COMPRESSION zstd)").fetchall()
 
     return job
 
 
-def ray_data() -> Job:
+def ray_data(precision: str) -> Job:
     """One actor with all cores; a logical core more than there are, since reading and writing ask for one."""
     os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"})
     import ray
@@ -100,13 +100,14 @@ def ray_data() -> Job:
     def job(bundle: str, pairs: str, output: str) -> None:
         # Several batches, so that reading and writing go on while one computes.
         rows = -(-pq.read_metadata(pairs).num_rows // 6)
-        scored = score(ray.data.read_parquet(pairs), bundle, actors=1, num_cpus=cores, batch_size=rows)
+        read = ray.data.read_parquet(pairs)
+        scored = score(read, bundle, actors=1, num_cpus=cores, batch_size=rows, precision=precision)
         scored.write_parquet(output)
 
     return job
 
 
-def spark() -> Job:
+def spark(precision: str) -> Job:
     """One task a core; as many partitions."""
     os.environ.update({"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"})
     from pyspark.sql import SparkSession
@@ -119,22 +120,22 @@ def spark() -> Job:
     session.sparkContext.setLogLevel("ERROR")
 
     def job(bundle: str, pairs: str, output: str) -> None:
-        score(session.read.parquet(pairs).repartition(cores), bundle).write.parquet(output)
+        score(session.read.parquet(pairs).repartition(cores), bundle, precision=precision).write.parquet(output)
 
     return job
 
 
-def _stream(bundle: str, stream: Any, output: str) -> None:
+def _stream(bundle: str, precision: str, stream: Any, output: str) -> None:
     from pairscore import Scorer
 
-    scored = Scorer.from_pretrained(bundle).score_batches(stream)
+    scored = Scorer.from_pretrained(bundle, precision=precision).score_batches(stream)
     with scored, pq.ParquetWriter(f"{output}.parquet", scored.schema, compression="zstd") as writer:
         for batch in scored:
             writer.write_batch(batch)
 
 
-# name -> (starts it, the most that it may take over `pairscore score`, or None where nothing is promised)
-SYSTEMS: dict[str, tuple[Callable[[], Job], float | None]] = {
+# name -> (starts it for a precision, the most that it may take over `pairscore score`; None where nothing is promised)
+SYSTEMS: dict[str, tuple[Callable[[str], Job], float | None]] = {
     REFERENCE: (command, None),
     "Arrow stream": (arrow, 0.03),
     "Polars, lazily": (polars, None),
@@ -148,23 +149,29 @@ SYSTEMS: dict[str, tuple[Callable[[], Job], float | None]] = {
 def main() -> None:
     """Measure, write the JSON, and say what each system took."""
     parser = study_options(__doc__)
-    parser.add_argument("--layers", type=int, help="keep only the first layers of the checkpoint")
+    parser.add_argument("--layers", type=int, help="keep only the first layers of the checkpoint, in fp32")
+    parser.add_argument("--bundle", type=Path, help="of the whole model, for --precision")
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--rows", type=int, default=100_000, help="different pairs, made by crossing the texts")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--systems", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS))
     options = parser.parse_args()
+    if options.bundle and options.layers is not None:
+        parser.error("--bundle holds the whole model: leave out --layers")
     systems = list(dict.fromkeys([REFERENCE, *options.systems]))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pairs, bundle = folder / "pairs.parquet", folder / "bundle"
+        pairs, bundle = folder / "pairs.parquet", options.bundle or folder / "bundle"
         write_sample(options.pairs, pairs, options.rows)
-        export_bundle(str(keep_layers(options.checkpoint, folder / "checkpoint", options.layers)), bundle)
-        rounds = [one_round(systems, bundle, pairs, folder, turn) for turn in range(options.rounds)]
+        if not options.bundle:
+            export_bundle(str(keep_layers(options.checkpoint, folder / "checkpoint", options.layers)), bundle)
+        rounds = [one_round(systems, bundle, options.precision, pairs, folder, turn=t) for t in range(options.rounds)]
         table = pq.read_table(pairs)
         texts = list(zip(table["claim"].to_pylist(), table["evidence"].to_pylist(), strict=True))
         tokens = mean_tokens(options.checkpoint / "tokenizer.json", texts)
         data = {"pairs": options.rows, "mean_tokens": tokens, "bytes_a_pair": pairs.stat().st_size / options.rows}
-    result = study_result(options, data, layers=options.layers, rounds=rounds, systems=figures(rounds))
+    found = {"layers": options.layers, "precision": options.precision, "rounds": rounds, "systems": figures(rounds)}
+    result = study_result(options, data, **found)
     if options.layers is None:
         rate = options.rows / result["systems"][0]["seconds"]
         result["whole"] = {"pairs_per_second": rate, "cores": available_cores()}
@@ -186,7 +193,9 @@ def write_sample(source: Path, target: Path, rows: int) -> None:
     pq.write_table(pa.table(columns), target)
 
 
-def one_round(names: list[str], bundle: Path, pairs: Path, folder: Path, turn: int) -> dict[str, float]:
+def one_round(
+    names: list[str], bundle: Path, precision: str, pairs: Path, folder: Path, *, turn: int
+) -> dict[str, float]:
     """Seconds of each system's job, one after the other, beginning with another one each round.
 
     Raises SystemExit when a system's rows or scores are not the reference's.
@@ -201,7 +210,7 @@ def one_round(names: list[str], bundle: Path, pairs: Path, folder: Path, turn: i
         output = folder / f"out-{turn}-{name.replace(' ', '-')}"
         ours, theirs = get_context("spawn").Pipe()
         jobs = [(str(bundle), str(warm_up), f"{output}-warm-up"), (str(bundle), str(pairs), str(output))]
-        process = get_context("spawn").Process(target=_serve, args=(theirs, name, jobs))
+        process = get_context("spawn").Process(target=_serve, args=(theirs, name, precision, jobs))
         process.start()
         theirs.close()
         seconds[name] = ours.recv()
@@ -219,9 +228,9 @@ def one_round(names: list[str], bundle: Path, pairs: Path, folder: Path, turn: i
     return {name: seconds[name] for name in names}
 
 
-def _serve(connection: Connection, name: str, jobs: list[tuple[str, str, str]]) -> None:
+def _serve(connection: Connection, name: str, precision: str, jobs: list[tuple[str, str, str]]) -> None:
     """The process of one system: start it, warm it up with the first job, time the second."""
-    job = SYSTEMS[name][0]()
+    job = SYSTEMS[name][0](precision)
     job(*jobs[0])
     started = time.perf_counter()
     job(*jobs[1])

@@ -68,7 +68,7 @@ def throughput_table(result: Result, headings: Sequence[str] = FEW, *, summary: 
 
 
 def stages_table(result: Result) -> Table:
-    """One row a stage of each of our systems, of its median run."""
+    """One row a stage of each of our systems, of its warm-up."""
     stages = [
         {"name": system["name"], "stage": stage, **found}
         for system in result["systems"]
@@ -121,15 +121,12 @@ def remarks(result: Result, names: set[str] | None = None) -> list[str]:
     broken = [f"{each['name']}: {'; '.join(each['violations'])}" for each in ran if each["ours"] and each["violations"]]
     if broken:
         found.append(f"Breaks its promise on these pairs: {'. '.join(broken)}.")
-    fewer = [system["name"] for system in ran if len(system["seconds"]) < result["rounds"]]
-    if fewer:
-        found.append(f"Slow, so measured in fewer rounds: {'; '.join(fewer)}.")
-    alone = [system["name"] for system in ran if not system.get("confirmed", True) and system["name"] not in fewer]
+    alone = [system["name"] for system in ran if not system.get("confirmed", True)]
     if alone:
-        found.append(f"Not confirmed by a second run within 5%: {'; '.join(alone)}.")
+        found.append(f"Rounds more than 5% apart: {'; '.join(alone)}.")
     shared = [system["name"] for system in ran if _shared(system)]
     if shared:
-        found.append(f"Other processes took more than 5% of the processors in the median run: {'; '.join(shared)}.")
+        found.append(f"Other processes took more than 5% of the processors beside: {'; '.join(shared)}.")
     return found
 
 
@@ -137,9 +134,12 @@ def measured(result: Result) -> str:
     """Pairs, rounds and machine, in one sentence."""
     data = result["data"]
     made = ", made by joining pieces of evidence" if data.get("made") else ""
+    rounds = "one interleaved round" if result["rounds"] == 1 else f"{result['rounds']} interleaved rounds"
+    fewer = any(len(each["seconds"]) < result["rounds"] for each in _ran(result))
+    slow = " (one for systems that are not much faster than the reference)" if fewer else ""
     return (
         f"{data['pairs']:,} pairs of {data['file']} (mean {data['mean_tokens']:.0f} tokens{made}), "
-        f"{statistic(result)} of {result['rounds']} interleaved rounds, {where(result)}"
+        f"{statistic(result)} of {rounds}{slow}, {where(result)}"
     )
 
 
@@ -244,9 +244,8 @@ def _summarized(result: Result) -> list[System]:
 
 
 def _shared(system: System) -> bool:
-    """Whether other processes computed during the median run; False where nobody knows."""
-    shares = dict(zip(system["seconds"], system.get("others_share", ()), strict=False))
-    return bool(shares) and (shares[statistics.median_low(shares)] or 0) > SHARED
+    """Whether other processes computed meanwhile; False where nobody knows."""
+    return statistics.fmean(share or 0 for share in system.get("others_share", [0])) > SHARED
 
 
 def _known(value: float | None, form: str) -> str:

@@ -1,101 +1,211 @@
-"""Turns, which run counts, and whether two results agree: with workers that take the time they are told to."""
+"""Turns and slices, what a run's seconds are, and whether two results agree."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pairscore.benchmarks import agreement, steps
-from pairscore.benchmarks.throughput import MAX_MORE_ROUNDS, Run, Turn, confirmed, figures, take_turns
+from pairscore.benchmarks.loaders import Files
+from pairscore.benchmarks.systems import System
+from pairscore.benchmarks.throughput import (
+    LEAST_SLICE_SECONDS,
+    MAX_MORE_ROUNDS,
+    SLICES,
+    Run,
+    Slice,
+    Turn,
+    Worker,
+    Workers,
+    figures,
+    seconds_within,
+    share_of_others,
+    take_turns,
+)  # fmt: skip
 from pairscore.runtime.bundle.parity import TIERS
+
+SECONDS = LEAST_SLICE_SECONDS * SLICES
 
 
 class FakeWorker:
-    """`seconds`: of each run in turn, the last one forever."""
+    """Logs a letter a slice. `seconds`: of each run in turn, in those that a run of shortest slices takes."""
 
-    def __init__(self, log, name, seconds=(1.0,), *, warm_up_seconds=None, error=None):
-        self.log, self.name, self.seconds = log, name, seconds
-        self.warm_up_seconds = warm_up_seconds or (1.0 if name == "R" else 0.5)
-        self.error, self.runs = error, 0
+    def __init__(self, log, name, *seconds, error=None):
+        self.log, self.name, self.seconds, self.error = log, name, [each * SECONDS for each in seconds], error
 
     def run(self, rows=None):
-        place, self.runs = self.runs, self.runs + 1
+        self.log.append(self.name.lower())
+        return None if self.error else one_run(self.seconds[0])
+
+    def slices(self, seconds, rows=None):
+        mine = self.seconds[0] if len(self.seconds) == 1 else self.seconds.pop(0)
+        for _ in range(round(mine / seconds) - 1):
+            self.log.append(self.name)
+            yield
         self.log.append(self.name)
-        return one_run(self.seconds[min(place, len(self.seconds) - 1)])
+        return one_run(mine)
 
 
 def one_run(seconds, share=0.0):
     return Run(seconds, share, {}, 1, np.zeros((2, 1), np.float32))
 
 
-def test_the_order_rotates_and_the_reference_runs_again_and_again():
+def test_systems_run_slice_by_slice_and_all_end_together():
     log = []
-    workers = {name: FakeWorker(log, name, warm_up_seconds=1 if name == "R" else 0.5) for name in "RABCDEFGHIJ"}
-    turns = take_turns(workers, 2, "R", pause=0)
-    assert "".join(log) == "RABCDEFGHIRJ" + "RBCDEFGHIJRA"
-    assert [turn.round for turn in turns["R"]] == [0, 0, 1, 1]
-    assert [turn.round for turn in turns["E"]] == [0, 1]
+    workers = {name: FakeWorker(log, name, size) for name, size in zip("RAB", (2, 1, 0.5), strict=True)}
+    warm, turns = take_turns(workers, 2, "R")
+    half = SLICES // 2  # of B, whose slices may not get shorter
+    assert "".join(log) == "rab" + "RAB" * half + "RA" * half + "ABR" * half + "AR" * half
+    assert [warm[name].seconds / SECONDS for name in "RAB"] == [2, 1, 0.5]
+    assert [turn.round for turn in turns["A"]] == [0, 1]
 
 
-def test_slow_systems_run_less_often_and_one_that_failed_not_at_all():
-    log = []
+def test_slow_systems_run_once_and_one_that_failed_not_at_all():
     workers = {
-        "R": FakeWorker(log, "R"),
-        "slow": FakeWorker(log, "slow", warm_up_seconds=1.7),
-        "alike": FakeWorker(log, "alike", [1.0, 2.0], warm_up_seconds=0.9),
-        "fast": FakeWorker(log, "fast", warm_up_seconds=0.7),
-        "failed": FakeWorker(log, "failed", error="no"),
+        "R": FakeWorker([], "R", 2.0),
+        "slow": FakeWorker([], "slow", 3.0),
+        "alike": FakeWorker([], "alike", 1.7),
+        "fast": FakeWorker([], "fast", 1.5),
+        "failed": FakeWorker([], "failed", 1.0, error="no"),
     }
-    turns = take_turns(workers, 3, "R", pause=0)
-    assert [turn.round for turn in turns["slow"]] == [0]
-    assert [turn.round for turn in turns["alike"]] == [0, 1]
-    assert [turn.round for turn in turns["fast"]] == [0, 1, 2]
-    assert turns["failed"] == []
-    assert max(turn.round for turn in turns["R"]) == 2
+    warm, turns = take_turns(workers, 3, "R")
+    assert {name: [turn.round for turn in found] for name, found in turns.items()} == {
+        "R": [0, 1, 2], "slow": [0], "alike": [0], "fast": [0, 1, 2],
+    }  # fmt: skip
+    assert "failed" not in warm
 
 
-def test_systems_whose_median_run_stands_alone_get_more_rounds():
-    log = []
+def test_without_the_reference_there_are_no_turns():
+    workers = {"R": FakeWorker([], "R", 2.0, error="no"), "A": FakeWorker([], "A", 1.0)}
+    assert take_turns(workers, 3, "R")[1] == {"A": []}
+
+
+def test_systems_whose_rounds_disagree_get_another_beside_the_reference():
     workers = {
-        "R": FakeWorker(log, "R"),
-        "steady": FakeWorker(log, "steady", [1.0, 1.04]),
-        "steady later": FakeWorker(log, "steady later", [1.0, 1.5, 1.04]),
-        "never": FakeWorker(log, "never", [1.0, 1.2, 1.4]),
+        "R": FakeWorker([], "R", 2.0, 3.0, 2.0),
+        "like the reference": FakeWorker([], "like the reference", 1.0, 1.52),
+        "unsure": FakeWorker([], "unsure", 1.0, 1.6),
+        "slow": FakeWorker([], "slow", 4.0),
     }
-    turns = take_turns(workers, 2, "R", pause=0)
+    turns = take_turns(workers, 2, "R")[1]
     assert {name: len(found) for name, found in turns.items()} == {
-        "R": 2 + MAX_MORE_ROUNDS,
-        "steady": 2,
-        "steady later": 2 + MAX_MORE_ROUNDS,
-        "never": 2 + MAX_MORE_ROUNDS,
-    }
-    assert [name for name, found in turns.items() if not confirmed(found)] == ["never"]
+        "R": 2 + MAX_MORE_ROUNDS, "like the reference": 2, "unsure": 2 + MAX_MORE_ROUNDS, "slow": 1,
+    }  # fmt: skip
 
 
-def test_an_unconfirmed_reference_gets_more_rounds():
-    log = []
-    workers = {"R": FakeWorker(log, "R", [2.0, 1.0, 1.5]), "A": FakeWorker(log, "A")}
-    turns = take_turns(workers, 2, "R", pause=0)
-    assert len(turns["R"]) == 2 + MAX_MORE_ROUNDS
-    assert len(turns["A"]) == 2
-
-
-def test_figures_take_the_median_run_and_tell_every_repeat():
-    """The median runs take 4 s and 1 s, in different rounds."""
-    turns = [Turn(0, one_run(2.0)), Turn(1, one_run(1.0, 0.3)), Turn(2, one_run(0.8))]
-    reference = [Turn(0, one_run(4.0)), Turn(1, one_run(5.0))]
+def test_a_ratio_is_of_the_rounds_that_a_system_ran_in():
+    reference = [Turn(0, one_run(4.0)), Turn(1, one_run(6.0)), Turn(2, one_run(50.0))]
     pairs = [("claim", "one"), ("claim", "two")]
-    found = figures(turns, reference, pairs, tokens=20, activation="sigmoid", promise=TIERS["fp32"])
-    assert found["seconds"] == [2.0, 1.0, 0.8]
-    assert found["others_share"] == [0.0, 0.3, 0.0]
-    assert (found["pairs_per_second"], found["tokens_per_second"], found["ratio"]) == (2.0, 20.0, 4.0)
-    assert not found["confirmed"]
+
+    def told(*turns):
+        return figures(turns, reference, pairs, tokens=20, activation="sigmoid", promise=TIERS["fp32"])
+
+    found = told(Turn(0, one_run(1.0)), Turn(1, one_run(1.5, 0.3)))
+    assert found["seconds"] == [1.0, 1.5]
+    assert found["others_share"] == [0.0, 0.3]
+    assert (found["pairs_per_second"], found["tokens_per_second"], found["ratio"]) == (1.6, 16.0, 4.0)
+    assert found["confirmed"]
+    assert not told(Turn(0, one_run(1.0)), Turn(1, one_run(1.4)))["confirmed"]
+    assert told(Turn(0, one_run(1.0)))["confirmed"]
+
+
+@pytest.fixture(scope="module")
+def meter():
+    """A real process that multiplies matrices for some seconds a run."""
+    arguments = {"library": "onnxruntime", "hidden": 64, "inner": 128, "threads": 1}
+    with Workers(Files("", "", "", ""), [("claim", "evidence")] * 60) as starting:
+        worker = starting.start(System("meter", "fp32", False, "roofline.rates", arguments))
+        assert isinstance(worker, Worker)
+        yield worker
+
+
+def processor_ticks(process):
+    return [int(number) for number in Path(f"/proc/{process}/stat").read_text().split()[13:15]]
+
+
+def test_a_run_in_slices_stands_still_between_them_and_counts_none_of_it(meter):
+    process = meter._process.pid
+    started, stood, steps_made = time.monotonic(), 0.0, 0
+    slices = meter.slices(0.1)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as ended:
+            run = ended.value
+            break
+        stopped, ticks = time.monotonic(), processor_ticks(process)
+        time.sleep(0.05)
+        assert processor_ticks(process) == ticks
+        stood += time.monotonic() - stopped
+        steps_made += 1
+    assert steps_made > 5
+    assert 0 < run.seconds <= time.monotonic() - started - stood
+    whole = meter.run()
+    assert whole.seconds > 0.5
+    assert set(whole.statistics) == set(run.statistics)
+
+
+def test_what_is_closed_while_it_stands_still_ends_at_once(tmp_path):
+    arguments = {"library": "onnxruntime", "hidden": 64, "inner": 128, "threads": 1}
+    with Workers(Files("", "", "", ""), [("claim", "evidence")] * 60) as starting:
+        worker = starting.start(System("meter", "fp32", False, "roofline.rates", arguments))
+        next(worker.slices(0.1))
+    assert worker._process.returncode == -signal.SIGKILL
+
+
+def test_a_process_whose_benchmark_was_killed_does_not_stay_behind():
+    """The kernel hangs up a stopped group whose parent is gone."""
+    program = """
+from tests.benchmarks.test_turns import *
+arguments = {"library": "onnxruntime", "hidden": 64, "inner": 128, "threads": 1}
+workers = Workers(Files("", "", "", ""), [("claim", "evidence")] * 60)
+worker = workers.start(System("meter", "fp32", False, "roofline.rates", arguments))
+next(worker.slices(0.1))
+print(worker._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    process = int(ended.stdout)
+    for _ in range(200):
+        state = Path(f"/proc/{process}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    os.kill(process, signal.SIGKILL)
+    pytest.fail("it stayed behind")
+
+
+@given(st.lists(st.integers(0, 60), min_size=2, max_size=12, unique=True), st.integers(0, 60), st.integers(0, 60))
+def test_only_seconds_within_slices_count(ends, one, other):
+    """Beside a count second by second."""
+    slices = [Slice(began, ended) for began, ended in list(pairwise(sorted(ends)))[::2]]
+    started, ended = sorted((one, other))
+    counted = sum(any(each.began <= second < each.ended for each in slices) for second in range(started, ended))
+    assert seconds_within(slices, started, ended) == counted
+
+
+def test_the_share_of_others_is_that_within_slices():
+    """In slices of 2 s and 1 s, others took 0.5 s and 1 s of each processor."""
+    cores = os.cpu_count() or 1
+    slices = [Slice(0.0, 2.0, 10.0, 10.0 + 0.5 * cores), Slice(7.0, 8.0, 30.0, 30.0 + cores)]
+    assert share_of_others(slices) == pytest.approx(0.5)
+    assert share_of_others([Slice(0.0, 2.0, 10.0, 9.9)]) == 0.0
+    assert share_of_others([*slices, Slice(9.0, 10.0)]) is None
 
 
 def result(**ratios):
     systems = [
-        {"name": name, **({"error": "no"} if value is None else {"seconds": [6 / value]})}
+        {"name": name, **({"error": "no"} if value is None else {"ratio": value})}
         for name, value in {"R": 1.0, **ratios}.items()
     ]
     return {"checkpoint": "c", "reference": "R", "data": {"sha256": "d", "pairs": 2}, "systems": systems}
@@ -117,12 +227,6 @@ def test_two_results_agree_within_ten_per_cent(monkeypatch, tmp_path, capsys):
     assert ended.value.code == 1
     assert capsys.readouterr().out.count("DISAGREES") == 1
     agree(monkeypatch, tmp_path, result(a=1.2), result(a=1.0), "--within", "0.25")
-
-
-def test_one_lucky_run_of_the_reference_changes_no_ratio(monkeypatch, tmp_path):
-    lucky = result(a=1.0)
-    lucky["systems"][0]["seconds"] = [7.0, 1.0, 6.0]
-    agree(monkeypatch, tmp_path, lucky, result(a=1.0))
 
 
 def test_a_system_that_ran_once_disagrees(monkeypatch, tmp_path):
