@@ -110,8 +110,7 @@ MEASURE = $(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(P
 STEP := $(PYTHON) benchmarks/steps.py out/bench-steps.json
 bench:
 	@rm -f out/bench-steps.json
-	@$(STEP) "our environment" $(MAKE) --no-print-directory $(VENV)/.test $(VENV)/.kernels
-	@$(STEP) "bundle and the peers' environments" $(MAKE) --no-print-directory --jobs=2 bench-bundle bench-peers
+	@$(STEP) "environments and bundle" $(MAKE) --no-print-directory --jobs=2 bench-bundle bench-peers
 	@$(STEP) "benchmark" $(MEASURE) --peers $(PEERS) --output out/bench
 	cp out/bench/bench.json benchmarks/results/throughput.json
 	cp out/bench-steps.json benchmarks/results/bench-steps.json

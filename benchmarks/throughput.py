@@ -249,6 +249,8 @@ def take_turns(
         return warm, turns
     fast = {name for name, run in warm.items() if warm[reference].seconds >= ALL_ROUNDS * run.seconds}
     for place in range(rounds + MAX_MORE_ROUNDS):
+        if workers[reference].error is not None:
+            break
         names = [name for name in warm if not place or name in fast or name == reference]
         if place >= rounds:
             unsure = {name for name in fast if not confirmed(turns[name], turns[reference])}

@@ -89,6 +89,17 @@ def test_without_the_reference_there_are_no_turns():
     assert take_turns(workers, 3, "R")[1] == {"A": []}
 
 
+def test_a_reference_that_fails_later_ends_the_rounds():
+    class Failing(FakeWorker):
+        def slices(self, seconds, rows=None):
+            yield
+            self.error = "no"
+
+    workers = {"R": Failing([], "R", 2.0), "A": FakeWorker([], "A", 1.0)}
+    turns = take_turns(workers, 3, "R")[1]
+    assert {name: len(found) for name, found in turns.items()} == {"R": 0, "A": 1}
+
+
 def test_systems_whose_rounds_disagree_get_another_beside_the_reference():
     workers = {
         "R": FakeWorker([], "R", 2.0, 3.0, 2.0),
