@@ -131,7 +131,7 @@ bench-again: $(VENV)/.test
 
 # The reference and what the bundle holds (fp32 alone where there is none), in two rounds. Nothing is published.
 bench-quick: $(VENV)/.test $(BUNDLE)/pairscore.json
-	$(MEASURE) --rounds 2 --long 50 --output out/bench-quick
+	$(MEASURE) --long 50 --output out/bench-quick
 
 $(BUNDLE)/pairscore.json: | $(VENV)/.test
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite

@@ -209,7 +209,6 @@ class Workers:
         """As `start`, of each. Several load at once."""
         with ThreadPoolExecutor(LOADING_AT_ONCE) as pool:
             opened = list(pool.map(self._load, systems))
-        self._open += [each for each in opened if isinstance(each, Worker)]
         return [each if isinstance(each, str) else each.error or each for each in opened]
 
     def _load(self, system: System) -> "Worker | str":
@@ -223,7 +222,9 @@ class Workers:
             return system.missing
         self._say(f"Loading {system.name}")
         folder = Path(tempfile.mkdtemp(dir=self._folder.name))
-        return Worker(system, self._files, self._pairs_file, self._timed, folder=folder, python=python)
+        worker = Worker(system, self._files, self._pairs_file, self._timed, folder=folder, python=python)
+        self._open.append(worker)
+        return worker
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.bundle and options.layers is not None:
         parser.error("--bundle holds the whole model: leave out --layers")
+    if options.precision != "fp32" and not options.bundle:
+        parser.error(f"without --bundle the model is exported in fp32: give a bundle that holds {options.precision}")
     systems = list(dict.fromkeys([REFERENCE, *options.systems]))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -126,7 +126,7 @@ def remarks(result: Result, names: set[str] | None = None) -> list[str]:
         found.append(f"Rounds more than 5% apart: {'; '.join(alone)}.")
     shared = [system["name"] for system in ran if _shared(system)]
     if shared:
-        found.append(f"Other processes took more than 5% of the processors beside: {'; '.join(shared)}.")
+        found.append(f"Other processes took more than 5% of the processors meanwhile: {'; '.join(shared)}.")
     return found
 
 

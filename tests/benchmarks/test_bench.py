@@ -132,7 +132,7 @@ def test_what_a_reader_has_to_know_stands_below_both_tables():
     result["systems"][0]["others_share"] = [0.01, 0.08]  # less on average
     peer["others_share"] = [0.06]
     assert "2 interleaved rounds (one for systems that are not much faster than the reference)" in measured(result)
-    assert remarks(result)[2:] == ["Other processes took more than 5% of the processors beside: peer."]
+    assert remarks(result)[2:] == ["Other processes took more than 5% of the processors meanwhile: peer."]
     peer["others_share"] = [None]
     assert remarks(result)[2:] == []
     for system in result["systems"]:

@@ -27,6 +27,7 @@ from pairscore.benchmarks.throughput import (
     Worker,
     Workers,
     figures,
+    processor_seconds_of_others,
     seconds_within,
     share_of_others,
     take_turns,
@@ -129,12 +130,21 @@ def test_a_ratio_is_of_the_rounds_that_a_system_ran_in():
     assert told(Turn(0, one_run(1.0)))["confirmed"]
 
 
+# A real process that multiplies matrices for some seconds a run.
+METER = System(
+    "meter", "fp32", False, "roofline.rates",
+    {"library": "onnxruntime", "hidden": 64, "inner": 128, "threads": 1},
+)  # fmt: skip
+
+
+def starting():
+    return Workers(Files("", "", "", ""), [("claim", "evidence")] * 60)
+
+
 @pytest.fixture(scope="module")
 def meter():
-    """A real process that multiplies matrices for some seconds a run."""
-    arguments = {"library": "onnxruntime", "hidden": 64, "inner": 128, "threads": 1}
-    with Workers(Files("", "", "", ""), [("claim", "evidence")] * 60) as starting:
-        worker = starting.start(System("meter", "fp32", False, "roofline.rates", arguments))
+    with starting() as workers:
+        worker = workers.start(METER)
         assert isinstance(worker, Worker)
         yield worker
 
@@ -165,10 +175,9 @@ def test_a_run_in_slices_stands_still_between_them_and_counts_none_of_it(meter):
     assert set(whole.statistics) == set(run.statistics)
 
 
-def test_what_is_closed_while_it_stands_still_ends_at_once(tmp_path):
-    arguments = {"library": "onnxruntime", "hidden": 64, "inner": 128, "threads": 1}
-    with Workers(Files("", "", "", ""), [("claim", "evidence")] * 60) as starting:
-        worker = starting.start(System("meter", "fp32", False, "roofline.rates", arguments))
+def test_what_is_closed_while_it_stands_still_ends_at_once():
+    with starting() as workers:
+        worker = workers.start(METER)
         next(worker.slices(0.1))
     assert worker._process.returncode == -signal.SIGKILL
 
@@ -177,9 +186,8 @@ def test_a_process_whose_benchmark_was_killed_does_not_stay_behind():
     """The kernel hangs up a stopped group whose parent is gone."""
     program = """
 from tests.benchmarks.test_turns import *
-arguments = {"library": "onnxruntime", "hidden": 64, "inner": 128, "threads": 1}
-workers = Workers(Files("", "", "", ""), [("claim", "evidence")] * 60)
-worker = workers.start(System("meter", "fp32", False, "roofline.rates", arguments))
+workers = starting()
+worker = workers.start(METER)
 next(worker.slices(0.1))
 print(worker._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -194,6 +202,19 @@ os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.05)
     os.kill(process, signal.SIGKILL)
     pytest.fail("it stayed behind")
+
+
+def test_the_time_of_others_leaves_out_that_of_a_process_itself(meter):
+    """What this process takes counts for the meter, not for itself; what third ones take counts for both."""
+    processes = (meter._process.pid, os.getpid())
+    before = [processor_seconds_of_others(each) for each in processes]
+    started = time.process_time()
+    while time.process_time() - started < 0.5:
+        pass
+    for_meter, for_itself = (
+        processor_seconds_of_others(each) - first for each, first in zip(processes, before, strict=True)
+    )
+    assert 0.3 < for_meter - for_itself < 0.7
 
 
 @given(st.lists(st.integers(0, 60), min_size=2, max_size=12, unique=True), st.integers(0, 60), st.integers(0, 60))
