@@ -225,7 +225,7 @@ def _arguments(run: Run, interval: int) -> CrossEncoderTrainingArguments:
         eval_steps=interval if best else None,
         load_best_model_at_end=best,
         metric_for_best_model="eval_dev_map" if best else None,
-        logging_steps=25,
+        logging_steps=min(25, interval),
         logging_first_step=True,
         report_to="none",
         disable_tqdm=not run.show_progress,

@@ -60,6 +60,8 @@ def test_the_loss_falls(trained):
     report = json.loads((run.out / "training.json").read_text())
     # 12 claims with 2 relevant and 12 negatives, in batches of 8, twice
     assert (report["samples_an_epoch"], report["steps"]) == (168, 42)
+    # Each the mean of the steps since the last one. A run of few steps reports more often than every 25.
+    assert [entry["step"] for entry in report["loss"]] == [1, *range(6, 43, 6)]
     losses = [entry["loss"] for entry in report["loss"]]
     assert losses[-1] < 0.8 * losses[0]
 
