@@ -24,7 +24,7 @@ namespace pairscore {
 namespace {
 
 struct Features {
-  bool avx2 = false, avxvnni = false, avx512vnni = false, amx = false, dotprod = false, i8mm = false;
+  bool avx2 = false, avx512bw = false, avxvnni = false, avx512vnni = false, amx = false, dotprod = false, i8mm = false;
 };
 
 #ifdef PAIRSCORE_X86
@@ -82,7 +82,9 @@ Features detect() {
   bool ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xE6) == 0xE6;
   features.avx2 = ymm && has(basic.c, 12) && has(basic.c, 28) && has(extended.b, 5);  // FMA, AVX, AVX2
   features.avxvnni = features.avx2 && has(more.a, 4);
-  features.avx512vnni = features.avx2 && zmm && has(extended.b, 16) && has(extended.c, 11);  // AVX512F, VNNI
+  bool avx512f = features.avx2 && zmm && has(extended.b, 16);
+  features.avx512bw = avx512f && has(extended.b, 30);
+  features.avx512vnni = avx512f && has(extended.c, 11);
   bool tiles = (saved & 0x60000) == 0x60000 && has(extended.d, 24) && has(extended.d, 25);  // AMX-TILE, AMX-INT8
   features.amx = features.avx512vnni && tiles && may_use_tiles();
   return features;
@@ -117,7 +119,7 @@ Features detect() { return {}; }
 std::vector<const Kernels*> available_kernels() {
   [[maybe_unused]] Features features = detect();
 #ifdef PAIRSCORE_EMULATED
-  features.avxvnni = features.avx512vnni = features.amx = features.avx2;  // See emulation/immintrin.h.
+  features.avx512bw = features.avxvnni = features.avx512vnni = features.amx = features.avx2;  // See emulation/immintrin.h.
 #endif
   std::vector<const Kernels*> found;  // CMake defines PAIRSCORE_HAS_* for what it built.
 #ifdef PAIRSCORE_HAS_amx
@@ -128,6 +130,9 @@ std::vector<const Kernels*> available_kernels() {
 #endif
 #ifdef PAIRSCORE_HAS_avxvnni
   if (features.avxvnni) found.push_back(avxvnni_kernels());
+#endif
+#ifdef PAIRSCORE_HAS_avx512bw
+  if (features.avx512bw) found.push_back(avx512bw_kernels());
 #endif
 #ifdef PAIRSCORE_HAS_avx2
   if (features.avx2) found.push_back(avx2_kernels());
@@ -152,6 +157,9 @@ const Kernels& find_kernels(const std::string& name) {
 }
 
 const Kernels& for_weights(const Kernels& kernels, [[maybe_unused]] bool narrow) {
+#ifdef PAIRSCORE_HAS_avx512bw_narrow
+  if (narrow && &kernels == avx512bw_kernels()) return *avx512bw_narrow_kernels();
+#endif
 #ifdef PAIRSCORE_HAS_avx2_narrow
   if (narrow && &kernels == avx2_kernels()) return *avx2_narrow_kernels();
 #endif

@@ -1,5 +1,5 @@
 // AVX2 and FMA: 8-bit values widened to 16 bits, whose products vpmaddwd adds in pairs to 32 bits, exactly.
-// (vpmaddubsw multiplies 8-bit values directly, but saturates its sums at 16 bits: isa_avx2_narrow.cpp.)
+// (vpmaddubsw multiplies 8-bit values directly, but saturates its sums at 16 bits: tile_narrow.h.)
 #include <cstddef>
 #include <cstdint>
 

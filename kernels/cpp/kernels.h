@@ -111,8 +111,10 @@ static inline std::size_t attention_scratch(std::size_t length, std::size_t head
 const Kernels* amx_kernels();
 const Kernels* avx512vnni_kernels();
 const Kernels* avxvnni_kernels();
+const Kernels* avx512bw_kernels();
+const Kernels* avx512bw_narrow_kernels();  // for layers with narrow_sums() (layers.h)
 const Kernels* avx2_kernels();
-const Kernels* avx2_narrow_kernels();  // for layers with narrow_sums() (layers.h)
+const Kernels* avx2_narrow_kernels();  // the same
 const Kernels* i8mm_kernels();
 const Kernels* dotprod_kernels();
 const Kernels* portable_kernels();

@@ -56,13 +56,21 @@ INLINE float sum(F16 a) { return sum(low_half(a), high_half(a)); }
 INLINE float smallest(F16 a) { return smallest(low_half(a), high_half(a)); }
 INLINE float largest(F16 a) { return largest(low_half(a), high_half(a)); }
 
-INLINE void store_clamped(std::uint8_t* to, I16 a) {
+INLINE __m128i clamped_bytes(I16 a) {
   __m512i positive = _mm512_max_epi32(a.all, _mm512_setzero_si512());
-  __m512i clamped = _mm512_min_epi32(positive, _mm512_set1_epi32(255));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(clamped));
+  return _mm512_cvtepi32_epi8(_mm512_min_epi32(positive, _mm512_set1_epi32(255)));
+}
+INLINE void store_clamped(std::uint8_t* to, I16 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), clamped_bytes(a));
+}
+INLINE void store_clamped(std::uint16_t* to, I16 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_cvtepu8_epi16(clamped_bytes(a)));
 }
 INLINE void store_clamped(std::int8_t* to, I16 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtsepi32_epi8(a.all));
+}
+INLINE void store_clamped(std::int16_t* to, I16 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_cvtepi8_epi16(_mm512_cvtsepi32_epi8(a.all)));
 }
 
 }  // namespace

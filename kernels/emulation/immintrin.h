@@ -1,5 +1,5 @@
-// Stands before the compiler's <immintrin.h> in the build that tests AMX, AVX-512 VNNI and AVX-VNNI on processors without
-// them: the intrinsics that cpp/vector_avx512.h, cpp/isa_avx512vnni.cpp and cpp/isa_avxvnni.cpp use become functions of
+// Stands before the compiler's <immintrin.h> in the build that tests AMX, AVX-512 and AVX-VNNI on processors without
+// them: the intrinsics that cpp/vector_avx512.h, cpp/isa_avx512*.cpp and cpp/isa_avxvnni.cpp use become functions of
 // SIMDe (https://github.com/simd-everywhere/simde), which compute the same on AVX2, and those of cpp/isa_amx.cpp plain
 // loops. The sources stay as they are.
 #pragma once
@@ -11,6 +11,7 @@
 #define __m512 simde__m512
 #define __m512i simde__m512i
 
+#define _mm512_add_epi16 simde_mm512_add_epi16
 #define _mm512_add_epi32 simde_mm512_add_epi32
 #define _mm512_add_ps simde_mm512_add_ps
 #define _mm512_castpd_ps simde_mm512_castpd_ps
@@ -21,6 +22,7 @@
 #undef _mm512_cmp_ps_mask
 #define _mm512_cmp_ps_mask simde_mm512_cmp_ps_mask
 #define _mm512_cvtepi32_epi8 pairscore_mm512_cvtepi32_epi8
+#define _mm512_cvtepi8_epi16 simde_mm512_cvtepi8_epi16
 #define _mm512_cvtepi32_ps simde_mm512_cvtepi32_ps
 #define _mm512_cvtps_epi32 simde_mm512_cvtps_epi32
 #define _mm512_cvtsepi32_epi8 simde_mm512_cvtsepi32_epi8
@@ -32,6 +34,8 @@
 #define _mm512_load_si512 simde_mm512_load_si512
 #define _mm512_loadu_ps simde_mm512_loadu_ps
 #define _mm512_loadu_si512 simde_mm512_loadu_si512
+#define _mm512_madd_epi16 simde_mm512_madd_epi16
+#define _mm512_maddubs_epi16 simde_mm512_maddubs_epi16
 #define _mm512_maskz_mov_ps simde_mm512_maskz_mov_ps
 #define _mm512_max_epi32 simde_mm512_max_epi32
 #define _mm512_max_ps simde_mm512_max_ps

@@ -9,6 +9,6 @@ from pairscore_kernels.plan import PLAN_FORMAT
 __version__ = "0.1.0"
 
 # All instruction sets, best first. `available()` tells those that this build has and this processor runs.
-ISAS = ("amx", "avx512vnni", "avxvnni", "avx2", "i8mm", "dotprod", "portable")
+ISAS = ("amx", "avx512vnni", "avxvnni", "avx512bw", "avx2", "i8mm", "dotprod", "portable")
 
 __all__ = ["ISAS", "PLAN_FORMAT", "Encoder", "__version__", "available"]
