@@ -11,7 +11,8 @@ PYTORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell grep '^torch==' requirements/tested.txt)
 INSTALL := $(BIN)/python -m pip install --quiet -c requirements/tested.txt
 
-KERNELS_VARIANT := $(BIN)/python -m pip install --quiet --no-deps --upgrade ./kernels
+# Without what they need, numpy: make installs that beside them, from several processes at once.
+INSTALL_KERNELS := $(BIN)/python -m pip install --quiet --no-deps --upgrade ./kernels
 
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
@@ -61,18 +62,19 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix
 
 # The int8 kernels, which must then be there.
-kernels: $(VENV)/.kernels
+kernels: $(VENV)/.demo $(VENV)/.kernels
 	$(BIN)/python -c 'import pairscore_kernels; print(*pairscore_kernels.available())'
 
-# The kernels of every instruction set on a processor with AVX2: AVX-512 VNNI and AVX-VNNI by the functions of SIMDe, AMX by plain loops.
+# The kernels of every x86 instruction set on a processor with AVX2: AVX-512 and AVX-VNNI by the functions of SIMDe, AMX by
+# plain loops.
 kernels-emulate: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target out/simde simde-py==0.8.2.post1
-	$(KERNELS_VARIANT) --target out/$@ -C cmake.define.PAIRSCORE_EMULATE=$(CURDIR)/out/simde/simde_py/simde
+	$(INSTALL_KERNELS) --target out/$@ -C cmake.define.PAIRSCORE_EMULATE=$(CURDIR)/out/simde/simde_py/simde
 	PYTHONPATH=out/$@ $(BIN)/python -m pytest tests/kernels
 
 # The kernels under the address and the undefined-behaviour sanitizer of GCC. Python itself leaks by design.
 kernels-sanitize: $(VENV)/.test
-	CXX=g++ $(KERNELS_VARIANT) --target out/$@ -C cmake.define.PAIRSCORE_SANITIZE=ON
+	CXX=g++ $(INSTALL_KERNELS) --target out/$@ -C cmake.define.PAIRSCORE_SANITIZE=ON
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=out/$@ $(BIN)/python -m pytest tests/kernels --timeout 900
 
@@ -117,23 +119,23 @@ bench:
 	@$(PYTHON) benchmarks/steps.py out/bench-steps.json
 
 # Every precision that this processor computes.
-bench-bundle: $(VENV)/.test $(VENV)/.kernels
+bench-bundle: $(VENV)/.bench $(VENV)/.kernels
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
 	-$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision bf16 --pairs $(CALIBRATION)
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --precision int8 --calibration $(CALIBRATION)
 
 # The same measurement once more, to show how far two runs disagree.
-bench-again: $(VENV)/.test
+bench-again: $(VENV)/.bench
 	$(MEASURE) --peers $(PEERS) --output out/bench-again
 	cp out/bench-again/bench.json benchmarks/results/throughput-again.json
 	$(BIN)/python -m pairscore.benchmarks.agreement benchmarks/results/throughput.json \
 		benchmarks/results/throughput-again.json
 
 # The reference and what the bundle holds (fp32 alone where there is none), in two rounds. Nothing is published.
-bench-quick: $(VENV)/.test $(BUNDLE)/pairscore.json
+bench-quick: $(VENV)/.bench $(BUNDLE)/pairscore.json
 	$(MEASURE) --long 50 --output out/bench-quick
 
-$(BUNDLE)/pairscore.json: | $(VENV)/.test
+$(BUNDLE)/pairscore.json: | $(VENV)/.bench
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
 
 # An environment of its own for every peer whose requirements clash with ours. Every release is pinned, so pip has
@@ -150,7 +152,7 @@ $(PEERS)/%/.done: benchmarks/peers/%.txt
 		Path(sysconfig.get_path("purelib"), "pairscore.pth").write_text("$(CURDIR)/src\n")'
 	touch $@
 
-bench-report: $(VENV)/.test
+bench-report: $(VENV)/.bench
 	$(BIN)/python -m studies.pages
 
 clean:
@@ -164,7 +166,7 @@ $(VENV)/.torch: requirements/tested.txt
 # Without a compiler, pip brings one; without pip's index either, all goes on without the kernels.
 $(VENV)/.kernels: $(VENV)/.torch $(shell find kernels -type f -not -path '*/__pycache__/*')
 	@mkdir -p out
-	@$(INSTALL) ./kernels >out/kernels.log 2>&1 && touch $@ || \
+	@$(INSTALL_KERNELS) >out/kernels.log 2>&1 && touch $@ || \
 		echo "Going on without the int8 kernels, which could not be built here: see out/kernels.log"
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
@@ -173,6 +175,10 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	$(INSTALL) -e '.[cpu,export,optimum,train,bench,dev]'
+	touch $@ $(VENV)/.demo $(VENV)/.bench
+
+$(VENV)/.bench: $(VENV)/.torch pyproject.toml
+	$(INSTALL) -e '.[cpu,openvino,nanotoken,export,optimum,bench]'
 	touch $@ $(VENV)/.demo
 
 $(VENV5)/.test: requirements/tested5.txt pyproject.toml

@@ -16,7 +16,7 @@ from pairscore.benchmarks.loaders import Files, Pairs
 from pairscore.benchmarks.samples import long_pairs, sample, token_lengths
 from pairscore.benchmarks.systems import REFERENCE, System, own_systems, peers
 from pairscore.benchmarks.tables.throughput import best_peers
-from pairscore.benchmarks.throughput import Run, Turn, Worker, Workers, figures, promise_of, stages, take_turns
+from pairscore.benchmarks.throughput import Turn, Worker, Workers, figures, promise_of, stages, take_turns
 from pairscore.benchmarks.work import matrix_shapes, operations, padding_by_policy
 from pairscore.export.parity.ranking import ranking_figures
 from pairscore.runtime.bundle.activation import activate
@@ -91,7 +91,7 @@ def run_bench(
             meters = _meters(starting, config)
             say(f"Measuring {len(workers)} systems, {rounds} rounds of {len(pairs)} pairs")
             rates = _rates(meters)
-            warm, turns = _turns_of(workers, opened[REFERENCE.name], rounds)
+            turns = _turns_of(workers, opened[REFERENCE.name], rounds, range(len(pairs)))
             limits = roofline.best([*rates, *_rates(meters)])
             model = _Model(manifest, config, limits)
             short: dict[str, Any] = {
@@ -99,8 +99,8 @@ def run_bench(
                 "systems": [_result(each, opened[each.name], turns, short_set, model) for each in systems],
             }
             for each in short["systems"]:
-                if each["ours"] and "error" not in each:
-                    each["stages"] = stages(warm[each["name"]], len(pairs))
+                if each["ours"] and "error" not in each and (whole := workers[each["name"]].run()) is not None:
+                    each["stages"] = stages(whole, len(pairs))
             second = []
             if longer:
                 say(f"Measuring {len(longer)} long pairs")
@@ -108,7 +108,7 @@ def run_bench(
                 chosen = [each for each in systems if each.name in workers and (each.ours or each.name in fast)]
                 places = range(len(pairs), len(pairs) + len(longer))
                 theirs = {each.name: workers[each.name] for each in chosen}
-                _, of_long = _turns_of(theirs, opened[REFERENCE.name], LONG_ROUNDS, places)
+                of_long = _turns_of(theirs, opened[REFERENCE.name], LONG_ROUNDS, places)
                 second = [_result(each, workers[each.name], of_long, long_set, model) for each in chosen]
     scores = {
         name: np.round(activate(manifest.activation, turn.run.logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
@@ -176,10 +176,10 @@ def _result(system: System, worker: Worker | str, turns: Turns, scored: _Set, mo
 
 
 def _turns_of(
-    workers: Mapping[str, Worker], reference: Worker | str, rounds: int, rows: Sequence[int] | None = None
-) -> tuple[dict[str, Run], dict[str, list[Turn]]]:
+    workers: Mapping[str, Worker], reference: Worker | str, rounds: int, rows: Sequence[int]
+) -> dict[str, list[Turn]]:
     """As `take_turns`. Raises RuntimeError where the reference does not run."""
-    found = ({}, {}) if isinstance(reference, str) else take_turns(workers, rounds, REFERENCE.name, rows)
+    found = {} if isinstance(reference, str) else take_turns(workers, rounds, REFERENCE.name, rows)
     error = reference if isinstance(reference, str) else reference.error
     if error is not None:
         raise RuntimeError(f"the reference did not run: {error}")

@@ -1,7 +1,7 @@
 """Pairs per second and parity of several systems, interleaved in one run: what `pairscore bench` measures.
 
 Timing runs from a list of text pairs in memory to logits in memory. Loading is outside, and so is a warm-up, in which
-each system scores all pairs once. Each system has a process of its own and only one of them computes at a time. A
+each system scores every third pair. Each system has a process of its own and only one of them computes at a time. A
 shared machine is slow for some seconds, then fast. So in each round every system runs in slices: it computes for a
 twentieth of the time that its run takes, is stopped (SIGSTOP), and waits until all others had a slice. Thus all of them
 meet the same machine, and a ratio divides the reference's time by the system's of the same rounds.
@@ -34,6 +34,8 @@ from pairscore.runtime.bundle.parity import TIERS, Tier, compare
 
 # Slices that a run is cut into, and the shortest: what a slice finds cold must not count.
 SLICES, LEAST_SLICE_SECONDS = 20, 0.2
+# The warm-up scores one pair in so many: it meets all regions of lengths, and tells how long a run will take.
+WARM_UP_ONE_IN = 3
 # A system that is at least so many times as fast as the reference runs in all rounds, another one in the first.
 ALL_ROUNDS = 1.25
 # Ratios of two rounds confirm each other when they are this close; else the system gets more rounds.
@@ -236,29 +238,29 @@ class Turn:
 
 
 def take_turns(
-    workers: Mapping[str, Worker], rounds: int, reference: str, rows: Sequence[int] | None = None
-) -> tuple[dict[str, Run], dict[str, list[Turn]]]:
-    """Every worker's warm-up, which is a whole run, and its turns. rows: as of `Worker.run`.
+    workers: Mapping[str, Worker], rounds: int, reference: str, rows: Sequence[int]
+) -> dict[str, list[Turn]]:
+    """Warm every worker up and take its turns. rows: as of `Worker.run`. Workers whose warm-up failed are left out.
 
     The runs of a round are interleaved slice by slice, in an order that rotates. Up to `MAX_MORE_ROUNDS` more rounds
     are for those whose ratio no other round confirms, of those that ran in several.
     """
-    tried = {name: worker.run(rows) for name, worker in workers.items()}
-    warm = {name: run for name, run in tried.items() if run is not None}
-    turns: dict[str, list[Turn]] = {name: [] for name in warm}
-    if reference not in warm:
-        return warm, turns
-    fast = {name for name, run in warm.items() if warm[reference].seconds >= ALL_ROUNDS * run.seconds}
+    tried = {name: worker.run(rows[::WARM_UP_ONE_IN]) for name, worker in workers.items()}
+    expected = {name: run.seconds * WARM_UP_ONE_IN for name, run in tried.items() if run is not None}
+    turns: dict[str, list[Turn]] = {name: [] for name in expected}
+    if reference not in expected:
+        return turns
+    fast = {name for name, seconds in expected.items() if expected[reference] >= ALL_ROUNDS * seconds}
     for place in range(rounds + MAX_MORE_ROUNDS):
         if workers[reference].error is not None:
             break
-        names = [name for name in warm if not place or name in fast or name == reference]
+        names = [name for name in expected if not place or name in fast or name == reference]
         if place >= rounds:
             unsure = {name for name in fast if not confirmed(turns[name], turns[reference])}
             names = [name for name in names if name in unsure or name == reference] if unsure else []
         shift = place % max(1, len(names))
         going = {
-            name: workers[name].slices(max(LEAST_SLICE_SECONDS, warm[name].seconds / SLICES), rows)
+            name: workers[name].slices(max(LEAST_SLICE_SECONDS, expected[name] / SLICES), rows)
             for name in names[shift:] + names[:shift]
             if workers[name].error is None
         }
@@ -270,7 +272,7 @@ def take_turns(
                     del going[name]
                     if ended.value is not None:
                         turns[name].append(Turn(place, ended.value))
-    return warm, turns
+    return turns
 
 
 def ratios(turns: Sequence[Turn], reference: Sequence[Turn]) -> list[float]:

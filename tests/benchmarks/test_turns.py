@@ -35,6 +35,7 @@ from pairscore.benchmarks.throughput import (
 from pairscore.runtime.bundle.parity import TIERS
 
 SECONDS = LEAST_SLICE_SECONDS * SLICES
+ROWS = range(60)
 
 
 class FakeWorker:
@@ -43,11 +44,12 @@ class FakeWorker:
     def __init__(self, log, name, *seconds, error=None):
         self.log, self.name, self.seconds, self.error = log, name, [each * SECONDS for each in seconds], error
 
-    def run(self, rows=None):
+    def run(self, rows):
         self.log.append(self.name.lower())
-        return None if self.error else one_run(self.seconds[0])
+        return None if self.error else one_run(self.seconds[0] * len(rows) / len(ROWS))
 
-    def slices(self, seconds, rows=None):
+    def slices(self, seconds, rows):
+        assert rows == ROWS
         mine = self.seconds[0] if len(self.seconds) == 1 else self.seconds.pop(0)
         for _ in range(round(mine / seconds) - 1):
             self.log.append(self.name)
@@ -63,10 +65,9 @@ def one_run(seconds, share=0.0):
 def test_systems_run_slice_by_slice_and_all_end_together():
     log = []
     workers = {name: FakeWorker(log, name, size) for name, size in zip("RAB", (2, 1, 0.5), strict=True)}
-    warm, turns = take_turns(workers, 2, "R")
+    turns = take_turns(workers, 2, "R", ROWS)
     half = SLICES // 2  # of B, whose slices may not get shorter
     assert "".join(log) == "rab" + "RAB" * half + "RA" * half + "ABR" * half + "AR" * half
-    assert [warm[name].seconds / SECONDS for name in "RAB"] == [2, 1, 0.5]
     assert [turn.round for turn in turns["A"]] == [0, 1]
 
 
@@ -78,26 +79,25 @@ def test_slow_systems_run_once_and_one_that_failed_not_at_all():
         "fast": FakeWorker([], "fast", 1.5),
         "failed": FakeWorker([], "failed", 1.0, error="no"),
     }
-    warm, turns = take_turns(workers, 3, "R")
+    turns = take_turns(workers, 3, "R", ROWS)
     assert {name: [turn.round for turn in found] for name, found in turns.items()} == {
         "R": [0, 1, 2], "slow": [0], "alike": [0], "fast": [0, 1, 2],
     }  # fmt: skip
-    assert "failed" not in warm
 
 
 def test_without_the_reference_there_are_no_turns():
     workers = {"R": FakeWorker([], "R", 2.0, error="no"), "A": FakeWorker([], "A", 1.0)}
-    assert take_turns(workers, 3, "R")[1] == {"A": []}
+    assert take_turns(workers, 3, "R", ROWS) == {"A": []}
 
 
 def test_a_reference_that_fails_later_ends_the_rounds():
     class Failing(FakeWorker):
-        def slices(self, seconds, rows=None):
+        def slices(self, seconds, rows):
             yield
             self.error = "no"
 
     workers = {"R": Failing([], "R", 2.0), "A": FakeWorker([], "A", 1.0)}
-    turns = take_turns(workers, 3, "R")[1]
+    turns = take_turns(workers, 3, "R", ROWS)
     assert {name: len(found) for name, found in turns.items()} == {"R": 0, "A": 1}
 
 
@@ -108,7 +108,7 @@ def test_systems_whose_rounds_disagree_get_another_beside_the_reference():
         "unsure": FakeWorker([], "unsure", 1.0, 1.6),
         "slow": FakeWorker([], "slow", 4.0),
     }
-    turns = take_turns(workers, 2, "R")[1]
+    turns = take_turns(workers, 2, "R", ROWS)
     assert {name: len(found) for name, found in turns.items()} == {
         "R": 2 + MAX_MORE_ROUNDS, "like the reference": 2, "unsure": 2 + MAX_MORE_ROUNDS, "slow": 1,
     }  # fmt: skip
