@@ -38,9 +38,14 @@ def steps_line(steps: list[dict[str, Any]]) -> str:
     return f"The steps of `make bench` add up to {sum(step['seconds'] for step in steps) / 60:.1f} minutes: {told}."
 
 
-def agreement_line(again: dict[str, Any]) -> str:
-    """How far a second run is from the first, in the ratios."""
-    first = json.loads((RESULTS / "throughput.json").read_text())
+def agreement_avx512(again: dict[str, Any]) -> str:
+    """`agreement_line` beside the first run on AVX-512."""
+    return agreement_line(again, "throughput-avx512.json")
+
+
+def agreement_line(again: dict[str, Any], first_file: str = "throughput.json") -> str:
+    """How far another run is from the first, in the ratios."""
+    first = json.loads((RESULTS / first_file).read_text())
     found = {each.name: each.difference for each in compare(first, again) if each.difference is not None}
     ours = {system["name"] for system in first["systems"] if system["ours"]}
     worst, worst_of_ours = (max(names, key=lambda name: found[name]) for names in (found, ours & found.keys()))
@@ -72,6 +77,11 @@ TABLES: dict[str, tuple[str, Callable[[Any], Table | str]]] = {
     "long": ("throughput.json", long_table),
     "limits": ("throughput.json", limits),
     "agreement": ("throughput-again.json", agreement_line),
+    "avx512": ("throughput-avx512.json", throughput_table),
+    "avx512-long": ("throughput-avx512.json", long_table),
+    "avx512-limits": ("throughput-avx512.json", limits),
+    "avx512-agreement": ("throughput-avx512-again.json", agreement_avx512),
+    "avx512-third": ("throughput-avx512-third.json", agreement_avx512),
     "bench-steps": ("bench-steps.json", steps_line),
     "ablations": ("ablations.json", chapters.ablation_table),
     "exporters": ("exporters.json", chapters.exporters_table),

@@ -92,14 +92,18 @@ def limits_table(result: Result) -> Table:
         "measured with": lambda s: s["library"],
         "shape": lambda s: " × ".join(map(str, s["shape"])),
         "pairs/s at most": lambda s: _known(s.get("pairs_per_second"), ",.0f"),
+        "to PyTorch at most": lambda s: _known(s.get("ratio"), ".2f"),
         "the nearest of ours": lambda s: s["nearest"],
     }
     found = []
+    reference = next((each for each in _ran(result) if each["name"] == result["reference"]), None)
     for precision, limit in result.get("limits", {}).items():
         ours = [each for each in _ran(result) if each["tier"] == precision and each.get("limit_share")]
         best = max(ours, key=lambda each: each["limit_share"], default=None)
         told = f"{best['name']}: {best['limit_share']:.0%}" if best else ""
-        found.append({"precision": precision, **limit, "nearest": told})
+        most = limit.get("pairs_per_second")
+        ratio = most / reference["pairs_per_second"] if most and reference else None
+        found.append({"precision": precision, **limit, "ratio": ratio, "nearest": told})
     return table_of(found, columns, words=("measured with", "shape", "the nearest of ours"))
 
 

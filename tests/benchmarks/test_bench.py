@@ -231,7 +231,7 @@ def test_the_limit_is_the_best_of_libraries_and_shapes():
     }
     result = {**_result(), "limits": {"fp32": {**roofline.best(runs)["fp32"], "pairs_per_second": 7.0}}}
     result["systems"].append({**result["systems"][0], "name": "own", "ours": True, "limit_share": 0.5})
-    assert limits_table(result).rows[0].cells == ("fp32", "0 G", "b", "4 × 5 × 6", "7", "own: 50%")
+    assert limits_table(result).rows[0].cells == ("fp32", "0 G", "b", "4 × 5 × 6", "7", "0.70", "own: 50%")
 
 
 def test_the_frontier_holds_what_nothing_beats():

@@ -42,12 +42,19 @@ def test_a_figure_changed_by_hand_is_seen() -> None:
     assert report.rendered(page.replace(figure, "| 999999 |")) == page
 
 
-def test_the_page_says_how_far_the_committed_runs_are_apart() -> None:
+@pytest.mark.parametrize(
+    ("first", "again", "said_by"),
+    [
+        ("throughput.json", "throughput-again.json", report.agreement_line),
+        ("throughput-avx512.json", "throughput-avx512-third.json", report.agreement_avx512),
+    ],
+)
+def test_the_page_says_how_far_the_committed_runs_are_apart(first, again, said_by) -> None:
     """All systems, and ours."""
-    results = [json.loads((report.RESULTS / name).read_text()) for name in ("throughput.json", "throughput-again.json")]
+    results = [json.loads((report.RESULTS / name).read_text()) for name in (first, again)]
     ours = {each["name"] for each in results[0]["systems"] if each["ours"]}
     apart = {each.name: each.difference or 0 for each in compare(*results)}
-    said = report.agreement_line(results[1])
+    said = said_by(results[1])
     assert f"the same ratios within {max(apart.values()):.1%} " in said
     assert f"ours within {max(apart[name] for name in ours):.1%}." in said
 
