@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,19 +20,41 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["PAIRSCORE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`built_once(name, build)`: what build(folder) left in a folder of that name, once for all processes of a session.
+
+    Two that begin at the same time both build, and the first one's stays.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def once(name: str, build: Callable[[Path], object]) -> Path:
+        folder = root / "built" / name
+        if not folder.exists():
+            folder.parent.mkdir(exist_ok=True)
+            own = tmp_path_factory.mktemp(name)
+            build(own)
+            with suppress(OSError):
+                own.rename(folder)
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def checkpoint(built_once: Once) -> Callable[..., Path]:
     """`checkpoint(family, labels=1, max_length=64, ...)`: a folder, built once a session; do not write into it."""
     from tests.checkpoints import build_checkpoint
 
-    built: dict[str, Path] = {}
-
     def build(family: str, labels: int = 1, max_length: int = 64, **changes: object) -> Path:
         key = repr((family, labels, max_length, sorted(changes.items())))
-        if key not in built:
-            folder = tmp_path_factory.mktemp("checkpoints") / family
-            built[key] = build_checkpoint(family, folder, labels, max_length, **changes)
-        return built[key]
+        name = f"checkpoint-{sha256(key.encode()).hexdigest()[:16]}"
+        folder = built_once(name, lambda to: build_checkpoint(family, to / family, labels, max_length, **changes))
+        return folder / family
 
     return build
 
@@ -43,19 +67,14 @@ class Exported(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def exported(checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
+def exported(checkpoint: Callable[..., Path], built_once: Once) -> Callable[..., Exported]:
     """`exported(family, labels=1, max_length=64, ...)`: takes what `checkpoint` takes, exports once a session."""
     from pairscore.export.bundle import export_bundle
 
-    done: dict[Path, Path] = {}
-
     def export(family: str, *arguments: object, **changes: object) -> Exported:
         source = checkpoint(family, *arguments, **changes)
-        if source not in done:
-            target = tmp_path_factory.mktemp("bundles") / family
-            export_bundle(str(source), target)
-            done[source] = target
-        return Exported(source, done[source])
+        name = source.parent.name.replace("checkpoint", "bundle")
+        return Exported(source, built_once(name, lambda to: export_bundle(str(source), to / family)) / family)
 
     return export
 
