@@ -70,13 +70,14 @@ kernels: $(VENV)/.demo $(VENV)/.kernels
 kernels-emulate: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target out/simde simde-py==0.8.2.post1
 	$(INSTALL_KERNELS) --target out/$@ -C cmake.define.PAIRSCORE_EMULATE=$(CURDIR)/out/simde/simde_py/simde
-	PYTHONPATH=out/$@ $(BIN)/python -m pytest tests/kernels
+	PYTHONPATH=out/$@ $(BIN)/python -m pytest --numprocesses 2 tests/kernels
 
-# The kernels under the address and the undefined-behaviour sanitizer of GCC. Python itself leaks by design.
+# The kernels under the address and the undefined-behaviour sanitizer of GCC, in a quarter of an hour. Python itself leaks
+# by design.
 kernels-sanitize: $(VENV)/.test
 	CXX=g++ $(INSTALL_KERNELS) --target out/$@ -C cmake.define.PAIRSCORE_SANITIZE=ON
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=out/$@ $(BIN)/python -m pytest tests/kernels --timeout 900
+		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=out/$@ $(BIN)/python -m pytest --numprocesses 2 tests/kernels --timeout 900
 
 # The kernels for 64-bit Arm under qemu-user (Debian 12: apt install qemu-user): the bytes that tests/kernels/golden.json
 # holds for every processor. Slow; KERNELS_ARM_TESTS=tests/kernels runs all.
