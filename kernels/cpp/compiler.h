@@ -3,10 +3,12 @@
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define INLINE static __forceinline
+#define INLINE_MEMBER __forceinline
 #define NOINLINE static __declspec(noinline)
 #define PAIRSCORE_UNROLL
 #else
 #define INLINE static inline __attribute__((always_inline))
+#define INLINE_MEMBER inline __attribute__((always_inline))
 #define NOINLINE static __attribute__((noinline))
 #if defined(__clang__)
 #define PAIRSCORE_UNROLL _Pragma("clang loop unroll(full)")

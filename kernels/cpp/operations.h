@@ -346,23 +346,52 @@ INLINE Range seen_from(const AttentionShape& shape, std::size_t row) {
   return {row < reach ? 0 : row - reach, row + reach < shape.length ? row + reach + 1 : shape.length};
 }
 
-// Signed 8-bit values of x - centre (null: of x), offset added; returns their scale. The largest becomes 127 or -127.
-template <class Element>
-INLINE float quantize_signed(const float* x, const float* centre, std::size_t size, std::int32_t offset, Element* out) {
-  F16 zero = splat(0.0f), high = zero;
-  for (std::size_t i = 0; i < size; i += kLanes) {
-    F16 value = centre ? load(x + i) - load(centre + i) : load(x + i);
-    high = max(max(value, zero - value), high);
+// Signed 8-bit values of rows, less `centre` where that is not null. The largest of a row becomes 127 or -127. Each
+// step runs for all rows before the next step begins: row by row, the processor would wait for a maximum and for two
+// divisions.
+class SignedRows {
+ public:
+  // `count` rows of x from `first` on, at most kMostPanelColumns; behind row `last` that row again. Writes their
+  // scales, in whole vectors.
+  INLINE_MEMBER SignedRows(const float* x, std::size_t stride, std::size_t first, std::size_t count, std::size_t last,
+                           const float* centre, std::size_t size, float* scales)
+      : centre_(centre), size_(size) {
+    F16 zero = splat(0.0f), one = splat(1.0f);
+    for (std::size_t i = 0; i < count; i++) {
+      rows_[i] = x + (first + i < last ? first + i : last) * stride;
+      F16 high = zero;
+      for (std::size_t d = 0; d < size; d += kLanes) {
+        F16 value = centred(i, d);
+        high = max(max(value, zero - value), high);
+      }
+      inverses_[i] = largest(high);
+    }
+    for (std::size_t i = 0; i < count; i += kLanes) {
+      F16 scale = load(inverses_ + i) / splat(127.0f);
+      scale = scale + (one - where_greater(scale, zero, one));  // 1 where it is 0
+      store(scales + i, scale);
+      store(inverses_ + i, one / scale);
+    }
   }
-  float scale = largest(high) / 127.0f;
-  if (scale == 0.0f) scale = 1.0f;
-  F16 inverse = splat(1.0f / scale);
-  for (std::size_t i = 0; i < size; i += kLanes) {
-    F16 value = centre ? load(x + i) - load(centre + i) : load(x + i);
-    store_clamped(out + i, nearest(value * inverse) + splat(offset));
+
+  // Row i, with offset added.
+  template <class Element>
+  INLINE_MEMBER void write(std::size_t i, std::int32_t offset, Element* out) const {
+    F16 inverse = splat(inverses_[i]);
+    for (std::size_t d = 0; d < size_; d += kLanes)
+      store_clamped(out + d, nearest(centred(i, d) * inverse) + splat(offset));
   }
-  return scale;
-}
+
+ private:
+  INLINE_MEMBER F16 centred(std::size_t i, std::size_t d) const {
+    return centre_ ? load(rows_[i] + d) - load(centre_ + d) : load(rows_[i] + d);
+  }
+
+  const float* centre_;
+  std::size_t size_;
+  const float* rows_[kMostPanelColumns];
+  alignas(kAlignment) float inverses_[kMostPanelColumns] = {};
+};
 
 // The keys of one head as panels of signed 8-bit values, like the weights of a linear layer.
 struct Keys {
@@ -388,11 +417,10 @@ INLINE void quantize_keys(const float* keys, std::size_t stride, std::size_t len
   for (std::size_t i = 0; i < size; i++) offset_row[i] = kQueryOffset;
   for (std::size_t column = 0; column < round_up(length, kPanelColumns); column += kPanelColumns) {
     Weight* panel = quantized.panels + column * size;
+    const SignedRows signed_rows(keys, stride, column, kPanelColumns, length - 1, mean, size,
+                                 quantized.scales + column);
     for (std::size_t four = 0; four < kPanelColumns; four += 4) {
-      for (std::size_t i = 0; i < 4; i++) {
-        std::size_t token = column + four + i < length ? column + four + i : length - 1;
-        quantized.scales[column + four + i] = quantize_signed(keys + token * stride, mean, size, 0, rows + i * size);
-      }
+      for (std::size_t i = 0; i < 4; i++) signed_rows.write(four + i, 0, rows + i * size);
       for (std::size_t word = 0; word < size / kWord; word += 4)
         transpose(rows + word * kWord, size * sizeof(Weight), panel + (word * kPanelColumns + four) * kWord,
                   kPanelColumns * kWordBytes);
@@ -418,21 +446,32 @@ INLINE void score(const Value* queries, std::size_t height, std::size_t size, co
   }
 }
 
-// Replaces the scores of the tokens that are seen by 2^(factor * (score - largest)), all others by 0, and returns the
-// sum. `seen` counts from the first score; `columns` are whole vectors.
-INLINE float exponentials(float* scores, float factor, Range seen, std::size_t columns) {
-  for (std::size_t i = 0; i < seen.first; i++) scores[i] = -HUGE_VALF;
-  for (std::size_t i = seen.end; i < columns; i++) scores[i] = -HUGE_VALF;
-  F16 high = load(scores);
-  for (std::size_t i = kLanes; i < columns; i += kLanes) high = max(load(scores + i), high);
-  F16 shift = splat(-(largest(high) * factor)), factors = splat(factor);
-  F16 total = splat(0.0f);
-  for (std::size_t i = 0; i < columns; i += kLanes) {
-    F16 e = power_of_two(fma(load(scores + i), factors, shift));
-    store(scores + i, e);
-    total = total + e;
+// For `height` rows from `row` on: replaces the scores of the tokens that a row sees by 2^(factor * (score - largest)),
+// all others by 0, and the row's factor by 1 / their sum. Step by step for all rows, as above. `first`: the token of
+// the first score. `columns` are whole vectors.
+INLINE void exponentials(const AttentionShape& shape, std::size_t row, std::size_t height, std::size_t first,
+                         std::size_t columns, float* scores, float* factors) {
+  float shifts[kFloatRows];
+  F16 totals[kFloatRows];
+  for (std::size_t i = 0; i < height; i++) {
+    float* x = scores + i * columns;
+    Range seen = seen_from(shape, row + i);
+    for (std::size_t j = 0; j < seen.first - first; j++) x[j] = -HUGE_VALF;
+    for (std::size_t j = seen.end - first; j < columns; j++) x[j] = -HUGE_VALF;
+    F16 high = load(x);
+    for (std::size_t j = kLanes; j < columns; j += kLanes) high = max(load(x + j), high);
+    shifts[i] = -(largest(high) * factors[i]);
   }
-  return sum(total);
+  for (std::size_t i = 0; i < height; i++) {
+    F16 factor = splat(factors[i]), shift = splat(shifts[i]), total = splat(0.0f);
+    for (std::size_t j = 0; j < columns; j += kLanes) {
+      F16 e = power_of_two(fma(load(scores + i * columns + j), factor, shift));
+      store(scores + i * columns + j, e);
+      total = total + e;
+    }
+    totals[i] = total;
+  }
+  for (std::size_t i = 0; i < height; i++) factors[i] = 1.0f / sum(totals[i]);
 }
 
 // Parts of a piece of memory, each at the start of a cache line.
@@ -468,19 +507,17 @@ void attention(const AttentionShape& shape, const float* queries, std::size_t qu
   for (std::size_t row = 0; row < shape.queries; row += kFloatRows) {
     std::size_t height = shape.queries - row < kFloatRows ? shape.queries - row : kFloatRows;
     Value* asking = reinterpret_cast<Value*>(tile);
-    float factors[kFloatRows];
-    for (std::size_t i = 0; i < height; i++)
-      factors[i] = quantize_signed(queries + (row + i) * query_stride, nullptr, size, kQueryOffset, asking + i * size);
+    alignas(kAlignment) float factors[round_up(kFloatRows, kLanes)];
+    const SignedRows signed_rows(queries, query_stride, row, height, shape.queries - 1, nullptr, size, factors);
+    for (std::size_t i = 0; i < height; i++) {
+      signed_rows.write(i, kQueryOffset, asking + i * size);
+      factors[i] = factors[i] * 1.44269504089f;  // to base two
+    }
     // From the first token that the first row sees, at a whole panel, to the last that the last row sees.
     std::size_t first = seen_from(shape, row).first / kPanelColumns * kPanelColumns;
     std::size_t end = seen_from(shape, row + height - 1).end, columns = round_up(end, kPanelColumns) - first;
     score(asking, height, size, quantized, first, columns, scores);
-    for (std::size_t i = 0; i < height; i++) {
-      Range seen = seen_from(shape, row + i);
-      float to_base_two = factors[i] * 1.44269504089f;
-      Range places{seen.first - first, seen.end - first};
-      factors[i] = 1.0f / exponentials(scores + i * columns, to_base_two, places, columns);
-    }
+    exponentials(shape, row, height, first, columns, scores, factors);
     float_product<kFloatRows>(height, scores, columns, packed + first * size, size, end - first, size, factors,
                              out + row * out_stride, out_stride);
   }
