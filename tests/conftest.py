@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["PAIRSCORE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+# From a name, and what builds it in a folder, to that folder.
 Once = Callable[[str, Callable[[Path], object]], Path]
 
 
@@ -38,8 +38,11 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Once:
             folder.parent.mkdir(exist_ok=True)
             own = tmp_path_factory.mktemp(name)
             build(own)
-            with suppress(OSError):
+            try:
                 own.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
         return folder
 
     return once

@@ -2,12 +2,10 @@
 #pragma once
 
 #if defined(_MSC_VER) && !defined(__clang__)
-#define INLINE static __forceinline
 #define INLINE_MEMBER __forceinline
 #define NOINLINE static __declspec(noinline)
 #define PAIRSCORE_UNROLL
 #else
-#define INLINE static inline __attribute__((always_inline))
 #define INLINE_MEMBER inline __attribute__((always_inline))
 #define NOINLINE static __attribute__((noinline))
 #if defined(__clang__)
@@ -16,6 +14,9 @@
 #define PAIRSCORE_UNROLL _Pragma("GCC unroll 32")
 #endif
 #endif
+
+// Of a function; INLINE_MEMBER is for those of a class.
+#define INLINE static INLINE_MEMBER
 
 // KEEP(sum, factor) holds two vectors in registers at this point of the program and moves no later work before it. GCC
 // otherwise collects the loads of several rows first, runs out of registers and keeps the sums of the innermost loops
