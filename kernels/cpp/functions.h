@@ -4,6 +4,8 @@
 // largest error was even (Lawson's method).
 #pragma once
 
+#include "kernels.h"
+
 namespace pairscore {
 namespace PAIRSCORE_ISA {
 namespace {
@@ -81,6 +83,24 @@ INLINE F16 activated(F16 x) {
     case Activation::tanh: return hyperbolic_tangent(x);
   }
   return x;
+}
+
+// An activation as a type.
+template <Activation kActivation>
+struct Chosen {
+  static constexpr Activation value = kActivation;
+};
+
+// run(Chosen<activation>()): an activation that is known at run time, for functions that are compiled for each.
+template <class Run>
+INLINE void with(Activation activation, Run run) {
+  switch (activation) {
+    case Activation::none: return run(Chosen<Activation::none>());
+    case Activation::relu: return run(Chosen<Activation::relu>());
+    case Activation::gelu: return run(Chosen<Activation::gelu>());
+    case Activation::gelu_tanh: return run(Chosen<Activation::gelu_tanh>());
+    case Activation::tanh: return run(Chosen<Activation::tanh>());
+  }
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Sixteen lanes in plain C++: the meaning of every operation that the other vector_*.h files spell in intrinsics.
 //
-// Each function of this file has a namesake there, and both give the same bytes: that is all it takes for
-// operations.h, which is written once over these functions, to give the same bytes on every instruction set.
+// Each function of this file has a namesake there, and both give the same bytes: that is all it takes for the
+// operations, which are written once over these functions, to give the same bytes on every instruction set.
 #pragma once
 
 #include <cmath>
