@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, normalizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
@@ -35,14 +35,13 @@ from transformers import (
     XLMRobertaTokenizerFast,
 )
 
-from tests import corpus
+from tests.tiny_tokenizers import byte_level_bpe, unigram, wordpiece
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "modernbert")
 
 # Optimum goes with transformers 4 only.
 EXPORTED_BY = ("optimum", "torch") if find_spec("optimum") else ("torch",)
 
-VOCABULARY = 700
 WIDTH = 32
 
 
@@ -146,54 +145,6 @@ def _randomise(model: torch.nn.Module, seed: int) -> None:
                 parameter.add_(0.1 * noise)
 
 
-# Tokenizers --------------------------------------------------------------------------------------------
-
-
-def _wordpiece(lowercase: bool) -> Tokenizer:
-    """As BERT: clean text, split CJK, strip accents when lower-casing; [CLS] A [SEP] B [SEP] with types 0 and 1."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(
-        corpus.SENTENCES,
-        trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=specials, show_progress=False),
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0",
-        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
-    )
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    return tokenizer
-
-
-def _byte_level_bpe(specials: list[str]) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=specials,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(corpus.SENTENCES, trainer)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
-def _unigram(specials: list[str], unknown: str) -> Tokenizer:
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
-    trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY, special_tokens=specials, unk_token=unknown, show_progress=False
-    )
-    tokenizer.train_from_iterator(corpus.SENTENCES, trainer)
-    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    return tokenizer
-
-
 # Families ----------------------------------------------------------------------------------------------
 
 Family = tuple[PreTrainedTokenizerFast, PretrainedConfig]
@@ -209,18 +160,18 @@ def _common(layers: int = 2) -> dict[str, Any]:
 
 
 def _bert(max_length: int) -> Family:
-    tokenizer = BertTokenizerFast(tokenizer_object=_wordpiece(True), do_lower_case=True, model_max_length=max_length)
+    tokenizer = BertTokenizerFast(tokenizer_object=wordpiece(True), do_lower_case=True, model_max_length=max_length)
     return tokenizer, BertConfig(**_common(), max_position_embeddings=max_length)
 
 
 def _electra(max_length: int) -> Family:
-    tokenizer = ElectraTokenizerFast(tokenizer_object=_wordpiece(True), do_lower_case=True, model_max_length=max_length)
+    tokenizer = ElectraTokenizerFast(tokenizer_object=wordpiece(True), do_lower_case=True, model_max_length=max_length)
     return tokenizer, ElectraConfig(**_common(), embedding_size=WIDTH // 2, max_position_embeddings=max_length)
 
 
 def _distilbert(max_length: int) -> Family:
     tokenizer = DistilBertTokenizerFast(
-        tokenizer_object=_wordpiece(False), do_lower_case=False, model_max_length=max_length
+        tokenizer_object=wordpiece(False), do_lower_case=False, model_max_length=max_length
     )
     config = DistilBertConfig(
         dim=WIDTH, n_layers=2, n_heads=4, hidden_dim=2 * WIDTH, max_position_embeddings=max_length
@@ -230,7 +181,7 @@ def _distilbert(max_length: int) -> Family:
 
 def _roberta(max_length: int) -> Family:
     """<s> A </s></s> B </s>, no token types, positions that start after the padding id."""
-    backend = _byte_level_bpe(["<s>", "<pad>", "</s>", "<unk>"])
+    backend = byte_level_bpe(["<s>", "<pad>", "</s>", "<unk>"])
     backend.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
     backend.post_processor = processors.RobertaProcessing(
         ("</s>", backend.token_to_id("</s>")),
@@ -243,7 +194,7 @@ def _roberta(max_length: int) -> Family:
 
 
 def _xlm_roberta(max_length: int) -> Family:
-    backend = _unigram(["<s>", "<pad>", "</s>", "<unk>"], "<unk>")
+    backend = unigram(["<s>", "<pad>", "</s>", "<unk>"], "<unk>")
     backend.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "▁")]
     )
@@ -259,7 +210,7 @@ def _xlm_roberta(max_length: int) -> Family:
 
 def _deberta_v2(max_length: int) -> Family:
     """As DeBERTa-v3: relative positions in buckets, both attention directions, shared keys, no position table."""
-    backend = _unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], "[UNK]")
+    backend = unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], "[UNK]")
     backend.normalizer = normalizers.Sequence(
         [normalizers.Strip(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
     )
@@ -289,7 +240,7 @@ def _deberta_v2(max_length: int) -> Family:
 
 def _modernbert(max_length: int) -> Family:
     """Rotary positions; two of three layers attend to a short window; no token types."""
-    backend = _byte_level_bpe(["[UNK]", "[CLS]", "[SEP]", "[PAD]"])
+    backend = byte_level_bpe(["[UNK]", "[CLS]", "[SEP]", "[PAD]"])
     backend.add_special_tokens([AddedToken("[MASK]", lstrip=True, special=True)])
     backend.normalizer = normalizers.NFC()
     backend.post_processor = processors.TemplateProcessing(

@@ -1,7 +1,18 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share.
+
+Whatever takes time to build is built once for all processes of a session, and nobody writes into it:
+
+- `small_bundle(labels=1, max_length=64, seed=0)`: a bundle made by hand in 0.1 s, without torch. Take this one wherever
+  it does not matter that a transformer gives the scores: jobs, files, kills, pipelines. See `tests/small_bundle.py`.
+- `exported(family, labels=1, max_length=64, ...)`: a tiny checkpoint and its bundle by the real export, in 2 to 10 s.
+- `checkpoint(family, ...)`: that checkpoint alone.
+- `built_once(name, build)`: anything else.
+"""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -21,13 +32,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 # From a name, and what builds it in a folder, to that folder.
 Once = Callable[[str, Callable[[Path], object]], Path]
+# From the number of labels, the length and the seed to a bundle's folder.
+SmallBundle = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
 def built_once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """`built_once(name, build)`: what build(folder) left in a folder of that name, once for all processes of a session.
 
-    Two that begin at the same time both build, and the first one's stays.
+    A process that wants what another one is building waits for it.
     """
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
@@ -36,16 +49,35 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         folder = root / "built" / name
         if not folder.exists():
             folder.parent.mkdir(exist_ok=True)
-            own = tmp_path_factory.mktemp(name)
-            build(own)
-            try:
-                own.rename(folder)
-            except OSError:
+            with _locked(folder.with_suffix(".lock")):
                 if not folder.exists():
-                    raise
+                    unfinished = tmp_path_factory.mktemp(name)
+                    build(unfinished)
+                    unfinished.rename(folder)
         return folder
 
     return once
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of this file; the system releases it if this process dies."""
+    with path.open("w") as file:
+        flock(file, LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_bundle(built_once: Once) -> SmallBundle:
+    """`small_bundle(labels=1, max_length=64, seed=0)`: a bundle's folder; do not write into it."""
+
+    def build(labels: int = 1, max_length: int = 64, seed: int = 0) -> Path:
+        from tests.small_bundle import build_small_bundle
+
+        name = f"small-{labels}-{max_length}-{seed}"
+        return built_once(name, lambda to: build_small_bundle(to / "small", labels, max_length, seed)) / "small"
+
+    return build
 
 
 @pytest.fixture(scope="session")

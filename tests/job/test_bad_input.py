@@ -12,8 +12,8 @@ from tests.pairs_files import AtPart, claimed_text, files_below, job, pairs_tabl
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 @pytest.fixture

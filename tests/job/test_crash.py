@@ -46,8 +46,8 @@ pq.ParquetFile.iter_batches = batches
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 @pytest.fixture

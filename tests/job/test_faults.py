@@ -31,8 +31,8 @@ ROWS = (330, 0, 250)
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 @pytest.fixture(scope="module")

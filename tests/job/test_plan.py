@@ -47,8 +47,8 @@ def put(store, name, table, **options):
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 def test_a_plan_reads_every_footer_once(store, bundle):

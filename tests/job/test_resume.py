@@ -23,8 +23,8 @@ def crash():
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +157,9 @@ def test_another_run_is_refused_and_says_what_changed(bundle, data, tmp_path, ch
     }
 
 
-def test_another_bundle_is_refused(bundle, data, tmp_path, exported):
+def test_another_bundle_is_refused(bundle, data, tmp_path, small_bundle):
     stop_after(job(bundle, data, tmp_path / "out"), 2)
-    other = exported("bert", seed=1).bundle
+    other = small_bundle(seed=1)
     with pytest.raises(PairscoreError, match=r"bundle was '[0-9a-f]{64}' and is now"):
         run_job(job(other, data, tmp_path / "out"))
 

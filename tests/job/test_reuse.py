@@ -16,8 +16,8 @@ from tests.pairs_files import AtPart, files_below, job, pairs_table, read_output
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 @pytest.fixture
@@ -83,9 +83,9 @@ def test_a_stopped_run_goes_on_with_and_without_the_old_scores(bundle, data, old
         assert same(read_output(data / f"out{number}"), read_output(data / "whole"))
 
 
-def test_several_labels_and_other_names(exported, data):
+def test_several_labels_and_other_names(small_bundle, data):
     """The old output's own column names count, whatever this run's input calls them."""
-    bundle = exported("bert", 3).bundle
+    bundle = small_bundle(3)
     table = pairs_table(60, 1).rename_columns(["id", "statement", "passage", "relevant"])
     pq.write_table(table, data / "named.parquet")
     options = {"claim_column": "statement", "evidence_column": "passage", "score_column": "p"}
@@ -126,12 +126,12 @@ def refused(bundle, data, reuse, **changes):
     return str(error.value)
 
 
-def test_outputs_that_cannot_be_reused_are_refused_and_nothing_is_written(bundle, data, old, exported):
+def test_outputs_that_cannot_be_reused_are_refused_and_nothing_is_written(bundle, data, old, small_bundle):
     assert "nothing is there" in refused(bundle, data, data / "no such output")
     assert "does not say what scored it" in refused(bundle, data, data / "yesterday.parquet")
     write_pairs(data / "input" / "pairs.parquet", 10)
     assert "holds no part" in refused(bundle, data, data / "input")
-    other = exported("bert", seed=1).bundle
+    other = small_bundle(seed=1)
     run_job(job(other, data / "yesterday.parquet", data / "other", on_null="null"))
     assert "was scored with the bundle of digest" in refused(bundle, data, data / "other")
     message = refused(bundle, data, old, max_length=32)

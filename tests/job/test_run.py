@@ -16,8 +16,8 @@ from tests.pairs_files import AtPart, files_below, job, pairs_table, read_output
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def test_only_the_columns_asked_for_are_kept_in_the_order_of_the_file(bundle, da
     assert read_output(tmp_path / "out").schema.names == ["id", "relevant", "score"]
 
 
-def test_several_labels_give_a_column_each(exported, data, tmp_path):
-    bundle = exported("bert", 3).bundle
+def test_several_labels_give_a_column_each(small_bundle, data, tmp_path):
+    bundle = small_bundle(3)
     run_job(job(bundle, data, tmp_path / "out", keep=("id",), score_column="p"))
     assert read_output(tmp_path / "out").schema.names == ["id", "p_LABEL_0", "p_LABEL_1", "p_LABEL_2"]
 

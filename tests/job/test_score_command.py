@@ -28,8 +28,8 @@ from tests.pairs_files import files_below, job, pairs_table, read_output, same, 
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from tests.pairs_files import job, read_output, same, write_pairs
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 def test_it_does_what_the_command_does(bundle, tmp_path, caplog):

@@ -15,8 +15,8 @@ from tests.pairs_files import AtPart, files_below, job, pairs_table, read_output
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 @pytest.fixture(scope="module")
@@ -154,10 +154,10 @@ def test_mistakes_are_one_line_and_write_nothing(capsys, bundle, data, tmp_path,
     assert files_below(tmp_path) == {}
 
 
-def test_a_rank_column_and_several_labels_are_refused(exported, bundle, tmp_path):
+def test_a_rank_column_and_several_labels_are_refused(small_bundle, bundle, tmp_path):
     table = pairs_table(20).append_column("rank", pa.array(range(20)))
     pq.write_table(table, tmp_path / "in.parquet")
     with pytest.raises(PairscoreError, match="already has a column 'rank'"):
         run_job(top(bundle, tmp_path / "in.parquet", tmp_path / "out"))
     with pytest.raises(PairscoreError, match="--top-k needs a model with one label, and this one has 3"):
-        run_job(top(exported("bert", 3).bundle, tmp_path / "in.parquet", tmp_path / "out"))
+        run_job(top(small_bundle(3), tmp_path / "in.parquet", tmp_path / "out"))

@@ -16,8 +16,8 @@ from tests.pairs_files import AtPart, job, read_output, write_pairs
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 @pytest.fixture(scope="module")
