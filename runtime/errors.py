@@ -1,5 +1,8 @@
 """The one exception that users are meant to read; errors of libraries and long texts made fit for its one line."""
 
+from collections.abc import Sequence
+from difflib import get_close_matches
+
 
 class PairscoreError(ValueError):
     """Bad input, configuration or environment.
@@ -19,3 +22,22 @@ def shorten(text: str, width: int) -> str:
     """A text on one line of at most `width` characters, freed of what a terminal would obey."""
     line = "".join(character if character.isprintable() else " " for character in text)
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def quoted(names: Sequence[str], most: int = 8) -> str:
+    """Names in quotes, so that a space or an invisible character shows; of a long list, the first ones."""
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
+def no_column(name: str, names: Sequence[str]) -> str:
+    """The words for a column that is not among `names`: the names most like it come first."""
+    close = get_close_matches(name, names, n=3, cutoff=0.6)
+    alike = sorted({*close, *(each for each in names if _letters(each) == _letters(name))}, key=list(names).index)
+    ordered = [*alike, *(each for each in names if each not in alike)]
+    return f"no column {name!r}: the input has {quoted(ordered)}"
+
+
+def _letters(name: str) -> str:
+    """A name's letters and digits alone, whatever their case."""
+    return "".join(character for character in name.casefold() if character.isalnum())

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.filters import check_filter, parse_filter
+from pairscore.runtime.job.input.filters import parse_filter
 from pairscore.runtime.job.input.find import Found, find_files
 from pairscore.runtime.job.input.footers import FooterReading, InputFile, check_same_schema, needed_columns, open_files
 from pairscore.runtime.job.input.partitions import partition_fields
@@ -110,7 +110,7 @@ class Plan:
 def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | None = None) -> Plan:
     """Check everything that can be checked before scoring. Raises PairscoreError for input that does not fit."""
     _check_options(options)
-    condition, filter_columns = parse_filter(options.filter) if options.filter else (None, frozenset[str]())
+    condition = parse_filter(options.filter) if options.filter else None
     text_columns = (options.claim_column, options.evidence_column)
     fields = score_fields(manifest.labels, options.score_column)
     best = _best(options, fields)
@@ -149,13 +149,12 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
     partitions = tuple(partition_fields(accepted))
     schema = accepted[0].schema
     keep = needed_columns(schema, options.keep)
-    in_files = filter_columns - {field.name for field in partitions if field.name not in schema.names}
+    expression, filtered = condition.bind(_with_fields(schema, partitions)) if condition else (None, frozenset[str]())
+    in_files = filtered - {field.name for field in partitions if field.name not in schema.names}
     columns = needed_columns(schema, keep, text_columns, in_files)
-    if condition is not None and options.filter:
-        check_filter(options.filter, condition, _with_fields(schema, partitions))
     if best is not None:
         check_best(best, schema, keep)
-    reading = Reading(tuple(columns), text_columns, condition, partitions, options.window_bytes)
+    reading = Reading(tuple(columns), text_columns, expression, partitions, options.window_bytes)
     blocks = plan_blocks(_limited([file.rows if file else None for file in files], options.limit), options.part_rows)
     mine = shard_of(blocks, *options.shard) if options.shard else blocks
     return Plan(

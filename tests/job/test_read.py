@@ -39,7 +39,7 @@ def test_parts_hold_the_rows_their_names_say(tmp_path, rows, group, block_rows, 
     file = opened(tmp_path / "a.parquet")
     blocks = plan_blocks([file.rows], block_rows)
     left = missing(blocks, [Part(0, block.start, block.stop) for place, block in enumerate(blocks) if place in done])
-    expression = parse_filter(condition)[0] if condition else None
+    expression = parse_filter(condition).bind(table.schema)[0] if condition else None
     reading = Reading(("id", "claim", "evidence", "relevant"), TEXTS, expression)
     pieces = list(read_pieces(file, left, reading))
     assert [(piece.part.start, piece.part.stop) for piece in pieces] == [(block.start, block.stop) for block in left]
