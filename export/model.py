@@ -8,7 +8,7 @@ from sentence_transformers import CrossEncoder
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from pairscore.export.checkpoint import Checkpoint
-from pairscore.export.reference import open_crossencoder, quiet
+from pairscore.export.reference import Reference, open_crossencoder, quiet
 from pairscore.runtime.errors import PairscoreError, one_line
 
 
@@ -25,7 +25,7 @@ class LogitsModel(torch.nn.Module):
         self.inputs: tuple[str, ...] = tuple(names)
 
     @property
-    def transformer(self) -> torch.nn.Module:
+    def transformer(self) -> Any:
         """The model of `transformers`."""
         return self.model
 
@@ -48,24 +48,31 @@ class StackModel(LogitsModel):
         super().__init__(encoder, encoder.config)
         for place, module in enumerate(encoder):
             if getattr(module, "pooling_mode", None) == "cls" and encoder.tokenizer.padding_side == "right":
-                encoder[place] = _FirstToken()
+                encoder[place] = FirstToken()
 
     @property
-    def transformer(self) -> torch.nn.Module:
+    def transformer(self) -> Any:
         first: Any = next(self.model.children())
-        transformer: torch.nn.Module = first.model
-        return transformer
+        return first.model
 
     def _logits(self, given: dict[str, torch.Tensor]) -> torch.Tensor:
         scores: torch.Tensor = self.model(given)["scores"]
         return scores
 
 
-class _FirstToken(torch.nn.Module):
+class FirstToken(torch.nn.Module):
     """Pooling of the class token. sentence-transformers looks for it in the mask, where padding may come first."""
 
     def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {**features, "sentence_embedding": features["token_embeddings"][:, 0]}
+
+
+def logits_model(reference: Reference) -> LogitsModel:
+    """The loaded reference as one module, sharing its weights."""
+    encoder: Any = reference.encoder
+    if len(encoder) > 1:
+        return StackModel(encoder).eval()
+    return LogitsModel(encoder.model, encoder.model.config).eval()
 
 
 def load_model(checkpoint: Checkpoint) -> LogitsModel:

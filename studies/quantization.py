@@ -22,13 +22,14 @@ import onnx
 
 from pairscore.benchmarks.samples import long_pairs
 from pairscore.export.checkpoint import open_checkpoint
-from pairscore.export.graphs.recognise import recognise
+from pairscore.export.encoder.read import read_encoder
+from pairscore.export.model import logits_model
 from pairscore.export.parity.gate import batch_difference
 from pairscore.export.parity.measure import open_unproven
-from pairscore.export.quantization.calibration import Calibration, observe
-from pairscore.export.quantization.int8 import GROUP_SIZES, products, quantize, sensitivities
+from pairscore.export.quantization.calibration import Calibration, observe, rows_of_weights
+from pairscore.export.quantization.int8 import GROUP_SIZES, products, quantize, sensitivities, weights
 from pairscore.export.quantization.native import RECIPES, WHOLE_ROWS, native_candidates
-from pairscore.export.reference import load_reference
+from pairscore.export.reference import Reference, load_reference
 from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.bundle.parity import TIERS, compare
@@ -77,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         results: list[dict[str, Any]] = []
         scorers: dict[str, Callable[[list[Pair]], Any]] = {REFERENCE: reference.logits}
-        for way in make(options.bundle, fitted, Path(scratch), options.only or [""]):
+        for way in make(options.bundle, reference, fitted, Path(scratch), options.only or [""]):
             result: dict[str, Any] = {"name": way.name, "engine": way.engine}
             results.append(result)
             try:
@@ -122,16 +123,18 @@ def split(pairs: Path, calibration: Path | None) -> tuple[tuple[Pair, ...], tupl
     return Calibration(tuple(others)).split()[0].pairs, tuple(pair for pair in rows if pair[0] not in claims)
 
 
-def make(bundle: Path, fitted: Sequence[Pair], folder: Path, only: Sequence[str]) -> list[Way]:
+def make(bundle: Path, reference: Reference, fitted: Sequence[Pair], folder: Path, only: Sequence[str]) -> list[Way]:
     """Every way whose name holds one of the texts `only`, its graph written into `folder`."""
     fp32 = open_unproven(bundle, "fp32", "onnxruntime")
     graph = bundle / fp32.bundle.variant("fp32").files[0]
     batches = batches_of(fp32, fitted)
     model = onnx.load(str(graph))
     every = products(model)
-    encoder = recognise(model, fp32.max_length)
-    inputs = [*(each.activation for each in every), *(each.input for _, each in encoder.products())]
-    seen = observe(graph, inputs, batches)
+    pytorch = logits_model(reference)
+    encoder = read_encoder(pytorch, fp32.max_length)
+    rows_of = rows_of_weights(pytorch, weights(model), encoder)
+    seen = observe(pytorch, [*rows_of.values(), *(each.input for _, each in encoder.products())], batches)
+    seen_by = {name: seen[rows] for name, rows in rows_of.items()}
     ways = [Way(f"fp32, {engine}", graph, engine, "fp32", {}) for engine in ("onnxruntime", "openvino")]
 
     def grouped(name: str, size: int, made: Callable[[], onnx.ModelProto]) -> None:
@@ -144,7 +147,7 @@ def make(bundle: Path, fitted: Sequence[Pair], folder: Path, only: Sequence[str]
         ways.append(Way(f"{name}, openvino", file, "openvino", "int8", settings))
 
     def gptq(size: int) -> Callable[[], onnx.ModelProto]:
-        return lambda: quantize(model, size, seen)[0]
+        return lambda: quantize(model, size, seen_by)[0]
 
     for size in GROUP_SIZES:
         grouped(f"GPTQ, groups of {size}", size, gptq(size))
@@ -154,7 +157,7 @@ def make(bundle: Path, fitted: Sequence[Pair], folder: Path, only: Sequence[str]
     grouped(
         f"GPTQ, groups of {smallest}, all but {kept} of {len(every)} products",
         smallest,
-        lambda: quantize(model, smallest, seen, list(sensitivities(model, batches))[:kept])[0],
+        lambda: quantize(model, smallest, seen_by, list(sensitivities(model, batches))[:kept])[0],
     )
     if is_installed("native"):
         ways += [

@@ -17,6 +17,7 @@ from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
 from tokenizers import AddedToken, Regex, normalizers, processors
 from transformers import (
+    AlbertConfig,
     AutoModelForSequenceClassification,
     BertConfig,
     BertTokenizerFast,
@@ -169,6 +170,12 @@ def _electra(max_length: int) -> Family:
     return tokenizer, ElectraConfig(**_common(), embedding_size=WIDTH // 2, max_position_embeddings=max_length)
 
 
+def _albert(max_length: int) -> Family:
+    """One layer's weights, used twice."""
+    tokenizer = BertTokenizerFast(tokenizer_object=_wordpiece(True), do_lower_case=True, model_max_length=max_length)
+    return tokenizer, AlbertConfig(**_common(), embedding_size=WIDTH // 2, max_position_embeddings=max_length)
+
+
 def _distilbert(max_length: int) -> Family:
     tokenizer = DistilBertTokenizerFast(
         tokenizer_object=wordpiece(False), do_lower_case=False, model_max_length=max_length
@@ -270,6 +277,7 @@ def _modernbert(max_length: int) -> Family:
 
 
 _FAMILIES: dict[str, Callable[[int], Family]] = {
+    "albert": _albert,
     "bert": _bert,
     "roberta": _roberta,
     "xlm-roberta": _xlm_roberta,

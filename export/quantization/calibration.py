@@ -1,20 +1,18 @@
 """The user's own pairs, half of them to fit a quantized graph to, half to judge it on."""
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnxruntime as ort
-from onnx import helper
+import torch
 
-from pairscore.export.graphs.editing import session_of
+from pairscore.export.encoder.formula import Encoder, Rows
+from pairscore.export.model import LogitsModel
+from pairscore.export.reference import quiet
 from pairscore.runtime.engines.batch import Batch
-from pairscore.runtime.engines.onnxruntime.session import input_types
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.types import Pair
 
@@ -61,7 +59,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a tensor of Shape (..., channels) held in a run. `hessian`: the sum of x xᵀ over its rows x, Shape
+    """What a product read in a run, Shape (rows, channels). `hessian`: the sum of x xᵀ over its rows x, Shape
     (channels, channels). `largest`: absolute values, Shape (channels,).
     """
 
@@ -69,22 +67,54 @@ class Seen:
     largest: npt.NDArray[np.float32]
 
 
-def observe(graph: Path, tensors: Iterable[str], batches: Iterable[Batch]) -> Mapping[str, Seen]:
-    """Run the graph at `graph` over `batches` and look at its `tensors`, each of Shape (..., channels)."""
-    model = onnx.load(str(graph))
-    names = list(dict.fromkeys(tensors))
-    known = {output.name for output in model.graph.output}
-    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in known)
-    session = session_of(model, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC)  # fusions would remove the tensors
-    inputs = input_types(session)
-    seen: dict[str, Seen] = {}
-    for batch in batches:
-        values: list[Any] = list(session.run(names, batch.feeds(inputs)))
-        for name, value in zip(names, values, strict=True):
-            rows = np.asarray(value, dtype=np.float32).reshape(-1, value.shape[-1])
-            hessian, largest = rows.T @ rows, np.abs(rows).max(axis=0)
-            before = seen.get(name)
+def observe(model: LogitsModel, wanted: Iterable[Rows], batches: Iterable[Batch]) -> Mapping[Rows, Seen]:
+    """Run PyTorch over `batches` and look at what its modules read."""
+    wanted = frozenset(wanted)
+    seen: dict[Rows, Seen] = {}
+
+    def look(rows: Rows) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            values = given[0][:, :1] if rows.first_only and given[0].ndim > 2 else given[0]
+            values = values.reshape(-1, values.shape[-1])
+            hessian, largest = (values.T @ values).numpy(), values.abs().amax(dim=0).numpy()
+            before = seen.get(rows)
             if before is not None:
                 hessian, largest = before.hessian + hessian, np.maximum(before.largest, largest)
-            seen[name] = Seen(hessian, largest)
+            seen[rows] = Seen(hessian, largest)
+
+        return hook
+
+    modules = dict(model.model.named_modules())
+    handles = [modules[rows.module].register_forward_pre_hook(look(rows)) for rows in wanted]
+    try:
+        with torch.inference_mode(), quiet():
+            for batch in batches:
+                model(*(torch.from_numpy(batch.input(name)).long() for name in model.inputs))
+    finally:
+        for handle in handles:
+            handle.remove()
     return seen
+
+
+def rows_of_weights(
+    model: LogitsModel, weights: Mapping[str, npt.NDArray[np.float32]], encoder: Encoder | None
+) -> dict[str, Rows]:
+    """Which rows each matrix of a graph multiplies. weights: by name, each of Shape (inputs, outputs).
+
+    A matrix is known by its numbers, which are those of a linear layer of `model`; one that no layer has is left out.
+    encoder: says of which layers only the first row is needed.
+    """
+    inputs = [] if encoder is None else [linear.input for _, linear in encoder.products()]
+    whole = {rows.module for rows in inputs if not rows.first_only}
+    narrow = {rows.module for rows in inputs} - whole
+    known = {
+        _digest(module.weight.detach().float().T.numpy()): Rows(name, name in narrow)
+        for name, module in model.model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    digests = {name: _digest(weight) for name, weight in weights.items()}
+    return {name: known[digest] for name, digest in digests.items() if digest in known}
+
+
+def _digest(matrix: npt.NDArray[np.float32]) -> bytes:
+    return sha256(np.ascontiguousarray(matrix, np.float32)).digest() + str(matrix.shape).encode()

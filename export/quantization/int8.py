@@ -64,13 +64,19 @@ class Candidate:
 
 def products(model: onnx.ModelProto) -> list[Product]:
     """The matrix products of a graph that can be quantized, in the graph's order."""
-    weights = {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
+    shapes = {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
     found = []
     for node in model.graph.node:
-        shape = weights.get(node.input[1]) if node.op_type == "MatMul" else None
+        shape = shapes.get(node.input[1]) if node.op_type == "MatMul" else None
         if shape is not None and len(shape) == 2 and shape[1] >= _SMALLEST_OUTPUTS:
             found.append(Product(node.output[0], node.input[0], node.input[1], *shape))
     return found
+
+
+def weights(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]:
+    """The matrices of `products`, by name, Shape (inputs, outputs)."""
+    names = {each.weight for each in products(model)}
+    return {each.name: numpy_helper.to_array(each) for each in model.graph.initializer if each.name in names}
 
 
 def quantize(
@@ -81,14 +87,14 @@ def quantize(
 ) -> tuple[onnx.ModelProto, str]:
     """A copy of `model` with every matrix product but those of `keep` in int8, and a sentence about it.
 
-    seen: by activation name; products whose activation is not there are rounded to nearest. keep: `Product.node`
+    seen: by `Product.weight`; products whose weight is not there are rounded to nearest. keep: `Product.node`
     names. A product whose channels `group_size` does not divide stays as it is.
     """
     chosen = {each.node: each for each in products(model) if each.inputs % group_size == 0 and each.node not in keep}
     if not chosen:
         return model, f"int8: no matrix product has channels in groups of {group_size}"
     made = deepcopy(model)
-    weights = {weight.name: weight for weight in made.graph.initializer}
+    matrices = weights(model)
     nodes, written = [], set()
     for node in made.graph.node:
         product = chosen.get(node.output[0])
@@ -98,8 +104,8 @@ def quantize(
         codes, scales = f"{product.weight}.codes", f"{product.weight}.scales"
         if product.weight not in written:
             written.add(product.weight)
-            matrix = numpy_helper.to_array(weights[product.weight]).astype(np.float32)
-            rows = (seen or {}).get(product.activation)
+            matrix = matrices[product.weight].astype(np.float32)
+            rows = (seen or {}).get(product.weight)
             rounded = round_to_nearest(matrix, group_size) if rows is None else gptq(matrix, rows.hessian, group_size)
             made.graph.initializer.append(numpy_helper.from_array(rounded.codes, codes))
             made.graph.initializer.append(numpy_helper.from_array(rounded.scales.reshape(-1), scales))
@@ -133,7 +139,7 @@ def candidates(
     engines: Collection[str] = ENGINES,
     keep: Collection[str] = (),
 ) -> Iterator[Candidate]:
-    """Every group size on each of `engines` that is installed, as graphs in `folder`. seen: by activation name."""
+    """Every group size on each of `engines` that is installed, as graphs in `folder`. seen: by `Product.weight`."""
     wanted = [each for each in products(model) if each.node not in keep]
     for group_size in GROUP_SIZES:
         if not any(each.inputs % group_size == 0 for each in wanted):

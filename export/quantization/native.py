@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
-from pairscore.export.graphs.encoder import Encoder, Layer, Linear, Norm, angles
+from pairscore.export.encoder.formula import Encoder, Layer, Linear, Norm, Rows, angles
 from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import ZERO_CODE, gptq
 from pairscore.export.quantization.int8 import Candidate
@@ -104,7 +104,7 @@ def fitting(encoder: Encoder) -> list[Recipe]:
 
 
 def native_candidates(
-    encoder: Encoder, folder: Path, seen: Mapping[str, Seen], recipes: Sequence[Recipe]
+    encoder: Encoder, folder: Path, seen: Mapping[Rows, Seen], recipes: Sequence[Recipe]
 ) -> Iterator[Candidate]:
     """An encoder quantized by each recipe, as plans in `folder`. seen: by `Linear.input`."""
     made = len(list(encoder.products()))
@@ -163,7 +163,7 @@ def plan(encoder: Encoder, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def quantized(encoder: Encoder, recipe: Recipe, seen: Mapping[str, Seen]) -> Tensors:
+def quantized(encoder: Encoder, recipe: Recipe, seen: Mapping[Rows, Seen]) -> Tensors:
     """Every tensor that the plan names. seen: by `Linear.input`."""
     tensors: dict[str, npt.NDArray[Any]] = {
         "embeddings.words": encoder.words,
@@ -188,7 +188,7 @@ def quantized(encoder: Encoder, recipe: Recipe, seen: Mapping[str, Seen]) -> Ten
     return tensors
 
 
-def _quantized_layer(name: str, layer: Layer, recipe: Recipe, seen: Mapping[str, Seen]) -> Tensors:
+def _quantized_layer(name: str, layer: Layer, recipe: Recipe, seen: Mapping[Rows, Seen]) -> Tensors:
     tensors: dict[str, npt.NDArray[Any]] = {}
     norms = {"attention_norm": layer.attention_norm, "output_norm": layer.output_norm}
     # The norm whose rows a product reads and nothing else does: it smooths them at no cost.
@@ -242,7 +242,7 @@ def _rounded(name: str, linear: Linear, recipe: Recipe, smooth: FloatArray | Non
     return {f"{name}.weight": codes, f"{name}.scale": scales, f"{name}.bias": linear.bias}
 
 
-def _smooth(products: Mapping[str, Linear], alpha: float, seen: Mapping[str, Seen]) -> FloatArray:
+def _smooth(products: Mapping[str, Linear], alpha: float, seen: Mapping[Rows, Seen]) -> FloatArray:
     """What the rows are multiplied by, a factor a channel: SmoothQuant's 1 / s."""
     rows: FloatArray = np.max([seen[each.input].largest for each in products.values()], axis=0)
     weights: FloatArray = np.max([np.abs(each.weight).max(axis=0) for each in products.values()], axis=0)

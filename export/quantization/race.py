@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from pairscore.export.encoder.formula import Encoder, Rows
+from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
 from pairscore.export.errors import ParityError
-from pairscore.export.graphs.encoder import Encoder
-from pairscore.export.graphs.recognise import NotRecognisedError, recognise
+from pairscore.export.model import LogitsModel, logits_model
 from pairscore.export.parity.gate import Trial, choose, try_out
 from pairscore.export.parity.measure import ParitySet, open_unproven
 from pairscore.export.parity.ranking import ranking_figures
-from pairscore.export.quantization.calibration import Calibration, Seen, observe
+from pairscore.export.quantization.calibration import Calibration, Seen, observe, rows_of_weights
 from pairscore.export.quantization.int8 import ENGINES as GRAPH_ENGINES
-from pairscore.export.quantization.int8 import Candidate, candidates, products, sensitivities
+from pairscore.export.quantization.int8 import Candidate, candidates, sensitivities, weights
 from pairscore.export.quantization.native import ENGINE as NATIVE
 from pairscore.export.quantization.native import fitting, native_candidates, unfit
 from pairscore.export.reference import Reference
@@ -57,7 +58,7 @@ def best_int8(
         [*parity_set.pairs, *judged.pairs], np.concatenate([parity_set.logits, reference.logits(judged.pairs)])
     )
     say(f"Fitting int8 to {len(fitted.pairs)} pairs and judging it on {len(every.pairs)} others")
-    field = _field(open_unproven(folder, "fp32"), fitted, engines)
+    field = _field(open_unproven(folder, "fp32"), reference, fitted, engines)
     notes = [f"{NATIVE} left out: {field.left_out}"] if field.left_out else []
     for each in notes:
         if engine == NATIVE:
@@ -113,49 +114,53 @@ def best_int8(
 
 @dataclass(frozen=True)
 class _Field:
-    """What candidates are made of. `seen`: what each tensor held in a run over `batches`. `encoder`: for the native
-    engine; None where that takes no part, and `left_out` then says why if the user wanted it.
+    """What candidates are made of. `seen`: what products read in a run over `batches`; `seen_by`: the same by the names
+    of the graph's weights. `encoder`: for the native engine; None where that takes no part, and `left_out` then says
+    why if the user wanted it.
     """
 
     model: onnx.ModelProto
     batches: Sequence[Batch]
-    seen: Mapping[str, Seen]
+    seen: Mapping[Rows, Seen]
+    seen_by: Mapping[str, Seen]
     engines: tuple[str, ...]
     encoder: Encoder | None
     left_out: str | None
 
     def candidates(self, scratch: Path, keep: Collection[str]) -> list[Candidate]:
         """All of them, their files in `scratch`. keep: matrix products that stay in fp32."""
-        graphs = candidates(self.model, scratch, self.seen, [each for each in self.engines if each != NATIVE], keep)
+        graphs = candidates(self.model, scratch, self.seen_by, [each for each in self.engines if each != NATIVE], keep)
         if self.encoder is None or keep:
             return list(graphs)
         return [*native_candidates(self.encoder, scratch, self.seen, fitting(self.encoder)), *graphs]
 
 
-def _field(fp32: Scorer, fitted: Calibration, engines: tuple[str, ...]) -> _Field:
+def _field(fp32: Scorer, reference: Reference, fitted: Calibration, engines: tuple[str, ...]) -> _Field:
     bundle = fp32.bundle
-    graph = bundle.graph(bundle.variant("fp32"))
-    model = onnx.load(str(graph))
+    graph = onnx.load(str(bundle.graph(bundle.variant("fp32"))))
+    model = logits_model(reference)
     encoder, left_out = None, None
     if NATIVE in engines:
         try:
             encoder = _encoder(model, bundle.manifest.max_length)
-        except NotRecognisedError as error:
+        except UnknownEncoderError as error:
             left_out = str(error)
+    rows_of = rows_of_weights(model, weights(graph), encoder)
+    wanted = [*rows_of.values(), *(linear.input for _, linear in (encoder.products() if encoder else ()))]
     batches = _batches(fp32, fitted)
-    wanted = [each.activation for each in products(model)]
-    wanted += [linear.input for _, linear in encoder.products()] if encoder else []
-    return _Field(model, batches, observe(graph, wanted, batches), engines, encoder, left_out)
+    seen = observe(model, wanted, batches)
+    seen_by = {name: seen[rows] for name, rows in rows_of.items()}
+    return _Field(graph, batches, seen, seen_by, engines, encoder, left_out)
 
 
-def _encoder(model: onnx.ModelProto, max_length: int) -> Encoder:
-    """The encoder for the native engine. Raises NotRecognisedError with the reason where that takes no part."""
+def _encoder(model: LogitsModel, max_length: int) -> Encoder:
+    """The encoder for the native engine. Raises UnknownEncoderError with the reason where that takes no part."""
     if not is_installed(NATIVE):
-        raise NotRecognisedError(f"pairscore-kernels is not installed: `pip install pairscore[{_EXTRAS[NATIVE]}]`")
-    encoder = recognise(model, max_length)
+        raise UnknownEncoderError(f"pairscore-kernels is not installed: `pip install pairscore[{_EXTRAS[NATIVE]}]`")
+    encoder = read_encoder(model, max_length)
     reason = unfit(encoder)
     if reason:
-        raise NotRecognisedError(reason)
+        raise UnknownEncoderError(reason)
     return encoder
 
 

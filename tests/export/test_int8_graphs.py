@@ -7,11 +7,15 @@ import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from pairscore.export.checkpoint import open_checkpoint
+from pairscore.export.encoder.read import read_encoder
 from pairscore.export.errors import ParityError
+from pairscore.export.model import logits_model
 from pairscore.export.parity.gate import Trial, batch_difference, choose
 from pairscore.export.parity.measure import open_unproven
-from pairscore.export.quantization.calibration import Calibration, observe
-from pairscore.export.quantization.int8 import candidates, products, quantize, sensitivities
+from pairscore.export.quantization.calibration import Calibration, observe, rows_of_weights
+from pairscore.export.quantization.int8 import candidates, products, quantize, sensitivities, weights
+from pairscore.export.reference import load_reference
 from pairscore.export.variants import unmeasured
 from pairscore.runtime.bundle.parity import ParityReport
 from pairscore.runtime.engines.onnxruntime.session import input_types
@@ -82,18 +86,27 @@ def test_what_is_kept_and_what_does_not_divide_stays_in_fp32(exported):
     assert "no matrix product has channels in groups of 48" in note
 
 
-def test_every_row_of_a_tensor_is_seen(exported, batches):
-    model = onnx.load(graph_of(exported))
-    name = products(model)[1].activation
-    found = observe(graph_of(exported), [name, name], batches)
-    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+@pytest.fixture(scope="module")
+def model(exported):
+    return logits_model(load_reference(open_checkpoint(str(exported("bert").checkpoint))))
+
+
+def test_every_row_that_a_product_reads_is_seen(exported, model, batches):
+    """By what the graph, which computes the last layer's first row alone, gives its products."""
+    graph = onnx.load(graph_of(exported))
+    rows_of = rows_of_weights(model, weights(graph), read_encoder(model, 64))
+    found = observe(model, rows_of.values(), batches)
+    assert set(rows_of) == {each.weight for each in products(graph)}
+    names = {each.activation: rows_of[each.weight] for each in products(graph)}
+    graph.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, names))
+    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     inputs = input_types(session)
-    values = [session.run([name], batch.feeds(inputs))[0] for batch in batches]
-    rows = np.concatenate([value.reshape(-1, value.shape[-1]) for value in values]).astype(np.float64)
-    assert set(found) == {name}
-    np.testing.assert_allclose(found[name].hessian, sum(np.outer(row, row) for row in rows), rtol=1e-3, atol=1e-2)
-    np.testing.assert_allclose(found[name].largest, np.abs(rows).max(axis=0), rtol=1e-4)
+    for name, each in names.items():
+        values = [session.run([name], batch.feeds(inputs))[0] for batch in batches]
+        rows = np.concatenate([value.reshape(-1, value.shape[-1]) for value in values]).astype(np.float64)
+        np.testing.assert_allclose(found[each].hessian, rows.T @ rows, rtol=1e-3, atol=1e-2)
+        np.testing.assert_allclose(found[each].largest, np.abs(rows).max(axis=0), rtol=1e-3, atol=1e-4)
+    assert {rows.first_only for rows in rows_of.values()} == {True, False}
 
 
 def test_sensitivities_come_largest_first(exported, batches):
@@ -108,10 +121,11 @@ def test_sensitivities_come_largest_first(exported, batches):
     assert moved == pytest.approx(found[worst], rel=0.5)
 
 
-def test_candidates_are_every_group_size_on_every_engine(exported, batches, tmp_path):
-    model = onnx.load(graph_of(exported))
-    seen = observe(graph_of(exported), [each.activation for each in products(model)], batches)
-    found = list(candidates(model, tmp_path, seen))
+def test_candidates_are_every_group_size_on_every_engine(exported, model, batches, tmp_path):
+    graph = onnx.load(graph_of(exported))
+    rows_of = rows_of_weights(model, weights(graph), None)
+    seen = observe(model, rows_of.values(), batches)
+    found = list(candidates(graph, tmp_path, {name: seen[rows] for name, rows in rows_of.items()}))
     assert {each.engine for each in found} == {"onnxruntime", "openvino"}
     assert "groups of 32 on onnxruntime" in {each.name for each in found}
     for each in found:

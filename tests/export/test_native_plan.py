@@ -1,12 +1,14 @@
 """The native engine's plan: what is in it, and that the kernels compute with it what plain numpy does."""
 
 import numpy as np
-import onnx
 import pytest
 
-from pairscore.export.graphs.recognise import recognise
+from pairscore.export.checkpoint import open_checkpoint
+from pairscore.export.encoder.read import read_encoder
+from pairscore.export.model import logits_model
 from pairscore.export.quantization.calibration import observe
 from pairscore.export.quantization.native import Recipe, fitting, plan, quantized, unfit
+from pairscore.export.reference import load_reference
 from pairscore.runtime.engines.batch import Batch
 from tests.native import FAMILIES, MODERN, built_as, changes
 
@@ -26,17 +28,21 @@ def batch(encoder, pairs, length, seed):
     return Batch(np.arange(pairs), ids, types)
 
 
+def model_of(folder):
+    return logits_model(load_reference(open_checkpoint(str(folder))))
+
+
 @pytest.fixture(scope="module")
-def fitted(exported):
+def fitted(checkpoint):
     """`fitted(family)`: an encoder, and what its products read in a run over random tokens."""
     done = {}
 
     def fit(family):
         if family not in done:
-            path = exported(built_as(family), **changes(family)).bundle / "onnx/model.onnx"
-            encoder = recognise(onnx.load(path), 64)
+            model = model_of(checkpoint(built_as(family), **changes(family)))
+            encoder = read_encoder(model, 64)
             batches = [batch(encoder, 8, length, length) for length in (9, 30, 55)]
-            done[family] = encoder, observe(path, [each.input for _, each in encoder.products()], batches)
+            done[family] = encoder, observe(model, [each.input for _, each in encoder.products()], batches)
         return done[family]
 
     return fit
@@ -127,7 +133,7 @@ def test_groups_are_raced_where_they_divide_the_channels(fitted):
     assert not Recipe(64, 64, 0.5).fits(fitted("bert")[0])
 
 
-def test_sizes_that_the_kernels_do_not_take_are_named(exported, fitted):
+def test_sizes_that_the_kernels_do_not_take_are_named(checkpoint, fitted):
     assert unfit(fitted("bert")[0]) is None
-    heads_of_8 = recognise(onnx.load(exported("bert").bundle / "onnx/model.onnx"), 64)
+    heads_of_8 = read_encoder(model_of(checkpoint("bert")), 64)
     assert unfit(heads_of_8) == "the model has 8 columns of a head, which 16 does not divide"

@@ -1,4 +1,4 @@
-"""A transformer encoder of one of two families: its weights, read off a graph, and the formula of its logits.
+"""A transformer encoder of one of two kinds: its weights, and the formula of its logits.
 
 tokens -> embeddings (words + positions + types, norm, projection) -> layers -> first row or mean -> head -> logits
 BERT's layer: x = norm(x + output(attention(query(x), key(x), value(x)))); x = norm(x + down(activation(up(x))))
@@ -9,6 +9,7 @@ turned: by angles that grow with the position (Su et al., arXiv 2104.09864), in 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +27,18 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
+class Rows(NamedTuple):
+    """What a product reads: the input of PyTorch's `module`, or of that only the first token's row."""
+
+    module: str
+    first_only: bool = False
+
+
 @dataclass(frozen=True)
 class Linear:
-    """`weight`: Shape (outputs, inputs), `bias`: Shape (outputs,). `input`: the tensor of the graph that it reads."""
+    """`weight`: Shape (outputs, inputs), `bias`: Shape (outputs,)."""
 
-    input: str
+    input: Rows
     weight: FloatArray
     bias: FloatArray
 

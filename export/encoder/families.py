@@ -1,0 +1,216 @@
+"""The weights of each family of `transformers`, as the `Encoder` of `formula.py`: one small function a family.
+
+To add a family, write a function from a `Source` to an `Encoder` and list it in `FAMILIES` under its `model_type`. It
+reads modules by their names, and leaves `head` and `pooling` alone, which `heads.py` fills in. Whether the formula
+computes what PyTorch does is not its concern: `read.py` compares the logits of both.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pairscore.export.encoder.formula import Encoder, Layer, Linear, Modern, Norm, Rows
+from pairscore.runtime.types import FloatArray
+
+# As configurations name them -> as `formula.py` does.
+_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
+
+
+class UnknownEncoderError(Exception):
+    """The model is none that `formula.py` describes; the text says where it differs."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model of PyTorch. `base`: its transformer without the head. `length`: tokens of the longest pair."""
+
+    model: torch.nn.Module
+    base: Any
+    config: Any
+    length: int
+
+    def linear(self, module: Any) -> Linear:
+        """A linear layer that reads rows."""
+        names = {each: name for name, each in self.model.named_modules()}
+        bias = np.zeros(len(module.weight), np.float32) if module.bias is None else array(module.bias)
+        return Linear(Rows(names[module]), array(module.weight), bias)
+
+    def parts(self, module: Any, count: int) -> list[Linear]:
+        """A linear layer whose outputs are those of several, one behind the other."""
+        whole = self.linear(module)
+        weights, biases = np.split(whole.weight, count), np.split(whole.bias, count)
+        return [Linear(whole.input, *each) for each in zip(weights, biases, strict=True)]
+
+
+def bert(source: Source) -> Encoder:
+    """BERT, and ELECTRA, whose embeddings may be narrower than its layers."""
+    projection = getattr(source.base, "embeddings_project", None)
+    return _bert(source, [_bert_layer(source, each) for each in source.base.encoder.layer], projection)
+
+
+def roberta(source: Source) -> Encoder:
+    """RoBERTa and what is built like it: padding takes no position, and the first position comes behind its id."""
+    padding = source.base.embeddings.padding_idx
+    return replace(bert(source), padding_id=padding, position_offset=padding + 1)
+
+
+def distilbert(source: Source) -> Encoder:
+    layers = [
+        Layer(
+            *(source.linear(getattr(each.attention, f"{name}_lin")) for name in ("q", "k", "v", "out")),
+            norm(each.sa_layer_norm),
+            source.linear(each.ffn.lin1),
+            source.linear(each.ffn.lin2),
+            norm(each.output_layer_norm),
+        )
+        for each in source.base.transformer.layer
+    ]
+    return _bert(source, layers, activation=source.config.activation, heads=source.config.n_heads)
+
+
+def albert(source: Source) -> Encoder:
+    """Layers share their weights, by groups."""
+    groups, layers = source.base.encoder.albert_layer_groups, []
+    for place in range(source.config.num_hidden_layers):
+        for each in groups[place * len(groups) // source.config.num_hidden_layers].albert_layers:
+            attention = each.attention
+            layers.append(
+                Layer(
+                    *map(source.linear, (attention.query, attention.key, attention.value, attention.dense)),
+                    norm(attention.LayerNorm),
+                    source.linear(each.ffn),
+                    source.linear(each.ffn_output),
+                    norm(each.full_layer_layer_norm),
+                )
+            )
+    return _bert(source, layers, source.base.encoder.embedding_hidden_mapping_in)
+
+
+def modernbert(source: Source) -> Encoder:
+    base, config = source.base, source.config
+    layers = []
+    for each in base.layers:
+        query, key, value = source.parts(each.attn.Wqkv, 3)
+        up, gate = source.parts(each.mlp.Wi, 2)
+        layers.append(
+            Layer(
+                query,
+                key,
+                value,
+                source.linear(each.attn.Wo),
+                norm(each.attn_norm) if hasattr(each.attn_norm, "weight") else None,
+                up,
+                source.linear(each.mlp.Wo),
+                norm(each.mlp_norm),
+                Modern(gate, *_modernbert_positions(base, each, config.local_attention)),
+            )
+        )
+    return Encoder(
+        words=array(base.embeddings.tok_embeddings.weight),
+        positions=None,
+        types=None,
+        position_offset=0,
+        padding_id=None,
+        embedding_norm=norm(base.embeddings.norm),
+        projection=None,
+        heads=config.num_attention_heads,
+        layers=tuple(layers),
+        activation=known_activation(config.hidden_activation),
+        epsilon=config.norm_eps,
+        final_norm=norm(base.final_norm),
+        pooling="first",
+        length=source.length,
+        head=(),
+    )
+
+
+FAMILIES: dict[str, Callable[[Source], Encoder]] = {
+    "albert": albert,
+    "bert": bert,
+    "camembert": roberta,
+    "distilbert": distilbert,
+    "electra": bert,
+    "modernbert": modernbert,
+    "roberta": roberta,
+    "xlm-roberta": roberta,
+}
+
+
+def array(tensor: torch.Tensor) -> FloatArray:
+    """The numbers of a tensor, without a copy where they are fp32."""
+    numbers: FloatArray = tensor.detach().float().contiguous().numpy()
+    return numbers
+
+
+def norm(module: Any) -> Norm:
+    """The weights of a layer norm."""
+    weight = array(module.weight)
+    return Norm(weight, np.zeros_like(weight) if module.bias is None else array(module.bias))
+
+
+def known_activation(name: object) -> str:
+    """What `formula.py` calls an activation of a configuration, or a module of `torch.nn`."""
+    if isinstance(name, torch.nn.GELU):
+        return "gelu_tanh" if name.approximate == "tanh" else "gelu"
+    if isinstance(name, torch.nn.Module):
+        name = {"Identity": "none"}.get(type(name).__name__, type(name).__name__.lower())
+    known = _ACTIVATIONS.get(str(name), str(name))
+    if known not in ("none", "gelu", "gelu_tanh", "relu", "tanh"):
+        raise UnknownEncoderError(f"its activation {known} is not known")
+    return known
+
+
+def _bert_layer(source: Source, layer: Any) -> Layer:
+    attention = layer.attention.self
+    return Layer(
+        *map(source.linear, (attention.query, attention.key, attention.value, layer.attention.output.dense)),
+        norm(layer.attention.output.LayerNorm),
+        source.linear(layer.intermediate.dense),
+        source.linear(layer.output.dense),
+        norm(layer.output.LayerNorm),
+    )
+
+
+def _bert(
+    source: Source,
+    layers: Sequence[Layer],
+    projection: Any = None,
+    *,
+    activation: str | None = None,
+    heads: int | None = None,
+) -> Encoder:
+    """An encoder with BERT's embeddings. `activation`, `heads`: where the configuration names them otherwise."""
+    embeddings, config = source.base.embeddings, source.config
+    if getattr(config, "position_embedding_type", "absolute") != "absolute":
+        raise UnknownEncoderError(f"its positions are {config.position_embedding_type}")
+    types = getattr(embeddings, "token_type_embeddings", None)
+    return Encoder(
+        words=array(embeddings.word_embeddings.weight),
+        positions=array(embeddings.position_embeddings.weight),
+        types=None if types is None else array(types.weight),
+        position_offset=0,
+        padding_id=None,
+        embedding_norm=norm(embeddings.LayerNorm),
+        projection=None if projection is None else source.linear(projection),
+        heads=config.num_attention_heads if heads is None else heads,
+        layers=tuple(layers),
+        activation=known_activation(config.hidden_act if activation is None else activation),
+        epsilon=embeddings.LayerNorm.eps,
+        final_norm=None,
+        pooling="first",
+        length=None,
+        head=(),
+    )
+
+
+def _modernbert_positions(base: Any, layer: Any, window: int) -> tuple[int, FloatArray]:
+    """The window of a layer, 0 where all tokens see all; and its frequencies. Both moved in transformers 5."""
+    if hasattr(layer, "attention_type"):
+        local = layer.attention_type == "sliding_attention"
+        frequencies = getattr(base.rotary_emb, f"{layer.attention_type}_inv_freq")
+    else:
+        local, frequencies = layer.attn.local_attention != (-1, -1), layer.attn.rotary_emb.inv_freq
+    return (window if local else 0), array(frequencies)
