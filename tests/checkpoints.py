@@ -172,7 +172,7 @@ def _electra(max_length: int) -> Family:
 
 def _albert(max_length: int) -> Family:
     """One layer's weights, used twice."""
-    tokenizer = BertTokenizerFast(tokenizer_object=_wordpiece(True), do_lower_case=True, model_max_length=max_length)
+    tokenizer = BertTokenizerFast(tokenizer_object=wordpiece(True), do_lower_case=True, model_max_length=max_length)
     return tokenizer, AlbertConfig(**_common(), embedding_size=WIDTH // 2, max_position_embeddings=max_length)
 
 
