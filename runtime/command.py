@@ -3,9 +3,10 @@
 import json
 import shlex
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 from rich.console import Console
@@ -14,15 +15,34 @@ from rich.table import Table
 from pairscore.runtime.bundle.hub import REVISION_HELP, find_bundle
 from pairscore.runtime.describe import describe, description_lines
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.parts import COMPRESSIONS
-from pairscore.runtime.job.plan import AUTO, PROMISES, JobOptions
-from pairscore.runtime.job.progress.display import choose_display, shown
+from pairscore.runtime.job.options import JobOptions, option_of, shown_options
+from pairscore.runtime.job.progress.display import choose_display
+from pairscore.runtime.job.progress.display import shown as shown_on
 from pairscore.runtime.job.signals import Stopped, stop_on_signals
-from pairscore.runtime.stream.columns import WINDOW_PAIRS
 
 if TYPE_CHECKING:
     from pairscore.runtime.job.estimate import Estimate
     from pairscore.runtime.job.summary import Summary
+
+
+def _job_options(command: Callable[..., int]) -> Callable[..., int]:
+    """The options of `JobOptions`, which checks them."""
+    kinds = get_type_hints(JobOptions)
+    for name, shown in reversed(shown_options().items()):
+        kind, flag = kinds[name], option_of(name)
+        default = JobOptions.__dataclass_fields__[name].default
+        named: dict[str, Any] = {"help": shown.help, "metavar": shown.metavar, "default": default}
+        if kind is bool:
+            named |= {"is_flag": True, "flag_value": not default}
+        elif get_origin(kind) is Literal:
+            named |= {"type": click.Choice(get_args(kind)), "show_default": True}
+        elif kind in (tuple[str, ...], tuple[str, ...] | None):
+            named |= {"multiple": True, "default": ()}
+        else:
+            whole = kind in (int, int | None)
+            named |= {"type": int if whole else str, "show_default": default is not None}
+        command = click.option(flag, name, **named)(command)
+    return command
 
 
 @click.command(context_settings={"max_content_width": 120})
@@ -30,65 +50,7 @@ if TYPE_CHECKING:
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--revision", help=REVISION_HELP)
 @click.option("--output", "-o", help="Folder for parts, or one file if it ends in .parquet.  [required]")
-@click.option("--claim-column", default="claim", show_default=True, help="Column of the claims.")
-@click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence.")
-@click.option("--score-column", default="score", show_default=True, help="Name of the new column, float32.")
-@click.option("--keep", multiple=True, metavar="COLUMNS", help="Input columns to keep, by commas.  [default: all]")
-@click.option(
-    "--precision",
-    default="fp32",
-    show_default=True,
-    help="Variant of the bundle (see `pairscore info`), or auto: the fastest that runs here and keeps --promise.",
-)
-@click.option(
-    "--promise",
-    type=click.Choice(PROMISES),
-    default="int8",
-    show_default=True,
-    help="What --precision auto may not fall below.",
-)
-@click.option("--engine", default=AUTO, show_default=True, help="Engine that runs it.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, or cuda:0,cuda:1.")
-@click.option("--no-tuning", "tuning", flag_value=False, default=True, help="Do without what `pairscore tune` chose.")
-@click.option("--max-length", type=click.IntRange(min=1), help="Truncate pairs to fewer tokens than the bundle does.")
-@click.option(
-    "--on-null",
-    type=click.Choice(["error", "null"]),
-    default="error",
-    show_default=True,
-    help="A null claim or evidence is an error, or gets a null score.",
-)
-@click.option(
-    "--on-invalid-utf8",
-    type=click.Choice(["error", "null"]),
-    default="error",
-    show_default=True,
-    help="A claim or evidence whose bytes are not UTF-8 is an error, or gets a null score.",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["fail", "skip-file"]),
-    default="fail",
-    show_default=True,
-    help="A file that cannot be read or scored ends the run, or is left out and reported.",
-)
-@click.option("--filter", "condition", metavar="CONDITION", help="Score only rows like 'relevant and claim_id < 10'.")
-@click.option(
-    "--reuse", multiple=True, metavar="OLD", help="Take scores of the same texts from a finished output; repeatable."
-)
-@click.option("--top-k", type=click.IntRange(min=1), metavar="K", help="Keep the best K rows a claim, and rank them.")
-@click.option("--by", metavar="COLUMN", help="Whose best rows --top-k keeps.  [default: the claim column]")
-@click.option("--limit", type=click.IntRange(min=0), help="Take only the first rows of the input (before --filter).")
-@click.option("--shard", metavar="I/N", help="Score the I-th of N shares: one command a machine, one --output for all.")
-@click.option(
-    "--part-rows",
-    type=click.IntRange(min=1),
-    default=WINDOW_PAIRS,
-    show_default=True,
-    help="Rows of one part: what a crash can lose, and what is sorted together.",
-)
-@click.option("--compression", type=click.Choice(COMPRESSIONS), default="zstd", show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace a finished output, or an unfinished one of another run.")
+@_job_options
 @click.option("--dry-run", is_flag=True, help="Write nothing: count rows, sample tokens, estimate the time.")
 @click.option(
     "--log-json", type=click.Path(path_type=Path), metavar="FILE", help="Append events to FILE, one JSON a line."
@@ -98,9 +60,6 @@ if TYPE_CHECKING:
 def score(
     *,
     revision: str | None,
-    condition: str | None,
-    keep: tuple[str, ...],
-    shard: str | None,
     log_json: Path | None,
     dry_run: bool,
     as_json: bool,
@@ -119,22 +78,22 @@ def score(
     A run that was stopped or killed goes on behind the last whole part when the same command is given again. On an
     output that is whole, the same command does nothing and ends with exit code 0.
     """
-    from pairscore.runtime.job.score import score_files
+    from pairscore.runtime.job.score import score_job
 
-    output = chosen["output"]
-    chosen["bundle"] = str(find_bundle(chosen["bundle"], revision))
-    chosen |= {"filter": condition, "keep": _names(keep), "shard": _shard(shard)}
+    for name, shown in shown_options().items():
+        if shown.commas:
+            chosen[name] = _names(chosen[name])
+    options = JobOptions(**chosen)
     display = choose_display(quiet)
     try:
-        with stop_on_signals(), shown(display):
+        with stop_on_signals(), shown_on(display):
             if dry_run:
                 from pairscore.runtime.job.estimate import estimate_job
 
-                result: Estimate | Summary = estimate_job(JobOptions(**chosen))
-            elif output is None:
-                raise PairscoreError("no output: name one with --output")
+                options = replace(options, bundle=str(find_bundle(options.bundle, revision)))
+                result: Estimate | Summary = estimate_job(options)
             else:
-                result = score_files(**chosen, progress=display.update, log_json=log_json)
+                result = score_job(options, revision, display.update, log_json)
     except Stopped as stopped:
         again = shlex.join(["pairscore", *sys.argv[1:]])
         click.echo(f"pairscore: stopped by {stopped}; whole parts are kept, continue with: {again}", err=True)
@@ -254,15 +213,6 @@ def tune(
 def _names(given: tuple[str, ...]) -> tuple[str, ...] | None:
     names = tuple(dict.fromkeys(name.strip() for each in given for name in each.split(",") if name.strip()))
     return names if given else None
-
-
-def _shard(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal()):
-        raise PairscoreError(f"--shard {text!r} is not I/N: write, for example, 3/16")
-    return int(number), int(count)
 
 
 def _json(result: dict[str, Any]) -> str:

@@ -103,7 +103,7 @@ class Scorer:
         if tuning is True and engine == "auto" and threads is None and options is None:
             tuned = recall(opened.digest(precision), device.partition(":")[0])
         if tuned is not None and tuned.engine in variant.engines and is_installed(tuned.engine):
-            engine, options = tuned.engine, tuned.options()
+            engine, options = tuned.engine, tuned.options(threads)
         else:
             tuned = None
         runner = open_variant(opened, variant, engine, device, options or EngineOptions(threads=threads))

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.engines.batch import Batch
-from pairscore.runtime.job.plan import JobOptions
+from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.machine import peak_memory_bytes
 from pairscore.runtime.scorer import Scorer

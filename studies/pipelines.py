@@ -40,7 +40,7 @@ MAX_DIFFERENCE = 1e-6
 
 def command(precision: str) -> Job:
     """What the command line runs."""
-    from pairscore.runtime.job.plan import JobOptions
+    from pairscore.runtime.job.options import JobOptions
     from pairscore.runtime.job.run import run_job
 
     def job(bundle: str, pairs: str, output: str) -> None:

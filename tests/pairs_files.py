@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.job.plan import JobOptions
+from pairscore.runtime.job.options import JobOptions
 from tests import corpus
 
 

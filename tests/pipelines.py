@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.job.plan import JobOptions
+from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.run import run_job
 from tests.pairs_files import pairs_table
 

@@ -42,10 +42,11 @@ class Setting:
             return f"{self.threads_per_batch} thread{'s' if self.threads_per_batch > 1 else ''} a batch"
         return f"{self.streams} stream{'s' if self.streams > 1 else ''}"
 
-    def options(self) -> EngineOptions:
-        """For opening the engine."""
+    def options(self, threads: int | None = None) -> EngineOptions:
+        """For opening the engine. threads: the most cores that it may use; None for all."""
         return EngineOptions(
-            threads_per_batch=self.threads_per_batch,
+            threads=threads,
+            threads_per_batch=min(self.threads_per_batch, threads or self.threads_per_batch),
             token_budget=self.token_budget or None,
             streams=self.streams,
         )

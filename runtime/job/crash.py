@@ -25,9 +25,10 @@ from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.footers import FOOTERS_AT_ONCE, FooterReading
 from pairscore.runtime.job.input.read import read_pieces
+from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.output.layout import Output, cannot_write, prepare_control
 from pairscore.runtime.job.parts import Block
-from pairscore.runtime.job.plan import JobOptions, make_plan
+from pairscore.runtime.job.plan import make_plan
 from pairscore.runtime.typed_json import from_json
 
 _CHILD = "from pairscore.runtime.job.crash import rehearse; rehearse()"

@@ -10,12 +10,13 @@ from pairscore.runtime.job.crash import culprits
 from pairscore.runtime.job.finished import already_whole
 from pairscore.runtime.job.input.footers import FooterReading
 from pairscore.runtime.job.input.read import read_pieces
-from pairscore.runtime.job.opening import open_scorer
+from pairscore.runtime.job.opening import open_scorer, settings_of
+from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.parts import Block
-from pairscore.runtime.job.plan import JobOptions, Plan, make_plan, settings
+from pairscore.runtime.job.plan import Plan, make_plan
 from pairscore.runtime.job.progress.meter import duration
-from pairscore.runtime.job.reuse import check_not_own, find_old_files, settings_of
+from pairscore.runtime.job.reuse import check_not_own, find_old_files, recorded_settings
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
 
@@ -76,8 +77,8 @@ def estimate_job(options: JobOptions) -> Estimate:
         already_whole(options, plan, bundle, output)
         return _nothing(plan)
     earlier = out.recorded_settings(output) if output is not None and not options.overwrite else None
-    scorer = open_scorer(options, earlier or settings_of(options.reuse)).scorer
-    find_old_files(options.reuse, settings(options, scorer), scorer.labels)
+    scorer = open_scorer(options, earlier or recorded_settings(options.reuse)).scorer
+    find_old_files(options.reuse, settings_of(options, scorer), scorer.labels)
     step = max(1, len(plan.mine) // _SAMPLED_BLOCKS)
     pairs: list[Pair] = []
     sampled_rows = 0

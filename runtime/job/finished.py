@@ -4,10 +4,11 @@ from typing import Any
 
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.job.options import AUTO, JobOptions, RunSettings
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.parts import missing
-from pairscore.runtime.job.plan import AUTO, JobOptions, Plan, run_settings
-from pairscore.runtime.job.record import RunRecord, RunSettings, changed_settings
+from pairscore.runtime.job.plan import Plan
+from pairscore.runtime.job.record import RunRecord, changed_settings
 from pairscore.runtime.job.summary import Figures, Summary
 from pairscore.runtime.typed_json import from_plain
 
@@ -63,7 +64,7 @@ def _settings(options: JobOptions, bundle: Bundle, before: RunSettings) -> RunSe
     chosen: dict[str, Any] = {"engine": options.engine, "tuning": None}
     if options.engine == AUTO:
         chosen = {"engine": before.engine, "tuning": before.tuning if options.tuning else None}
-    return run_settings(
+    return RunSettings.of(
         options,
         bundle=bundle.digest(precision),
         precision=precision,

@@ -12,8 +12,7 @@ from pairscore.runtime.bundle.parity import TIERS, Tier
 from pairscore.runtime.engines.registry import ENGINES
 from pairscore.runtime.engines.tuned import Choice
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.plan import AUTO, JobOptions
-from pairscore.runtime.job.record import RunSettings
+from pairscore.runtime.job.options import AUTO, JobOptions, RunSettings
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.pipeline import Window
 
@@ -124,5 +123,19 @@ def _open(options: JobOptions, precision: str, earlier: RunSettings | None) -> S
         engine=engine,
         device=options.device,
         max_length=options.max_length,
+        threads=options.threads,
         tuning=tuning,
+    )
+
+
+def settings_of(options: JobOptions, scorer: Scorer) -> RunSettings:
+    """The settings of a run with this scorer."""
+    return RunSettings.of(
+        options,
+        bundle=scorer.bundle.digest(scorer.precision),
+        precision=scorer.precision,
+        engine=scorer.engine.name,
+        device=scorer.engine.device.partition(":")[0],
+        max_length=scorer.max_length,
+        tuning=scorer.tuned,
     )

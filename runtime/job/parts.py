@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 
 # Key of this project's JSON in the Parquet metadata of what it writes.
 METADATA_KEY = b"pairscore"
-COMPRESSIONS = ("zstd", "snappy", "gzip", "lz4", "brotli", "none")
 _SEAL_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"part-(\d{5,})-(\d{10,})-(\d{10,})\.parquet")
 

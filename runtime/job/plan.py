@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -13,57 +12,11 @@ from pairscore.runtime.job.input.find import Found, find_files
 from pairscore.runtime.job.input.footers import FooterReading, InputFile, check_same_schema, needed_columns, open_files
 from pairscore.runtime.job.input.partitions import partition_fields
 from pairscore.runtime.job.input.read import Reading, check_no_nulls
-from pairscore.runtime.job.parts import COMPRESSIONS, Block, plan_blocks, shard_of
+from pairscore.runtime.job.options import JobOptions
+from pairscore.runtime.job.parts import Block, plan_blocks, shard_of
 from pairscore.runtime.job.ranking import Best, check_best
-from pairscore.runtime.job.record import InputRecord, RunSettings
-from pairscore.runtime.scorer import Scorer
-from pairscore.runtime.stream.columns import (
-    WINDOW_BYTES,
-    WINDOW_PAIRS,
-    check_new_columns,
-    check_text_columns,
-    score_fields,
-)
-
-# What leaves the choice of a precision or an engine to the machine.
-AUTO = "auto"
-PROMISES = ("fp32", "bf16", "int8")
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """The options of `pairscore score`; see its help. `keep`: None for all columns. `reuse`: finished outputs.
-
-    `precision`: `AUTO` for the fastest variant that promises at least as much as the precision `promise` does. `by`:
-    None for the claim column. `window_bytes`: a part whose columns hold more is cut into several.
-    """
-
-    bundle: str
-    inputs: tuple[str, ...]
-    output: str | None
-    claim_column: str = "claim"
-    evidence_column: str = "evidence"
-    score_column: str = "score"
-    keep: tuple[str, ...] | None = None
-    precision: str = "fp32"
-    promise: str = "int8"
-    engine: str = "auto"
-    tuning: bool = True
-    device: str = "cpu"
-    max_length: int | None = None
-    on_null: str = "error"
-    on_invalid_utf8: str = "error"
-    on_error: str = "fail"
-    filter: str | None = None
-    limit: int | None = None
-    shard: tuple[int, int] | None = None
-    part_rows: int = WINDOW_PAIRS
-    window_bytes: int = WINDOW_BYTES
-    compression: str = "zstd"
-    overwrite: bool = False
-    reuse: tuple[str, ...] = ()
-    top_k: int | None = None
-    by: str | None = None
+from pairscore.runtime.job.record import InputRecord
+from pairscore.runtime.stream.columns import check_new_columns, check_text_columns, score_fields
 
 
 @dataclass(frozen=True)
@@ -109,7 +62,6 @@ class Plan:
 
 def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | None = None) -> Plan:
     """Check everything that can be checked before scoring. Raises PairscoreError for input that does not fit."""
-    _check_options(options)
     condition = parse_filter(options.filter) if options.filter else None
     text_columns = (options.claim_column, options.evidence_column)
     fields = score_fields(manifest.labels, options.score_column)
@@ -170,71 +122,18 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
     )
 
 
-def settings(options: JobOptions, scorer: Scorer) -> RunSettings:
-    """The settings that decide rows, columns and scores."""
-    return run_settings(
-        options,
-        bundle=scorer.bundle.digest(scorer.precision),
-        precision=scorer.precision,
-        engine=scorer.engine.name,
-        device=scorer.engine.device.partition(":")[0],
-        max_length=scorer.max_length,
-        tuning=scorer.tuned,
-    )
-
-
-def run_settings(options: JobOptions, **opened: Any) -> RunSettings:
-    """Settings from the options and from what was opened: bundle, precision, engine, device, max_length, tuning."""
-    return RunSettings(
-        claim_column=options.claim_column,
-        evidence_column=options.evidence_column,
-        score_column=options.score_column,
-        on_null=options.on_null,
-        on_invalid_utf8=options.on_invalid_utf8,
-        part_rows=options.part_rows,
-        keep=options.keep,
-        filter=options.filter,
-        limit=options.limit,
-        top_k=options.top_k,
-        by=(options.by or options.claim_column) if options.top_k is not None else None,
-        **opened,
-    )
-
-
 def every_file_left_out(skipped: Mapping[int, str]) -> PairscoreError:
     """The error for an input of which nothing is left. skipped: place of a file -> the reason."""
     return PairscoreError(f"every input file was left out, the first because: {next(iter(skipped.values()))}")
 
 
-def _check_options(options: JobOptions) -> None:
-    if options.claim_column == options.evidence_column:
-        raise PairscoreError(
-            f"claim and evidence are both column {options.claim_column!r}: name two with --claim-column and "
-            "--evidence-column"
-        )
-    if options.promise not in PROMISES:
-        raise PairscoreError(f"unknown promise {options.promise!r}: use {', '.join(PROMISES)}")
-    if options.compression not in COMPRESSIONS:
-        raise PairscoreError(f"unknown compression {options.compression!r}: use {', '.join(COMPRESSIONS)}")
-    if options.shard and not 1 <= options.shard[0] <= options.shard[1]:
-        raise PairscoreError(
-            "shard {}/{} does not exist: count from 1/{} to {}/{}".format(
-                *options.shard, options.shard[1], options.shard[1], options.shard[1]
-            )
-        )
-    if options.shard and options.output is not None and options.output.endswith(".parquet"):
-        raise PairscoreError("--shard writes parts: give --output a folder, not a name that ends in .parquet")
-
-
 def _best(options: JobOptions, fields: Sequence[pa.Field]) -> Best | None:
     """What --top-k and --by ask for. fields: the score columns."""
-    if options.top_k is None:
-        if options.by is not None:
-            raise PairscoreError(f"--by {options.by!r} says whose best rows to keep: say how many with --top-k")
+    if options.top_k is None or options.ranked_by is None:
         return None
     if len(fields) != 1:
         raise PairscoreError(f"--top-k needs a model with one label, and this one has {len(fields)}")
-    return Best(options.by or options.claim_column, fields[0].name, options.top_k)
+    return Best(options.ranked_by, fields[0].name, options.top_k)
 
 
 def _check_duplicate_names(file: InputFile) -> None:

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.old_scores import text_digests
+from pairscore.runtime.job.options import RANK_COLUMN
 from pairscore.runtime.storage.buckets import Buckets, open_temporary, write
 from pairscore.runtime.types import Int32Array
 
-RANK_COLUMN = "rank"
 RANK_FIELD = pa.field(RANK_COLUMN, pa.int32())
 _GROUPED = ("string", "large_string", "string_view", "integer", "boolean", "date", "timestamp", "decimal", "null")
 _RECORD = np.dtype([("key", "u8", (4,)), ("score", "f4"), ("place", "u8")])
@@ -51,8 +51,6 @@ class Best:
 
 def check_best(best: Best, schema: pa.Schema, keep: Sequence[str]) -> None:
     """Raise PairscoreError unless rows of `schema`, of which the output has the columns `keep`, can be ranked."""
-    if best.top_k < 1:
-        raise PairscoreError(f"--top-k {best.top_k} keeps nothing: give 1 or more")
     if best.by not in schema.names:
         raise PairscoreError(f"no column {best.by!r} for --by: the input has {', '.join(schema.names)}")
     if best.by not in keep:

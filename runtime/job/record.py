@@ -6,53 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pairscore.runtime.engines.tuned import Choice
+from pairscore.runtime.job.options import RunSettings, setting_name
 from pairscore.runtime.typed_json import from_json
 
 RECORD_FORMAT = 2
-# What messages call a setting whose field name is not what users know.
-_LABELS = {
-    "keep": "columns to keep",
-    "on_null": "--on-null",
-    "on_invalid_utf8": "--on-invalid-utf8",
-    "filter": "--filter",
-    "limit": "--limit",
-    "part_rows": "--part-rows",
-    "top_k": "--top-k",
-    "by": "--by",
-}
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """All that decides rows, columns and scores beside the input; None where nothing was asked for.
-
-    The names of the fields stand in run records and in the metadata of outputs: they stay. `bundle`: the variant's
-    digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen. `top_k`, `by`: the best rows to keep of
-    each value of a column.
-    """
-
-    bundle: str
-    precision: str
-    engine: str
-    device: str
-    max_length: int
-    claim_column: str
-    evidence_column: str
-    score_column: str
-    on_null: str
-    on_invalid_utf8: str
-    part_rows: int
-    keep: tuple[str, ...] | None = None
-    filter: str | None = None
-    limit: int | None = None
-    tuning: Choice | None = None
-    top_k: int | None = None
-    by: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-serialisable. What is None is left out, so that a field added later changes no earlier run's digest."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -101,7 +58,7 @@ def changed_settings(old: RunSettings, new: RunSettings) -> list[str]:
     """What changed between two runs' settings, a phrase each."""
     before, now = vars(old), vars(new)
     return [
-        f"{_LABELS.get(name, name.replace('_', ' '))} was {before[name]!r} and is now {now[name]!r}"
+        f"{setting_name(name)} was {before[name]!r} and is now {now[name]!r}"
         for name in before
         if before[name] != now[name]
     ]

@@ -10,23 +10,14 @@ import pyarrow as pa
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.old_scores import OldScores
+from pairscore.runtime.job.options import SCORE_SETTINGS, RunSettings, option_of, shown_options
 from pairscore.runtime.job.output.layout import Output
 from pairscore.runtime.job.output.written import Written, find_written
 from pairscore.runtime.job.parts import figures
-from pairscore.runtime.job.record import RunSettings
 from pairscore.runtime.storage.local import Storage, open_storage
 from pairscore.runtime.stream.background import ahead
 from pairscore.runtime.stream.columns import score_fields, text_pair
 from pairscore.runtime.typed_json import from_plain
-
-# Settings that have to agree, with what a message calls them, and the option that changes them here.
-_DECISIVE = (
-    ("precision", "precision", "--precision"),
-    ("bundle", "the bundle of digest", ""),
-    ("max_length", "a maximum length of", "--max-length"),
-    ("engine", "engine", "--engine"),
-    ("device", "device", "--device"),
-)
 
 
 @dataclass(frozen=True)
@@ -46,7 +37,7 @@ def check_not_own(urls: Sequence[str], output: Output) -> None:
             raise PairscoreError(f"--reuse {url!r} is this run's own output: name an earlier one")
 
 
-def settings_of(urls: Sequence[str]) -> RunSettings | None:
+def recorded_settings(urls: Sequence[str]) -> RunSettings | None:
     """The settings that the first of these outputs was scored with; None where they cannot be read.
 
     `find_old_files` says what is wrong with it.
@@ -108,15 +99,16 @@ def _checked(output: Written, path: str, settings: RunSettings, labels: Sequence
         old = figures(metadata)["settings"]
         text_columns = (str(old["claim_column"]), str(old["evidence_column"]))
         score_columns = tuple(field.name for field in score_fields(labels, str(old["score_column"])))
-        differing = [each for each in _DECISIVE if old[each[0]] != getattr(settings, each[0])]
+        was = from_plain(RunSettings, old)
+        differing = [name for name in SCORE_SETTINGS if getattr(was, name) != getattr(settings, name)]
     except (ValueError, KeyError, TypeError) as error:
         raise PairscoreError(
             f"--reuse {display!r} does not say what scored it: name an output of this release of `pairscore score`"
         ) from error
     if differing:
-        name, label, option = differing[0]
-        theirs, ours = old[name], getattr(settings, name)
-        remedy = f"give {option} {theirs} here, or leave it out" if option else "leave it out"
+        name = differing[0]
+        theirs, ours, label = getattr(was, name), getattr(settings, name), SCORE_SETTINGS[name]
+        remedy = f"give {option_of(name)} {theirs} here, or leave it out" if name in shown_options() else "leave it out"
         raise PairscoreError(
             f"--reuse {display!r} was scored with {label} {str(theirs)[:16]}, and this run takes {str(ours)[:16]}: "
             f"{remedy}"

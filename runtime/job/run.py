@@ -19,16 +19,17 @@ from pairscore.runtime.job.input.footers import FooterReading
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.input.read import Piece, read_pieces
 from pairscore.runtime.job.old_scores import OldScores
-from pairscore.runtime.job.opening import Opened, open_scorer
+from pairscore.runtime.job.opening import Opened, open_scorer, settings_of
+from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.output import merge
 from pairscore.runtime.job.output.locks import Held, hold
 from pairscore.runtime.job.parts import Block, Part, missing, part_bytes
-from pairscore.runtime.job.plan import JobOptions, Plan, every_file_left_out, make_plan, settings
+from pairscore.runtime.job.plan import Plan, every_file_left_out, make_plan
 from pairscore.runtime.job.progress.events import EventLog
 from pairscore.runtime.job.progress.meter import Meter, Progress, duration, reported
 from pairscore.runtime.job.record import RunRecord
-from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, read_old_scores, settings_of
+from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, read_old_scores, recorded_settings
 from pairscore.runtime.job.signals import Stopped
 from pairscore.runtime.job.summary import Figures, Summary, counted
 from pairscore.runtime.scorer import Scorer
@@ -109,11 +110,11 @@ def _run_plan(
     """`unreadable`: place of a file to leave out -> the reason."""
     started = time.perf_counter()
     earlier = None if options.overwrite else out.recorded_settings(output)
-    opened = Opened(scorer) if scorer else open_scorer(options, earlier or settings_of(options.reuse))
+    opened = Opened(scorer) if scorer else open_scorer(options, earlier or recorded_settings(options.reuse))
     scorer = opened.scorer
     scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
-    record = RunRecord(settings(options, scorer), plan.input_records())
+    record = RunRecord(settings_of(options, scorer), plan.input_records())
     old_files = find_old_files(options.reuse, record.settings, scorer.labels)
     with _old_scores(old_files, scorer, log) as old, _locked(output, options.shard) as held:
         try:

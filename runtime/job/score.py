@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Unpack, cast
 
 from pairscore.runtime.bundle.hub import find_bundle
-from pairscore.runtime.job.plan import JobOptions
+from pairscore.runtime.job.options import JobOptions, ScoreOptions, in_python, python_names, shown_options
 from pairscore.runtime.job.progress.events import EventLog, heard
 from pairscore.runtime.job.progress.meter import Progress
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.job.summary import Summary
-from pairscore.runtime.stream.columns import WINDOW_PAIRS
 
 
 def score_files(
@@ -20,30 +20,9 @@ def score_files(
     output: str | Path,
     *,
     revision: str | None = None,
-    claim_column: str = "claim",
-    evidence_column: str = "evidence",
-    score_column: str = "score",
-    keep: Sequence[str] | None = None,
-    precision: str = "fp32",
-    promise: Literal["fp32", "bf16", "int8"] = "int8",
-    engine: str = "auto",
-    device: str = "cpu",
-    tuning: bool = True,
-    max_length: int | None = None,
-    on_null: Literal["error", "null"] = "error",
-    on_invalid_utf8: Literal["error", "null"] = "error",
-    on_error: Literal["fail", "skip-file"] = "fail",
-    filter: str | None = None,
-    limit: int | None = None,
-    shard: tuple[int, int] | None = None,
-    part_rows: int = WINDOW_PAIRS,
-    compression: str = "zstd",
-    overwrite: bool = False,
-    reuse: str | Path | Sequence[str | Path] = (),
-    top_k: int | None = None,
-    by: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     log_json: str | Path | None = None,
+    **options: Unpack[ScoreOptions],
 ) -> Summary:
     """Score the pairs of Parquet files into Parquet, as `pairscore score` does.
 
@@ -56,50 +35,28 @@ def score_files(
 
     `revision`: branch, tag or commit, where `bundle` is the id of one on the hub.
 
-    `claim_column`, `evidence_column`, `score_column`: names; a model of several labels gives `<score_column>_<label>`.
-    `keep`: input columns of the output, None for all. `precision`: a variant of the bundle, or "auto" for the fastest
-    that runs here and promises at least `promise`; the summary names it. `engine`, `device`, `tuning`, `max_length`: as
-    for `Scorer.from_pretrained`. `on_null`, `on_invalid_utf8`: such a text is an error, or its row gets a null score.
-    `on_error`: a file that cannot be read or scored is an error, or is left out and reported. `filter`: score only rows
-    like "relevant and claim_id < 10". `limit`: take only the first rows of the input. `shard`: (i, n) for the i-th of n
-    shares. `part_rows`: rows of one part: what a crash can lose. `compression`: zstd, snappy, gzip, lz4, brotli, none.
-    `overwrite`: replace what the output holds. `reuse`: finished outputs to take the scores of the same texts from.
-    `top_k`, `by`: keep the best rows of each value of a column, by default the claim column.
-
     `progress`: called about four times a second, from a thread of its own, and once at the end. `log_json`: a file that
     events are appended to, one JSON object a line. Everything else that a person may want to know is logged to the
     logger "pairscore".
 
     Raises PairscoreError, one line with the remedy, for bad input before anything is written, and for what shows only
     on the way.
+
+    `options`, those of the command:
     """
-    options = JobOptions(
-        bundle=str(find_bundle(bundle, revision)),
-        inputs=_texts(inputs),
-        output=str(output),
-        claim_column=claim_column,
-        evidence_column=evidence_column,
-        score_column=score_column,
-        keep=tuple(keep) if keep is not None else None,
-        precision=precision,
-        promise=promise,
-        engine=engine,
-        device=device,
-        tuning=tuning,
-        max_length=max_length,
-        on_null=on_null,
-        on_invalid_utf8=on_invalid_utf8,
-        on_error=on_error,
-        filter=filter,
-        limit=limit,
-        shard=shard,
-        part_rows=part_rows,
-        compression=compression,
-        overwrite=overwrite,
-        reuse=_texts(reuse),
-        top_k=top_k,
-        by=by,
-    )
+    with python_names():
+        given: dict[str, Any] = {"bundle": bundle, "inputs": inputs, "output": output, **cast(dict[str, Any], options)}
+        return score_job(JobOptions(**given), revision, progress, log_json)
+
+
+def score_job(
+    options: JobOptions,
+    revision: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    log_json: str | Path | None = None,
+) -> Summary:
+    """What `score_files` does, for options that are checked; they stand in messages as the command writes them."""
+    options = replace(options, bundle=str(find_bundle(options.bundle, revision)))
     log = EventLog(Path(log_json) if log_json is not None else None)
     try:
         with heard(logging.WARNING, lambda record: log.write("warning", message=record.getMessage())):
@@ -108,5 +65,6 @@ def score_files(
         log.close()
 
 
-def _texts(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
-    return (str(given),) if isinstance(given, str | Path) else tuple(str(each) for each in given)
+score_files.__doc__ = (score_files.__doc__ or "") + "\n".join(
+    f"    `{name}`: {in_python(shown.help)}" for name, shown in shown_options().items()
+)

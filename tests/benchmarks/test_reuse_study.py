@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore.runtime.job.reuse import find_old_files, read_old_scores, settings_of
+from pairscore.runtime.job.reuse import find_old_files, read_old_scores, recorded_settings
 from pairscore.runtime.job.run import run_job
 from studies import reuse
 from tests.pairs_files import job, write_pairs
@@ -16,7 +16,7 @@ def test_many_old_pairs_are_different_and_can_be_reused(exported, tmp_path):
     run_job(job(bundle, tmp_path / "pairs.parquet", tmp_path / "old.parquet"))
     reuse.write_old(tmp_path / "pairs.parquet", tmp_path / "old.parquet", tmp_path / "many", 500)
     urls = (str(tmp_path / "many"),)
-    settings = settings_of(urls)
+    settings = recorded_settings(urls)
     assert settings is not None
     found = read_old_scores(find_old_files(urls, settings, ["LABEL_0"]), 1)
     table = pq.read_table(tmp_path / "many")

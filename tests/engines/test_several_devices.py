@@ -12,7 +12,7 @@ from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import ENGINES, EngineSpec
 from pairscore.runtime.engines.several_devices import SpreadEngine
-from pairscore.runtime.job.plan import JobOptions
+from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.run import run_job
 from tests import corpus, gpu_fakes
 from tests.pairs_files import write_pairs

@@ -68,7 +68,7 @@ def test_none_that_fits_is_an_error_that_says_why(bundle, tmp_path):
         open_scorer(replace(job(copy, copy, "out"), precision="auto", promise="bf16"))
     with pytest.raises(PairscoreError, match=r"--promise fp32 \(none promises as much as fp32\)"):
         open_scorer(replace(job(copy, copy, "out"), precision="auto", promise="fp32"))
-    with pytest.raises(PairscoreError, match="unknown promise 'half': use fp32, bf16, int8"):
+    with pytest.raises(PairscoreError, match="--promise 'half' is unknown: use fp32, bf16, int8"):
         run_job(replace(job(copy, copy, tmp_path / "out"), precision="auto", promise="half"))
 
 

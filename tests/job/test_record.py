@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pairscore.runtime.engines.tuned import Choice
-from pairscore.runtime.job.record import InputRecord, RunRecord, RunSettings, differences
+from pairscore.runtime.job.options import RunSettings
+from pairscore.runtime.job.record import InputRecord, RunRecord, differences
 
 SETTINGS = RunSettings(
     bundle="b" * 64,
@@ -63,7 +64,7 @@ def test_differences_are_told_in_the_words_of_users():
     told = differences(RECORD, replace(RECORD, settings=EVERYTHING))
     assert told[:4] == [
         "--on-null was 'error' and is now 'null'",
-        "columns to keep was None and is now ('id',)",
+        "--keep was None and is now ('id',)",
         "--filter was None and is now 'id > 3'",
         "--limit was None and is now 9",
     ]
@@ -71,8 +72,8 @@ def test_differences_are_told_in_the_words_of_users():
     changed = replace(SETTINGS, bundle="c", precision="int8", engine="x", device="cuda", max_length=1)
     assert [each.partition(" was ")[0] for each in differences(RECORD, replace(RECORD, settings=changed))] == [
         "bundle",
-        "precision",
-        "engine",
-        "device",
-        "max length",
+        "--precision",
+        "--engine",
+        "--device",
+        "--max-length",
     ]

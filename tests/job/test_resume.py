@@ -135,9 +135,9 @@ def test_nothing_is_left_of_a_run_that_wrote_no_part(bundle, data, tmp_path):
     ("change", "message"),
     [
         ({"score_column": "p"}, "score column was 'score' and is now 'p'"),
-        ({"claim_column": "evidence", "evidence_column": "claim"}, "claim column was 'claim' and is now 'evidence'"),
-        ({"keep": ("id",)}, "columns to keep was None and is now"),
-        ({"max_length": 32}, "max length was 64 and is now 32"),
+        ({"claim_column": "evidence", "evidence_column": "claim"}, "--claim-column was 'claim' and is now 'evidence'"),
+        ({"keep": ("id",)}, "--keep was None and is now"),
+        ({"max_length": 32}, "--max-length was 64 and is now 32"),
         ({"filter": "id > 3"}, "--filter was None and is now 'id > 3'"),
         ({"limit": 300}, "--limit was None and is now 300"),
         ({"part_rows": 60}, "--part-rows was 50 and is now 60"),

@@ -1,15 +1,11 @@
 """`score_files`: the command from Python, with the command's defaults."""
 
-import inspect
 import json
 import logging
-from dataclasses import MISSING, fields
 
 import pytest
 
 import pairscore
-from pairscore.runtime.command import score
-from pairscore.runtime.job.plan import JobOptions
 from pairscore.runtime.job.run import run_job
 from tests.pairs_files import job, read_output, same, write_pairs
 
@@ -46,29 +42,6 @@ def test_mistakes_raise_one_line(bundle, tmp_path):
     write_pairs(tmp_path / "in.parquet", 10)
     with pytest.raises(pairscore.PairscoreError, match="no input 'nothing'"):
         pairscore.score_files(bundle, "nothing", tmp_path / "out")
-    with pytest.raises(pairscore.PairscoreError, match="--top-k 0 keeps nothing"):
+    with pytest.raises(pairscore.PairscoreError, match=r"^top_k 0 is too small: use 1 or more"):
         pairscore.score_files(bundle, tmp_path / "in.parquet", tmp_path / "out", top_k=0)
     assert not (tmp_path / "out").exists()
-
-
-def test_options_and_defaults_are_those_of_the_command():
-    """Three places list the options: the command, the function and what both fill in. They may not drift apart.
-
-    `revision` belongs to the bundle, which both find before they fill anything in; tests alone set `window_bytes`.
-    """
-    function = {
-        name: parameter.default
-        for name, parameter in inspect.signature(pairscore.score_files).parameters.items()
-        if name not in ("bundle", "revision", "inputs", "output", "progress", "log_json")
-    }
-    filled = {each.name: each.default for each in fields(JobOptions) if each.default is not MISSING}
-    del filled["window_bytes"]
-    assert function == filled
-    ours = {"bundle", "revision", "inputs", "output", "dry_run", "as_json", "quiet", "log_json"}
-    names = {"condition": "filter"}
-    command = {
-        names.get(each.name, each.name): each.default if isinstance(each.default, str | int) else None
-        for each in score.params
-        if each.name not in ours
-    }
-    assert {**command, "reuse": (), "overwrite": False} == function

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.job.options import RunSettings
 from pairscore.runtime.job.parts import Block, Part, figures, is_intact, listed_parts, within
-from pairscore.runtime.job.record import RunRecord, RunSettings, differences
+from pairscore.runtime.job.record import RunRecord, differences
 from pairscore.runtime.storage.local import Storage, open_storage
 
 SUCCESS_NAME = "_SUCCESS"

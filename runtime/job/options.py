@@ -1,0 +1,342 @@
+"""What a job is asked to do: every option, checked where it is built, and the settings that a run records of them.
+
+To add an option, write
+
+1. a field of `JobOptions`: its type, its default and its help. The command gets `--its-name` from it, and whoever
+   builds a `JobOptions` gets its type, its range and its choices checked;
+2. the same name and type in `ScoreOptions`, so that type checkers know the keyword of `score_files`;
+3. where it decides rows, columns or scores, the same name in `RunSettings`, with the default that means "as before the
+   option was there". A default is left out of the record, so that runs of earlier releases keep their digests.
+
+A new output column is listed in `JobOptions.new_columns`; a rule about several options stands in `JobOptions._check`.
+Messages write an option as on the command line; `python_names` writes it as an argument for callers from Python.
+"""
+# ruff: noqa: RUF009 (`_option` makes a field)
+
+import operator
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
+
+from pairscore.runtime.engines.tuned import Choice
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS
+
+# What leaves the choice of a precision or an engine to the machine.
+AUTO = "auto"
+RANK_COLUMN = "rank"
+
+Promise = Literal["fp32", "bf16", "int8"]
+OnText = Literal["error", "null"]
+OnError = Literal["fail", "skip-file"]
+Compression = Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """How the command shows an option. `flag`: its name there, where that is not the field's. `least`: smallest number.
+
+    `commas`: one value of the command may hold several, separated by commas.
+    """
+
+    help: str
+    metavar: str | None = None
+    flag: str | None = None
+    least: float | None = None
+    commas: bool = False
+
+
+def _option(default: Any, help: str, **shown: Any) -> Any:
+    return field(default=default, metadata={"option": Option(help, **shown)})
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """The options of a job. Raises PairscoreError for a value of another type, range or choice.
+
+    Paths and lists of names may be given in any of their usual forms. `window_bytes`, of tests alone: a part whose
+    columns hold more is cut into several.
+    """
+
+    bundle: str
+    inputs: tuple[str, ...]
+    output: str | None = None
+    claim_column: str = _option("claim", "Column of the claims.")
+    evidence_column: str = _option("evidence", "Column of the evidence.")
+    score_column: str = _option("score", "Name of the new column, float32.")
+    keep: tuple[str, ...] | None = _option(
+        None, "Input columns to keep, by commas.  [default: all]", metavar="COLUMNS", commas=True
+    )
+    precision: str = _option(
+        "fp32", "Variant of the bundle (see `pairscore info`), or auto: the fastest that runs here and keeps --promise."
+    )
+    promise: Promise = _option("int8", "What --precision auto may not fall below.")
+    engine: str = _option(AUTO, "Engine that runs it.")
+    device: str = _option("cpu", "cpu, cuda, cuda:N, or cuda:0,cuda:1.")
+    threads: int | None = _option(
+        None, "Cores that an engine on the processor computes on.  [default: all]", metavar="N", least=1
+    )
+    tuning: bool = _option(True, "Do without what `pairscore tune` chose.", flag="--no-tuning")
+    max_length: int | None = _option(None, "Truncate pairs to fewer tokens than the bundle does.", least=1)
+    on_null: OnText = _option("error", "A null claim or evidence is an error, or gets a null score.")
+    on_invalid_utf8: OnText = _option(
+        "error", "A claim or evidence whose bytes are not UTF-8 is an error, or gets a null score."
+    )
+    on_error: OnError = _option(
+        "fail", "A file that cannot be read or scored ends the run, or is left out and reported."
+    )
+    filter: str | None = _option(None, "Score only rows like 'relevant and claim_id < 10'.", metavar="CONDITION")
+    reuse: tuple[str, ...] = _option(
+        (), "Take scores of the same texts from a finished output; repeatable.", metavar="OLD"
+    )
+    top_k: int | None = _option(None, "Keep the best K rows a claim, and rank them.", metavar="K", least=1)
+    by: str | None = _option(None, "Whose best rows --top-k keeps.  [default: the claim column]", metavar="COLUMN")
+    limit: int | None = _option(None, "Take only the first rows of the input (before --filter).", least=0)
+    shard: tuple[int, int] | None = _option(
+        None, "Score the I-th of N shares: one command a machine, one --output for all.", metavar="I/N"
+    )
+    part_rows: int = _option(
+        WINDOW_PAIRS, "Rows of one part: what a crash can lose, and what is sorted together.", least=1
+    )
+    compression: Compression = _option("zstd", "Compression of the output.")
+    overwrite: bool = _option(False, "Replace a finished output, or an unfinished one of another run.")
+    window_bytes: int = WINDOW_BYTES
+
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(JobOptions)
+        for each in fields(self):
+            shown = each.metadata.get("option", Option(""))
+            value = _fitted(option_of(each.name), kinds[each.name], getattr(self, each.name), shown.least)
+            object.__setattr__(self, each.name, value)
+        self._check()
+
+    @property
+    def new_columns(self) -> list[str]:
+        """Columns that the output gets beside the input's. A model of several labels adds them to the first's name."""
+        return [self.score_column, *([RANK_COLUMN] if self.top_k is not None else [])]
+
+    @property
+    def ranked_by(self) -> str | None:
+        """The column whose values `top_k` ranks the rows of; None without it."""
+        return None if self.top_k is None else self.by or self.claim_column
+
+    def _check(self) -> None:
+        """Raise PairscoreError for options that do not go together."""
+        if self.claim_column == self.evidence_column:
+            raise PairscoreError(
+                f"claim and evidence are both column {self.claim_column!r}: name two with --claim-column and "
+                "--evidence-column"
+            )
+        taken = [self.claim_column, self.evidence_column]
+        for name in self.new_columns:
+            if name in taken:
+                raise PairscoreError(
+                    f"--score-column {self.score_column!r}: the output would have two columns {name!r}; choose another"
+                )
+            taken.append(name)
+        if self.shard and self.output is not None and self.output.endswith(".parquet"):
+            raise PairscoreError("--shard writes parts: give --output a folder, not a name that ends in .parquet")
+        if self.by is not None and self.top_k is None:
+            raise PairscoreError(f"--by {self.by!r} says whose best rows to keep: say how many with --top-k")
+
+
+class ScoreOptions(TypedDict, total=False):
+    """The keywords of `score_files`: those of `JobOptions`."""
+
+    claim_column: str
+    evidence_column: str
+    score_column: str
+    keep: Sequence[str] | None
+    precision: str
+    promise: Promise
+    engine: str
+    device: str
+    threads: int | None
+    tuning: bool
+    max_length: int | None
+    on_null: OnText
+    on_invalid_utf8: OnText
+    on_error: OnError
+    filter: str | None
+    reuse: str | Path | Sequence[str | Path]
+    top_k: int | None
+    by: str | None
+    limit: int | None
+    shard: tuple[int, int] | None
+    part_rows: int
+    compression: Compression
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that decides rows, columns and scores beside the input.
+
+    The names of the fields stand in run records and in the metadata of outputs: they stay. `bundle`: the variant's
+    digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen. The others are fields of `JobOptions`.
+    """
+
+    bundle: str
+    precision: str
+    engine: str
+    device: str
+    max_length: int
+    claim_column: str
+    evidence_column: str
+    score_column: str
+    on_null: str
+    on_invalid_utf8: str
+    part_rows: int
+    keep: tuple[str, ...] | None = None
+    filter: str | None = None
+    limit: int | None = None
+    tuning: Choice | None = None
+    top_k: int | None = None
+    by: str | None = None
+
+    @staticmethod
+    def of(options: JobOptions, **opened: Any) -> "RunSettings":
+        """The options' settings. opened: what the options leave to the bundle and the machine, or say in other words:
+        bundle, precision, engine, device, max_length, tuning.
+        """
+        opened.setdefault("by", options.ranked_by)
+        rest = [each.name for each in fields(RunSettings) if each.name not in opened]
+        return RunSettings(**opened, **{name: getattr(options, name) for name in rest})
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-serialisable. Defaults are left out, so that a field added later changes no earlier run's digest."""
+        values = asdict(self)
+        return {each.name: values[each.name] for each in fields(self) if values[each.name] != each.default}
+
+
+# Settings that have to agree before scores are reused: name -> what a message calls it.
+SCORE_SETTINGS = {
+    "precision": "precision",
+    "bundle": "the bundle of digest",
+    "max_length": "a maximum length of",
+    "engine": "engine",
+    "device": "device",
+}
+
+
+def shown_options() -> dict[str, Option]:
+    """Field of `JobOptions` -> how the command shows it. `bundle`, `inputs` and `output` come in ways of their own."""
+    return {each.name: each.metadata["option"] for each in fields(JobOptions) if "option" in each.metadata}
+
+
+def option_of(name: str) -> str:
+    """How the command writes an option: `--top-k`, `--no-tuning`."""
+    shown = JobOptions.__dataclass_fields__[name].metadata.get("option")
+    return (shown and shown.flag) or f"--{name.replace('_', '-')}"
+
+
+def setting_name(name: str) -> str:
+    """What messages call a field of `RunSettings`: the option that sets it, where there is one."""
+    shown = shown_options().get(name)
+    return name if shown is None or shown.flag else option_of(name)
+
+
+@contextmanager
+def python_names() -> Iterator[None]:
+    """Write options as Python's arguments in the message of a PairscoreError: `--top-k 0` as `top_k 0`."""
+    try:
+        yield
+    except PairscoreError as error:
+        error.args = (in_python(str(error)),)
+        raise
+
+
+def in_python(message: str) -> str:
+    """`message` with options as Python writes them; what it quotes stays as it is."""
+    return _OPTION.sub(_as_argument, message)
+
+
+def _as_argument(found: re.Match[str]) -> str:
+    if found["flag"] is None:
+        return found[0]
+    name = _NAMES[found["flag"]]
+    kind, value = get_type_hints(JobOptions)[name], found["value"]
+    if kind is bool:
+        return f"{name}={not found['flag'].startswith('--no-')}"
+    if value and get_origin(kind) is Literal and value in get_args(kind):
+        return f"{name}={value!r}"
+    return f"{name} {value}" if value else name
+
+
+_NAMES = {option_of(each.name): each.name for each in fields(JobOptions)}
+_OPTION = re.compile(
+    r"(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|(?<![\w-])(?P<flag>"
+    + "|".join(sorted(_NAMES, key=len, reverse=True))
+    + r")(?![\w-])(?: (?P<value>[\w-]+))?"
+)
+
+
+def _fitted(flag: str, kind: Any, value: Any, least: float | None) -> Any:
+    """`value` as an option of type `kind` holds it. Raises PairscoreError where it does not fit."""
+    if isinstance(kind, UnionType):  # of a type and None
+        if value is None:
+            return None
+        (kind,) = (each for each in get_args(kind) if each is not NoneType)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise PairscoreError(f"{flag} {value!r} is unknown: use {', '.join(get_args(kind))}")
+        return value
+    if kind == tuple[int, int]:
+        return _shard(flag, value)
+    if kind == tuple[str, ...]:
+        if isinstance(value, str | os.PathLike) or not isinstance(value, Sequence):
+            value = (value,)
+        return tuple(_fitted(flag, str, each, None) for each in value)
+    try:
+        fitted = _PLAIN[kind](value)
+    except TypeError:
+        raise PairscoreError(f"{flag} {value!r} is not {_WORDS[kind]}: give {_WORDS[kind]}") from None
+    if least is not None and not fitted >= least:
+        raise PairscoreError(f"{flag} {value} is too small: use {least} or more")
+    return fitted
+
+
+def _shard(flag: str, value: Any) -> tuple[int, int]:
+    """(3, 16) of itself or of "3/16"."""
+    given = value.split("/") if isinstance(value, str) else value
+    try:
+        number, count = (int(each) if isinstance(each, str) else operator.index(each) for each in given)
+    except (TypeError, ValueError):
+        raise PairscoreError(f"{flag} {value!r} is not I/N: write, for example, 3/16") from None
+    if not 1 <= number <= count:
+        raise PairscoreError(f"shard {number}/{count} does not exist: count from 1/{count} to {count}/{count}")
+    return number, count
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str | bytes | bool):
+        raise TypeError
+    return float(value)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _text(value: Any) -> str:
+    text = os.fspath(value)
+    if not isinstance(text, str):
+        raise TypeError
+    return text
+
+
+_PLAIN: dict[Any, Any] = {int: _whole, float: _number, bool: _truth, str: _text}
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
