@@ -102,20 +102,18 @@ check-wheel: $(VENV)/.test
 
 # Needs a machine with nothing else to do. PAIRS: Parquet with a claim and an evidence column.
 PAIRS ?= ../shared/climate-fever/train.parquet
-LABELS ?= relevant
 CALIBRATION ?= ../shared/climate-fever/dev.parquet
 BENCH_PAIRS ?= 1000
 PEERS ?= out/peers
 PEER_NAMES := openvino rerankers infinity
 # Exits with 1, and nothing is published, where a variant of ours broke its promise or passed the machine's limit.
-MEASURE = $(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(PAIRS) --label-column $(LABELS) \
-	--limit $(BENCH_PAIRS) --overwrite
+MEASURE = $(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(PAIRS) --limit $(BENCH_PAIRS) --overwrite
 STEP := $(PYTHON) benchmarks/steps.py out/bench-steps.json
 bench:
 	@rm -f out/bench-steps.json
 	@$(STEP) "environments and bundle" $(MAKE) --no-print-directory --jobs=2 bench-bundle bench-peers
 	@$(STEP) "benchmark" $(MEASURE) --peers $(PEERS) --output out/bench
-	cp out/bench/bench.json benchmarks/results/throughput.json
+	$(BIN)/python -m studies.publish out/bench/bench.json
 	cp out/bench-steps.json benchmarks/results/bench-steps.json
 	@$(PYTHON) benchmarks/steps.py out/bench-steps.json
 
@@ -128,9 +126,7 @@ bench-bundle: $(VENV)/.bench $(VENV)/.kernels
 # The same measurement once more, to show how far two runs disagree.
 bench-again: $(VENV)/.bench
 	$(MEASURE) --peers $(PEERS) --output out/bench-again
-	cp out/bench-again/bench.json benchmarks/results/throughput-again.json
-	$(BIN)/python -m pairscore.benchmarks.agreement benchmarks/results/throughput.json \
-		benchmarks/results/throughput-again.json
+	$(BIN)/python -m studies.publish out/bench-again/bench.json --again
 
 # The reference and what the bundle holds (fp32 alone where there is none), in two rounds. Nothing is published.
 bench-quick: $(VENV)/.bench $(BUNDLE)/pairscore.json

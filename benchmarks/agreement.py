@@ -45,9 +45,16 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Compari
     for key in ("sha256", "pairs"):
         if first["data"][key] != second["data"][key]:
             raise ValueError(f"the results are of different pairs: {first['data'][key]!r} and {second['data'][key]!r}")
-    ratios = [{each["name"]: each.get("ratio") for each in result["systems"]} for result in (first, second)]
+    ratios = [_ratios(result) for result in (first, second)]
     names = dict.fromkeys([*ratios[0], *ratios[1]])
     return [Comparison(name, ratios[0].get(name), ratios[1].get(name)) for name in names if name != first["reference"]]
+
+
+def _ratios(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """System -> its rate divided by the reference's; None where it did not run."""
+    rates = {each["name"]: each.get("pairs_per_second") for each in result["systems"]}
+    theirs = rates[result["reference"]]
+    return {name: None if rate is None else rate / theirs for name, rate in rates.items()}
 
 
 def main() -> None:

@@ -171,7 +171,8 @@ def _result(system: System, worker: Worker | str, turns: Turns, scored: _Set, mo
     if system.ours and system.arguments["device"] == "cpu" and system.tier in model.limits:
         work = operations(model.config, scored.lengths, first_row_only=_narrowed(manifest))
         limit = model.limits[system.tier]["operations_per_second"]
-        result |= {"limit_share": work / min(result["seconds"]) / limit} if work else {}
+        seconds = statistics.fmean(result["seconds"])
+        result |= {"limit_share": work / seconds / limit} if work else {}
     return result
 
 

@@ -39,6 +39,17 @@ def instruction_sets() -> list[str]:
     return [flag for flag in INSTRUCTION_SETS if flag in flags]
 
 
+def processor_kind(sets: Collection[str]) -> str:
+    """The name of a processor in the committed results, by the instructions that its int8 products can use."""
+    if "amx_int8" in sets:
+        return "amx"
+    if "avx512_vnni" in sets:
+        return "vnni"
+    if "avx512f" in sets:
+        return "avx512"
+    return "avx2" if "avx2" in sets else "other"
+
+
 def onnx_int8_configuration(
     machine: str = platform.machine(), sets: Collection[str] | None = None
 ) -> Literal["arm64", "avx2", "avx512", "avx512_vnni"]:

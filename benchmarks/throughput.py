@@ -4,7 +4,7 @@ Timing runs from a list of text pairs in memory to logits in memory. Loading is 
 each system scores every third pair. Each system has a process of its own and only one of them computes at a time. A
 shared machine is slow for some seconds, then fast. So in each round every system runs in slices: it computes for a
 twentieth of the time that its run takes, is stopped (SIGSTOP), and waits until all others had a slice. Thus all of them
-meet the same machine, and a ratio divides the reference's time by the system's of the same rounds.
+meet the same machine. A rate is the mean of a system's rounds, and a ratio is the quotient of two rates.
 """
 
 import json
@@ -320,15 +320,11 @@ def _numbers(path: Path, columns: slice) -> list[int]:
 def figures(
     turns: Sequence[Turn], reference: Sequence[Turn], pairs: Pairs, *, tokens: int, activation: str, promise: Tier
 ) -> dict[str, Any]:
-    """What the turns of one system say beside the reference's: rates, memory, and parity.
-
-    Its ratio divides the reference's time in the rounds that the system ran in by the system's.
-    """
+    """What the turns of one system say: rates, memory, and parity with the reference's logits."""
     runs = [turn.run for turn in turns]
     logits, expected = runs[0].logits, reference[0].run.logits
     claims = [claim for claim, _ in pairs]
     parity = compare(logits, expected, activate(activation, logits), activate(activation, expected), claims)
-    theirs = {turn.round: turn.run.seconds for turn in reference}
     seconds = statistics.fmean(run.seconds for run in runs)
     return {
         "seconds": [run.seconds for run in runs],
@@ -337,7 +333,6 @@ def figures(
         "confirmed": confirmed(turns, reference),
         "pairs_per_second": len(pairs) / seconds,
         "tokens_per_second": tokens / seconds,
-        "ratio": statistics.fmean(theirs[turn.round] for turn in turns) / seconds,
         "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
         "parity": asdict(parity),
         "violations": parity.violations(promise),

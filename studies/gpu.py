@@ -1,4 +1,4 @@
-"""What a GPU can do, what the engine makes of it, and where its time goes: one command, one JSON.
+"""What a GPU can do, and what the engine, the whole job and other libraries make of it: one command, one JSON.
 
     python -m studies.gpu --bundle out/bundle --checkpoint models/climate-claims-minilm-l6 \
         --pairs ../shared/climate-fever/train.parquet --judged ../shared/climate-fever/dev.parquet \
@@ -14,14 +14,11 @@ in its place. `--device cpu` with small numbers rehearses it without a GPU.
 import argparse
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -44,7 +41,6 @@ from studies.harness import crossed_pairs, score, study_options, study_result, w
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _BYTES = {"fp32": 4, "fp16": 2}
 _SECONDS = 0.5
-_MOST_KERNELS = 25
 # Of a file, and of a part of the result: what is scored together. The more pairs of a length there are, the fuller are
 # the batches.
 _ROWS_A_FILE = 200_000
@@ -52,13 +48,6 @@ _ROWS_A_FILE = 200_000
 _SECONDS_A_RUN = 4
 _LONG_PAIRS = 400
 _SECONDS_A_SAMPLE = 0.1
-# ONNX Runtime prints a line for every attention that it computes, for example
-# "Operator=MultiHeadAttention Node=... DataType=fp16 SdpaKernel=FLASH_ATTENTION".
-_SWITCH = "ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO"
-_LINE = re.compile(r"Operator=(\w+).*?DataType=(\w+) SdpaKernel=(\w+)")
-# Opening replays the golden rows, pairs of every length: as many attentions as there are layers for each batch.
-_OPEN = "import sys; from pairscore import Scorer; Scorer.from_pretrained(sys.argv[1], precision=sys.argv[2], device=sys.argv[3])"  # noqa: E501
-
 Found = dict[str, Any]
 
 
@@ -133,23 +122,6 @@ def _rate(work: Callable[[], Any], device: str) -> float:
     return best
 
 
-def attention(options: argparse.Namespace, _: Found) -> Found:
-    """The kernels that ONNX Runtime says it computes attention with. None on a CPU, where it keeps no such log."""
-    command = [sys.executable, "-c", _OPEN, options.bundle, options.precision, options.device]
-    done = subprocess.run(command, env={**os.environ, _SWITCH: "1"}, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{options.bundle} does not open on {options.device}: {done.stderr.strip()[-300:]}")
-    return {"kernels": counted_kernels(done.stdout + done.stderr)}
-
-
-def counted_kernels(log: str) -> list[dict[str, str | int]]:
-    """Operator, type and kernel of each attention in a log, and how often."""
-    return [
-        {"operator": operator, "type": kind, "kernel": kernel, "count": count}
-        for (operator, kind, kernel), count in Counter(_LINE.findall(log)).most_common()
-    ]
-
-
 def engine(options: argparse.Namespace, so_far: Found) -> Found:
     """The engine alone: batches that are assembled before the clock starts, as the tuned engine takes them."""
     scorer = Scorer.from_pretrained(options.bundle, precision=options.precision, device=options.device)
@@ -180,44 +152,6 @@ def engine(options: argparse.Namespace, so_far: Found) -> Found:
         found["matrix_share"] = work / typical / top["matrix_flops_per_second"][options.precision]
         found["bandwidth_share"] = moved / typical / top["bytes_per_second"]
     return found
-
-
-def profile(options: argparse.Namespace, _: Found) -> Found:
-    """Device seconds by kernel while the product scores pairs, and the share of the time in which any kernel ran.
-
-    PyTorch's profiler sees every kernel of the process, ONNX Runtime's too. Raises ValueError on a CPU.
-    """
-    if options.device == "cpu":
-        raise ValueError("a CPU has no kernels to profile: use --device cuda")
-    scorer = Scorer.from_pretrained(options.bundle, precision=options.precision, device=options.device)
-    pairs = crossed_pairs(options.pairs, options.sample)
-    scorer.predict(pairs)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-        started = time.perf_counter()
-        scorer.predict(pairs)
-        seconds = time.perf_counter() - started
-    events = [event for event in profiler.events() or () if event.device_type.name == "CUDA"]
-    spans = [(event.name, float(event.time_range.start), float(event.time_range.end)) for event in events]
-    totals: Counter[str] = Counter()
-    for name, start, stop in spans:
-        totals[name] += stop - start  # type: ignore[assignment]  # microseconds, with a fraction
-    return {
-        "seconds": seconds,
-        "busy_share": busy([(start, stop) for _, start, stop in spans]) / 1e6 / seconds,
-        "kernels": [
-            {"name": name[:120], "seconds": spent / 1e6, "share": spent / max(sum(totals.values()), 1e-9)}
-            for name, spent in totals.most_common(_MOST_KERNELS)
-        ],
-    }
-
-
-def busy(spans: Sequence[tuple[float, float]]) -> float:
-    """How long at least one of the spans (start, stop) lasted."""
-    total, end = 0.0, float("-inf")
-    for start, stop in sorted(spans):
-        total += max(0.0, stop - max(start, end))
-        end = max(end, stop)
-    return total
 
 
 def job(options: argparse.Namespace, _: Found) -> Found:
@@ -339,9 +273,7 @@ def _config(options: argparse.Namespace) -> Found:
 
 SECTIONS: dict[str, Callable[[argparse.Namespace, Found], Found]] = {
     "limits": limits,
-    "attention": attention,
     "engine": engine,
-    "profile": profile,
     "job": job,
     "systems": systems,
 }

@@ -171,12 +171,9 @@ def main() -> None:
         table = pq.read_table(pairs)
         texts = list(zip(table["claim"].to_pylist(), table["evidence"].to_pylist(), strict=True))
         tokens = mean_tokens(options.checkpoint / "tokenizer.json", texts)
-        data = {"pairs": options.rows, "mean_tokens": tokens, "bytes_a_pair": pairs.stat().st_size / options.rows}
+        data = {"pairs": options.rows, "mean_tokens": tokens}
     found = {"layers": options.layers, "precision": options.precision, "rounds": rounds, "systems": figures(rounds)}
     result = study_result(options, data, **found)
-    if options.layers is None:
-        rate = options.rows / result["systems"][0]["seconds"]
-        result["whole"] = {"pairs_per_second": rate, "cores": available_cores()}
     write_result(options.output, result)
     for system in result["systems"]:
         print(f"{system['name']:20} {system['seconds']:7.1f} s  {system['overhead']:+.1%}")
@@ -240,14 +237,15 @@ def _serve(connection: Connection, name: str, precision: str, jobs: list[tuple[s
 
 
 def figures(rounds: list[dict[str, float]]) -> list[dict[str, Any]]:
-    """Medians over the rounds that a system took part in; an overhead compares two jobs of one round."""
-    took_part = {name: [each for each in rounds if name in each] for name in SYSTEMS}
+    """Medians over the rounds that a system took part in; an overhead is the quotient of two medians, less one."""
+    took_part = {name: [each[name] for each in rounds if name in each] for name in SYSTEMS}
+    reference = statistics.median(took_part[REFERENCE])
     return [
         {
             "name": name,
             "rounds": len(mine),
-            "seconds": statistics.median(each[name] for each in mine),
-            "overhead": statistics.median(each[name] / each[REFERENCE] - 1 for each in mine),
+            "seconds": statistics.median(mine),
+            "overhead": statistics.median(mine) / reference - 1,
             "promise": SYSTEMS[name][1],
         }
         for name, mine in took_part.items()

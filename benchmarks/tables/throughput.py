@@ -1,5 +1,9 @@
-"""What a result of `run_bench` says: tables of its systems, what a reader has to know about them, pictures."""
+"""What a result of `run_bench` says: tables of its systems, what a reader has to know about them, pictures.
 
+A rate is printed with three digits, and a ratio is the quotient of the two rates that are printed.
+"""
+
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -17,13 +21,12 @@ SMALLEST_DIFFERENCE = 1e-9
 SHARED = 0.05
 # A peer whose ranking is further from the reference's computes something else, and is no peer to beat.
 COMPARABLE_SPEARMAN = 0.95
-SUMMARY_ROWS = 8
 
 COLUMNS = {
     "system": lambda s: s["name"],
-    "pairs/s": lambda s: f"{s['pairs_per_second']:.0f}",
+    "pairs/s": lambda s: rate_text(s["pairs_per_second"]),
     "tokens/s": lambda s: f"{s['tokens_per_second']:,.0f}",
-    "to PyTorch": lambda s: f"{s['ratio']:.2f}",
+    "to PyTorch": lambda s: f"{s['to_reference']:.2f}",
     "to the fastest peer": lambda s: _known(s.get("to_peer"), ".2f"),
     "max logit difference": lambda s: "reference" if s["reference"] else f"{s['parity']['max_logit_difference']:.1e}",
     "Spearman": lambda s: "" if s["reference"] else _known(s["parity"]["spearman"], ".5f"),
@@ -35,36 +38,54 @@ COLUMNS = {
     "of the limit": lambda s: _known(s.get("limit_share"), ".0%"),
 }
 FEW = (
-    "system", "pairs/s", "to PyTorch", "to the fastest peer", "max logit difference", "Spearman", "same top 1", "MAP",
+    "system", "pairs/s", "to PyTorch", "to the fastest peer", "max logit difference", "Spearman", "same top 1",
     "memory",
 )  # fmt: skip
 
 
-def throughput_table(result: Result, headings: Sequence[str] = FEW, *, summary: bool = False) -> Table:
-    """One row a system: rates, ratios to the reference and to the fastest peer of its precision, parity.
+def three_digits(rate: float) -> float:
+    """The rate as it is printed."""
+    return float(f"{rate:.3g}")
 
-    `summary`: the reference, the fastest of ours in each precision, and the best of other libraries, eight in all.
-    """
+
+def rate_text(rate: float) -> str:
+    """A rate with three digits: 7.05, 41.2, 427, 134,000."""
+    decimals = max(0, 2 - math.floor(math.log10(rate))) if rate > 0 else 0
+    return f"{three_digits(rate):,.{decimals}f}"
+
+
+def quotient(rate: float, other: float) -> float:
+    """How many times as high one rate is as another, both as printed."""
+    return three_digits(rate) / three_digits(other)
+
+
+def throughput_table(result: Result, headings: Sequence[str] = FEW) -> Table:
+    """One row a system: rates, ratios to the reference and to the fastest peer of its precision, parity."""
     columns = {heading: COLUMNS[heading] for heading in headings if heading != "MAP" or _is_ranked(result)}
     best = best_peers(result)
-    shown = _summarized(result) if summary else result["systems"]
+    reference = reference_of(result)
     rows = []
-    for each in shown:
+    for each in result["systems"]:
         if "error" in each:
             rows.append(Row((each["name"], "did not run: see below")))
             continue
-        known = {**each, "reference": each["name"] == result["reference"]}
+        rate = each["pairs_per_second"]
+        known = {**each, "reference": each is reference}
+        known["to_reference"] = quotient(rate, reference["pairs_per_second"]) if reference else math.nan
         if each["tier"] in best:
-            known["to_peer"] = each["pairs_per_second"] / best[each["tier"]]["pairs_per_second"]
+            known["to_peer"] = quotient(rate, best[each["tier"]]["pairs_per_second"])
         rows.append(table_of([known], columns).rows[0])
-    names = {each["name"] for each in shown}
-    failed = [f"{each['name']}: {each['error']}" for each in shown if "error" in each]
-    notes = [f"Did not run: {'; '.join(failed)}."] if failed else []
-    notes += remarks(result, names)
+    notes = [f"{each['name']} did not run: {each['error']}." for each in result["systems"] if "error" in each]
+    notes += remarks(result)
     if best:
-        peers = "; ".join(f"{tier}, {system['name']}" for tier, system in sorted(best.items()))
-        notes.append(f"The fastest peer of each precision: {peers}.")
+        peers = " and ".join(f"{system['name']} in {tier}" for tier, system in sorted(best.items()))
+        notes.append(f"The fastest other library is {peers}.")
     return Table(tuple(columns), tuple(rows), (*notes, measured(result)))
+
+
+def reference_of(result: Result) -> System | None:
+    """The system that ratios are to; None where it did not run."""
+    return next((each for each in _ran(result) if each["name"] == result["reference"]), None)
 
 
 def stages_table(result: Result) -> Table:
@@ -91,20 +112,27 @@ def limits_table(result: Result) -> Table:
         "operations/s": lambda s: f"{s['operations_per_second'] / 1e9:,.0f} G",
         "measured with": lambda s: s["library"],
         "shape": lambda s: " × ".join(map(str, s["shape"])),
-        "pairs/s at most": lambda s: _known(s.get("pairs_per_second"), ",.0f"),
+        "pairs/s at most": lambda s: rate_text(s["pairs_per_second"]) if "pairs_per_second" in s else "",
         "to PyTorch at most": lambda s: _known(s.get("ratio"), ".2f"),
-        "the nearest of ours": lambda s: s["nearest"],
+        "the fastest of ours": lambda s: s["nearest"],
     }
     found = []
-    reference = next((each for each in _ran(result) if each["name"] == result["reference"]), None)
+    reference = reference_of(result)
     for precision, limit in result.get("limits", {}).items():
-        ours = [each for each in _ran(result) if each["tier"] == precision and each.get("limit_share")]
-        best = max(ours, key=lambda each: each["limit_share"], default=None)
-        told = f"{best['name']}: {best['limit_share']:.0%}" if best else ""
-        most = limit.get("pairs_per_second")
-        ratio = most / reference["pairs_per_second"] if most and reference else None
+        most, told, ratio = limit.get("pairs_per_second"), "", None
+        best = fastest_of_ours(result).get(precision)
+        if most and best:
+            told = f"{best['name']}: {quotient(best['pairs_per_second'], most):.0%}"
+        if most and reference:
+            ratio = quotient(most, reference["pairs_per_second"])
         found.append({"precision": precision, **limit, "ratio": ratio, "nearest": told})
-    return table_of(found, columns, words=("measured with", "shape", "the nearest of ours"))
+    return table_of(found, columns, words=("measured with", "shape", "the fastest of ours"))
+
+
+def fastest_of_ours(result: Result) -> dict[str, System]:
+    """Precision -> the fastest of our systems."""
+    ours = [each for each in _ran(result) if each["ours"]]
+    return {each["tier"]: each for each in sorted(ours, key=lambda each: each["pairs_per_second"])}
 
 
 def best_peers(result: Result) -> dict[str, System]:
@@ -118,32 +146,32 @@ def _is_comparable(system: System) -> bool:
     return rank is None or bool(rank >= COMPARABLE_SPEARMAN)
 
 
-def remarks(result: Result, names: set[str] | None = None) -> list[str]:
-    """What a reader of the table has to know about single systems. `names`: of those in the table; None: all."""
-    ran = [each for each in _ran(result) if names is None or each["name"] in names]
+def remarks(result: Result) -> list[str]:
+    """What a reader of the table has to know about single systems."""
+    ran = _ran(result)
     found = [f"{system['name']}: {system['note']}." for system in ran if "note" in system]
     broken = [f"{each['name']}: {'; '.join(each['violations'])}" for each in ran if each["ours"] and each["violations"]]
     if broken:
         found.append(f"Breaks its promise on these pairs: {'. '.join(broken)}.")
     alone = [system["name"] for system in ran if not system.get("confirmed", True)]
     if alone:
-        found.append(f"Rounds more than 5% apart: {'; '.join(alone)}.")
+        found.append(f"Unstable: two rounds differ by more than 5 % for {'; '.join(alone)}.")
     shared = [system["name"] for system in ran if _shared(system)]
     if shared:
-        found.append(f"Other processes took more than 5% of the processors meanwhile: {'; '.join(shared)}.")
+        found.append(f"Other processes took more than 5 % of the processor time beside {'; '.join(shared)}.")
     return found
 
 
 def measured(result: Result) -> str:
-    """Pairs, rounds and machine, in one sentence."""
+    """Pairs, rounds and machine, in plain sentences."""
     data = result["data"]
     made = ", made by joining pieces of evidence" if data.get("made") else ""
-    rounds = "one interleaved round" if result["rounds"] == 1 else f"{result['rounds']} interleaved rounds"
     fewer = any(len(each["seconds"]) < result["rounds"] for each in _ran(result))
-    slow = " (one for systems that are not much faster than the reference)" if fewer else ""
+    rounds = "one round" if result["rounds"] == 1 else f"at least {result['rounds']} interleaved rounds"
+    slow = "; a system that is not much faster than the reference ran in one" if fewer else ""
     return (
-        f"{data['pairs']:,} pairs of {data['file']} (mean {data['mean_tokens']:.0f} tokens{made}), "
-        f"{statistic(result)} of {rounds}{slow}, {where(result)}"
+        f"Measured on {data['pairs']:,} pairs of {data['file']} ({data['mean_tokens']:.0f} tokens on average{made}). A "
+        f"rate is the {statistic(result)} of {rounds}{slow}. Machine: {where(result)}"
     )
 
 
@@ -151,7 +179,8 @@ def where(result: Result) -> str:
     """Processor, commit and day of any result."""
     machine = result["environment"]
     sets = ", ".join(machine["instruction_sets"]).replace("_", "-") or "no wide vectors"
-    commit = (machine["commit"] or "unknown")[:10]
+    changed = " with uncommitted changes" if machine.get("uncommitted_changes") else ""
+    commit = (machine["commit"] or "unknown")[:10] + changed
     return f"{machine['cores']} cores of {machine['processor']} ({sets}), commit {commit}, {machine['time'][:10]}."
 
 
@@ -181,13 +210,15 @@ def frontier(systems: Sequence[System]) -> list[str]:
 
 def throughput_picture(result: Result) -> str:
     """Bars, fastest first."""
-    ran = sorted(_ran(result), key=lambda system: -system["pairs_per_second"])
+    ran, reference = sorted(_ran(result), key=lambda system: -system["pairs_per_second"]), reference_of(result)
     return bars(
         "Pairs per second",
         [
-            Bar(each["name"], each["pairs_per_second"], f"{each['pairs_per_second']:.0f} · {each['ratio']:.2f}×",
+            Bar(each["name"], rate, f"{rate_text(rate)} · {quotient(rate, reference['pairs_per_second']):.2f}×",
                 each["ours"])
             for each in ran
+            if reference
+            for rate in [each["pairs_per_second"]]
         ],
     )  # fmt: skip
 
@@ -234,17 +265,6 @@ def _ran(result: Result) -> list[System]:
 
 def _is_ranked(result: Result) -> bool:
     return any(system.get("ranking") for system in result["systems"])
-
-
-def _summarized(result: Result) -> list[System]:
-    ran = sorted(_ran(result), key=lambda system: -system["pairs_per_second"])
-    reference = [each for each in ran if each["name"] == result["reference"]]
-    ours = list({each["tier"]: each for each in reversed(ran) if each["ours"]}.values())
-    rest = [each for each in reversed(ran) if not each["ours"] and each not in reference and _is_comparable(each)]
-    peers = {each["name"].split(",")[0]: each for each in rest}
-    others = sorted(peers.values(), key=lambda each: -each["pairs_per_second"])
-    kept = [*reference, *ours, *others][:SUMMARY_ROWS]
-    return [each for each in result["systems"] if each in kept]
 
 
 def _shared(system: System) -> bool:

@@ -65,11 +65,11 @@ class Recipe:
 # instruction sets as fast as any (kernels/cpp/layers.h).
 LARGEST_SUM = 128
 # Measured on the shipped model with alpha from 0.3 to 0.7, one for each product too, and with smoothing that was fitted
-# to each product's own error: 0.5 everywhere was best or equal, in groups as well. Whole rows are up to a sixth faster
-# than groups of 128 and not raced: of 1,000 pairs they moved one by 0.13, where groups of 128 moved it by 0.04.
+# to each product's own error: 0.5 everywhere was best or equal, in groups as well. Whole rows are
+# faster than groups of 128, but not tried by an export: they move scores further (benchmarks/studies.md has both).
 RECIPES = (Recipe(128, 128, 0.5), Recipe(64, 64, 0.5))
 # For channels that no group divides. The rows that `down` reads come from the activation and are the hardest to
-# quantize: groups for it alone take away a third of the error of whole rows.
+# quantize, so they alone may keep groups.
 WHOLE_ROWS = (Recipe(0, 128, 0.5), Recipe(0, 0, 0.5))
 # Vectors of the kernels hold so many columns; rotary positions turn the halves of a head against each other.
 _COLUMNS = 16

@@ -1,6 +1,6 @@
 """Parquet read in little memory: in small batches, column chunks through a buffer, every page checked.
 
-With Arrow's defaults, a row group of 5 million rows costs 300 MiB more.
+With Arrow's defaults, memory grows with the size of a row group.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """nanotoken, a faster way to the token ids of `tokenizers`, used only while both give the same ids.
 
-nanotoken is about thirty times as fast, and it is young, so its ids are compared with those of `tokenizers`: on a
+nanotoken is many times as fast, and it is young, so its ids are compared with those of `tokenizers`: on a
 fixed set of texts before its first use, and on some texts of every call. It is used only for WordPiece, the kind of
 tokenizer that it was written for. At the first difference this process goes back to `tokenizers` for good and says so.
 A wrong id leaves this module only if both comparisons miss it.
@@ -28,7 +28,7 @@ LEAST_TEXTS = 1024
 # Each call compares this many texts, and half as many more that are not plain ASCII.
 _SAMPLE = 256
 _SAMPLE_SHARE = 128
-# Words that nanotoken keeps in memory for each thread. Its own default, 16 times as many, takes over 100 MiB.
+# Words that nanotoken keeps in memory for each thread. Its own default is 16 times as many.
 _WORDS_REMEMBERED = 1 << 16
 _PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 

@@ -7,8 +7,6 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pairscore.benchmarks.work import activation_bytes
 from pairscore.export.bundle import export_bundle
@@ -34,11 +32,9 @@ def test_a_rehearsal_runs_every_section_that_needs_no_gpu(exported, texts, tmp_p
     arguments = ["--bundle", made, "--checkpoint", checkpoint, "--pairs", texts, "--output", output, "--device", "cpu"]
     numbers = ["--judged", str(texts), "--sample", "40", "--job", "45", "--repeats", "2"]
     monkeypatch.setattr(sys, "argv", ["gpu", *map(str, arguments), *numbers])
-    with pytest.raises(SystemExit) as ended:
-        gpu.main()
+    gpu.main()
     result = json.loads(output.read_text())
-    assert str(ended.value).startswith("failed: profile; see ")  # a CPU has no kernels
-    assert {name for name, found in result.items() if isinstance(found, dict) and "error" in found} == {"profile"}
+    assert [name for name, found in result.items() if isinstance(found, dict) and "error" in found] == []
     assert set(gpu.SECTIONS) <= set(result)
     assert result["limits"]["matrix_flops_per_second"]["fp16"] > 0
     assert result["engine"]["pairs"] == 40
@@ -58,28 +54,6 @@ def test_a_rehearsal_runs_every_section_that_needs_no_gpu(exported, texts, tmp_p
             assert parity["pairs"] == pairs
             # fp32 repeats the reference; a bundle in fp16 does not.
             assert (parity["max_logit_difference"] < 1e-4) == (each["tier"] == "fp32")
-
-
-LOG = """
-\x1b[36mOperator=MultiHeadAttention Node=/layer.0/fused DataType=fp16 SdpaKernel=FLASH_ATTENTION\x1b[0m
-\x1b[36mOperator=MultiHeadAttention Node=/layer.1/fused DataType=fp16 SdpaKernel=FLASH_ATTENTION\x1b[0m
-something else
-\x1b[36mOperator=Attention DataType=fp32 SdpaKernel=MATH\x1b[0m
-"""
-
-
-def test_kernels_are_counted_from_the_log():
-    assert gpu.counted_kernels(LOG) == [
-        {"operator": "MultiHeadAttention", "type": "fp16", "kernel": "FLASH_ATTENTION", "count": 2},
-        {"operator": "Attention", "type": "fp32", "kernel": "MATH", "count": 1},
-    ]
-    assert gpu.counted_kernels("") == []
-
-
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20))))
-def test_busy_time_is_counted_once(spans):
-    moments = {moment for start, length in spans for moment in range(start, start + length)}
-    assert gpu.busy([(float(start), float(start + length)) for start, length in spans]) == len(moments)
 
 
 def test_samples_of_the_job_are_those_before_the_last_kernel():

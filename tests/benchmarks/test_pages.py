@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from pairscore.benchmarks.agreement import compare
 from pairscore.benchmarks.environment import onnx_int8_configuration
 from pairscore.benchmarks.samples import long_pairs, made_pairs, mean_tokens, sample, token_lengths
 from pairscore.benchmarks.tables.table import Row, Table, markdown, terminal
+from pairscore.benchmarks.tables.throughput import rate_text
 from studies import pages as report
+from studies import publish
 from tests import corpus
 
 
@@ -35,33 +38,77 @@ def test_pictures_equal_the_committed_results() -> None:
 
 
 def test_a_figure_changed_by_hand_is_seen() -> None:
-    page = (report.PAGES[0]).read_text()
-    result = json.loads((report.RESULTS / "throughput.json").read_text())
-    figure = f"| {result['systems'][0]['pairs_per_second']:.0f} |"
+    page = (report.ROOT / "benchmarks/processors.md").read_text()
+    result = report.load("throughput-avx2")
+    figure = f"| {rate_text(result['systems'][0]['pairs_per_second'])} |"
     assert figure in page
     assert report.rendered(page.replace(figure, "| 999999 |")) == page
 
 
-@pytest.mark.parametrize(
-    ("first", "again", "said_by"),
-    [
-        ("throughput.json", "throughput-again.json", report.agreement_line),
-        ("throughput-avx512.json", "throughput-avx512-third.json", report.agreement_avx512),
-    ],
-)
-def test_the_page_says_how_far_the_committed_runs_are_apart(first, again, said_by) -> None:
+def test_every_committed_result_has_its_tables() -> None:
+    pages = "".join(page.read_text() for page in report.PAGES)
+    assert [name for name in report.tables() if f"<!-- {name}:begin -->" not in pages] == []
+    published = {path.stem for path in report.RESULTS.glob("*.json")}
+    assert {f"throughput-{kind}" for kind in report.kinds()} == {
+        name for name in published if name.startswith("throughput-") and "-again" not in name
+    }
+
+
+def table_rows(page: str, name: str) -> list[dict[str, str]]:
+    """The rows of a page's table by heading."""
+    text = page.split(f"<!-- {name}:begin -->\n")[1].split(f"<!-- {name}:end -->", maxsplit=1)[0]
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return [dict(zip(cells[0], row, strict=False)) for row in cells[2:]]
+
+
+def number(cell: str) -> float:
+    return float(cell.replace(",", "").rstrip("%").lstrip("$"))
+
+
+def test_the_first_table_holds_quotients_of_the_rates_that_stand_in_it() -> None:
+    rows = table_rows((report.ROOT / "benchmarks/README.md").read_text(), "processors")
+    assert {row["processor"].partition(":")[0] for row in rows} >= {"AVX2", "AVX-512 with VNNI", "AMX", "GPU"}
+    for row in rows:
+        ours, torch, peer = (number(row[name] or "0") for name in ("pairs/s", "PyTorch fp32, pairs/s", "its pairs/s"))
+        assert row["to PyTorch"] == f"{ours / torch:.2f}"
+        assert row["to that library"] == (f"{ours / peer:.2f}" if peer else "")
+
+
+def test_a_billion_pairs_cost_what_the_first_tables_rates_say() -> None:
+    rates = table_rows((report.ROOT / "benchmarks/README.md").read_text(), "processors")
+    rows = table_rows((report.ROOT / "docs/billion-pairs.md").read_text(), "billion")
+    assert [(row["processor"], row["pairs/s"]) for row in rows] == [(row["processor"], row["pairs/s"]) for row in rates]
+    for row in rows:
+        if row["core-hours"]:
+            cores = int(row["processor"].split(": ")[1].split()[0])
+            hours = 1e9 / number(row["pairs/s"]) * cores / 3600 * 1.25
+            assert number(row["core-hours"]) == pytest.approx(hours, rel=0.006)
+            assert number(row["on demand"]) == pytest.approx(hours * 0.05, abs=1, rel=0.006)
+
+
+def test_the_page_says_how_far_the_committed_runs_are_apart() -> None:
     """All systems, and ours."""
-    results = [json.loads((report.RESULTS / name).read_text()) for name in (first, again)]
-    ours = {each["name"] for each in results[0]["systems"] if each["ours"]}
-    apart = {each.name: each.difference or 0 for each in compare(*results)}
-    said = said_by(results[1])
-    assert f"the same ratios within {max(apart.values()):.1%} " in said
-    assert f"ours within {max(apart[name] for name in ours):.1%}." in said
+    first, again = report.load("throughput-vnni"), report.load("throughput-vnni-again")
+    ours = {each["name"] for each in first["systems"] if each["ours"]}
+    apart = {each.name: each.difference or 0 for each in compare(first, again)}
+    said = report.agreement_lines("vnni")
+    assert f"differed by at most {max(apart.values()):.1%} " in said
+    assert f"ours by {max(apart[name] for name in ours):.1%}." in said
+
+
+def test_a_result_is_published_under_its_processor(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(publish, "RESULTS", tmp_path)
+    result = report.load("throughput-avx512")
+    (tmp_path / "bench.json").write_text(json.dumps(result))
+    for more, name in (([], "throughput-avx512.json"), (["--again"], "throughput-avx512-again.json")):
+        monkeypatch.setattr(sys, "argv", ["publish", str(tmp_path / "bench.json"), *more])
+        publish.main()
+        assert json.loads((tmp_path / name).read_text()) == result
 
 
 def test_the_steps_of_make_bench_are_added_up() -> None:
     steps = [{"name": "a", "seconds": 30.0}, {"name": "b", "seconds": 60.4}]
-    assert report.steps_line(steps) == "The steps of `make bench` add up to 1.5 minutes: a 30 s, b 60 s."
+    assert report.steps_line(steps) == "`make bench` took 1.5 minutes: 30 s for the a and 60 s for the b."
 
 
 def test_a_sample_takes_whole_claims_and_is_the_same_every_time() -> None:

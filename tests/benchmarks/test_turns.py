@@ -114,7 +114,7 @@ def test_systems_whose_rounds_disagree_get_another_beside_the_reference():
     }  # fmt: skip
 
 
-def test_a_ratio_is_of_the_rounds_that_a_system_ran_in():
+def test_a_rate_is_the_mean_of_the_rounds_that_a_system_ran_in():
     reference = [Turn(0, one_run(4.0)), Turn(1, one_run(6.0)), Turn(2, one_run(50.0))]
     pairs = [("claim", "one"), ("claim", "two")]
 
@@ -124,7 +124,7 @@ def test_a_ratio_is_of_the_rounds_that_a_system_ran_in():
     found = told(Turn(0, one_run(1.0)), Turn(1, one_run(1.5, 0.3)))
     assert found["seconds"] == [1.0, 1.5]
     assert found["others_share"] == [0.0, 0.3]
-    assert (found["pairs_per_second"], found["tokens_per_second"], found["ratio"]) == (1.6, 16.0, 4.0)
+    assert (found["pairs_per_second"], found["tokens_per_second"]) == (1.6, 16.0)
     assert found["confirmed"]
     assert not told(Turn(0, one_run(1.0)), Turn(1, one_run(1.4)))["confirmed"]
     assert told(Turn(0, one_run(1.0)))["confirmed"]
@@ -237,7 +237,7 @@ def test_the_share_of_others_is_that_within_slices():
 
 def result(**ratios):
     systems = [
-        {"name": name, **({"error": "no"} if value is None else {"ratio": value})}
+        {"name": name, **({"error": "no"} if value is None else {"pairs_per_second": value})}
         for name, value in {"R": 1.0, **ratios}.items()
     ]
     return {"checkpoint": "c", "reference": "R", "data": {"sha256": "d", "pairs": 2}, "systems": systems}

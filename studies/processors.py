@@ -1,0 +1,230 @@
+"""What stands first on the pages: each processor's rates beside other libraries', and what a billion pairs cost on it.
+
+Rows come from the committed results of `make bench`, one file a kind of processor, and of `studies.gpu`, which has the
+rates of a GPU and of the cores beside it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pairscore.benchmarks.environment import processor_kind
+from pairscore.benchmarks.tables.table import Table, table_of
+from pairscore.benchmarks.tables.throughput import (
+    COMPARABLE_SPEARMAN,
+    best_peers,
+    fastest_of_ours,
+    quotient,
+    rate_text,
+    reference_of,
+    where,
+)
+
+Result = dict[str, Any]
+
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks/results"
+# Kind of processor, as `processor_kind` names it -> what a reader calls it.
+KINDS = {"avx2": "AVX2", "avx512": "AVX-512 without VNNI", "vnni": "AVX-512 with VNNI", "amx": "AMX", "other": "other"}
+
+# The assumptions of a plan. Prices are examples in US dollars, not quotes.
+BILLION = 1_000_000_000
+MACHINES, CORES = 16, 32
+ON_DEMAND_CORE_HOUR, INTERRUPTIBLE_CORE_HOUR = 0.05, 0.02
+GPU_HOUR = 4.0
+MARGIN = 0.25
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The fastest of our systems in one precision on one processor, in pairs a second.
+
+    `torch`: PyTorch in fp32. `peer`: the fastest other library in this precision, which may break its promise.
+    `limit`: what nothing but the model's matrix products would reach. None: not measured.
+    """
+
+    processor: str
+    kind: str
+    cores: int
+    precision: str
+    engine: str
+    rate: float
+    spearman: float
+    torch: float
+    peer: str | None
+    peer_rate: float | None
+    limit: float | None
+
+
+def load(name: str) -> Result:
+    """A committed result. name: of its file, without the suffix."""
+    result: Result = json.loads((RESULTS / f"{name}.json").read_text())
+    return result
+
+
+def kinds() -> dict[str, Result]:
+    """The committed results of `make bench` by the kind of their processor, from the narrowest vectors on."""
+    return {kind: load(f"throughput-{kind}") for kind in KINDS if (RESULTS / f"throughput-{kind}.json").is_file()}
+
+
+def measured_rates() -> list[Measured]:
+    """One row a processor and precision of ours."""
+    found = kinds()
+    rows = [row for kind, result in found.items() for row in _of_bench(kind, result)]
+    return rows + [row for row in _of_gpu(load("gpu")) if row.kind not in found]
+
+
+def _of_bench(kind: str, result: Result) -> list[Measured]:
+    reference, peers = reference_of(result), best_peers(result)
+    if reference is None:
+        raise ValueError(f"throughput-{kind}.json has no rate of {result['reference']}")
+    rows = []
+    for precision, system in fastest_of_ours(result).items():
+        peer = peers.get(precision)
+        rows.append(
+            Measured(
+                _name(KINDS[kind], result["environment"]),
+                kind,
+                result["environment"]["cores"],
+                precision,
+                system["engine"],
+                system["pairs_per_second"],
+                system["parity"]["spearman"],
+                reference["pairs_per_second"],
+                peer and _told(peer["name"], peer["violations"]),
+                peer and peer["pairs_per_second"],
+                result["limits"].get(precision, {}).get("pairs_per_second"),
+            )
+        )
+    return rows
+
+
+def _of_gpu(result: Result) -> list[Measured]:
+    """Rows of the GPU, and of the processor beside it."""
+    machine, engine, limits = result["environment"], result["engine"], result["limits"]
+    ran = [each for each in result["systems"]["systems"] if "error" not in each]
+    kind = processor_kind(machine["instruction_sets"])
+    precision_rates = limits["matrix_flops_per_second"]
+    # At this rate, nothing but the model's matrix products would keep the GPU busy.
+    top = engine["pairs_per_second"] / engine["matrix_share"] / precision_rates[result["precision"]]
+    rows = []
+    for on_gpu in (False, True):
+        here = sorted(
+            (each for each in ran if ("cuda" in each["name"]) == on_gpu),
+            key=lambda each: float(each["crossed"]["pairs_per_second"]),
+        )
+        theirs = {each["tier"]: each for each in here if not each["ours"] and _is_comparable(each)}
+        # On the GPU the fastest batch size; on the processor the reference alone runs PyTorch.
+        torch = theirs["fp32"]["crossed"]["pairs_per_second"]
+        for precision, system in {each["tier"]: each for each in here if each["ours"]}.items():
+            peer = theirs.get(precision)
+            rows.append(
+                Measured(
+                    f"GPU: one {limits['name']}" if on_gpu else _name(KINDS[kind], machine),
+                    "gpu" if on_gpu else kind,
+                    machine["cores"],
+                    precision,
+                    system["name"].split(", ")[1],
+                    system["crossed"]["pairs_per_second"],
+                    system["judged"]["parity"]["spearman"],
+                    torch,
+                    peer and _told(peer["name"], peer["judged"]["violations"]),
+                    peer and peer["crossed"]["pairs_per_second"],
+                    top * precision_rates[precision] if on_gpu else None,
+                )
+            )
+    return rows
+
+
+def _is_comparable(system: Mapping[str, Any]) -> bool:
+    return bool(system["judged"]["parity"]["spearman"] >= COMPARABLE_SPEARMAN)
+
+
+def _name(kind: str, machine: Mapping[str, Any]) -> str:
+    processor = machine["processor"].replace("(R)", "").replace(" Processor", "")
+    return f"{kind}: {machine['cores']} cores of {processor}"
+
+
+def _told(name: str, violations: list[str]) -> str:
+    return f"{name} (breaks the promise)" if violations else name
+
+
+_COLUMNS: dict[str, Callable[[Measured], str]] = {
+    "processor": lambda row: row.processor,
+    "precision": lambda row: f"{row.precision} on {row.engine}",
+    "pairs/s": lambda row: rate_text(row.rate),
+    "of the limit": lambda row: "" if row.limit is None else f"{quotient(row.rate, row.limit):.0%}",
+    "PyTorch fp32, pairs/s": lambda row: rate_text(row.torch),
+    "to PyTorch": lambda row: f"{quotient(row.rate, row.torch):.2f}",
+    "fastest other library in this precision": lambda row: row.peer or "",
+    "its pairs/s": lambda row: "" if row.peer_rate is None else rate_text(row.peer_rate),
+    "to that library": lambda row: "" if row.peer_rate is None else f"{quotient(row.rate, row.peer_rate):.2f}",
+    "Spearman": lambda row: f"{row.spearman:.5f}",
+}
+
+
+def processors_table() -> Table:
+    """One row a processor and precision: ours, PyTorch, the fastest peer, both ratios, the share of the limit."""
+    return _table(measured_rates(), _COLUMNS)
+
+
+def summary_table() -> Table:
+    """The README's rows: int8 on processors of two cores, fp16 on a GPU."""
+    chosen = [
+        row
+        for row in measured_rates()
+        if (row.kind, row.precision) == ("gpu", "fp16") or (row.kind != "gpu" and row.precision == "int8")
+    ]
+    headings = ("processor", "precision", "pairs/s", "to PyTorch", "to that library", "Spearman")
+    names = {"to PyTorch": "to PyTorch in fp32", "to that library": "to the fastest other library in this precision"}
+    columns = {names.get(heading, heading): _COLUMNS[heading] for heading in headings}
+    return _table([row for row in chosen if row.cores == 2 or row.kind == "gpu"], columns)
+
+
+def billion_table() -> Table:
+    """Hours and dollars of a billion pairs by processor and precision, from the rates of `processors_table`."""
+
+    def hours(row: Measured) -> float:
+        return BILLION / row.rate / 3600 * (1 + MARGIN) * (1 if row.kind == "gpu" else row.cores)
+
+    def dollars(row: Measured, core_hour: float) -> str:
+        return f"${hours(row) * (GPU_HOUR if row.kind == 'gpu' else core_hour):,.0f}"
+
+    columns: dict[str, Callable[[Measured], str]] = {
+        "processor": lambda row: row.processor,
+        "precision": lambda row: row.precision,
+        "pairs/s": lambda row: rate_text(row.rate),
+        "core-hours": lambda row: "" if row.kind == "gpu" else f"{hours(row):,.0f}",
+        f"hours on {MACHINES} machines of {CORES} cores": lambda row: (
+            f"{hours(row):.1f} on one GPU" if row.kind == "gpu" else f"{hours(row) / MACHINES / CORES:.1f}"
+        ),
+        "on demand": lambda row: dollars(row, ON_DEMAND_CORE_HOUR),
+        "interruptible": lambda row: "" if row.kind == "gpu" else dollars(row, INTERRUPTIBLE_CORE_HOUR),
+    }
+    return _table(
+        measured_rates(),
+        columns,
+        "Rates are those of the first table of benchmarks/README.md. Core-hours and dollars have "
+        f"{MARGIN:.0%} on top, for retries, stragglers and what does not scale.",
+        f"Assumed prices, not quotes: ${ON_DEMAND_CORE_HOUR:.2f} a core-hour on demand, ${INTERRUPTIBLE_CORE_HOUR:.2f} "
+        f"interruptible, ${GPU_HOUR:.2f} an hour for a machine with one GPU.",
+    )
+
+
+def machines_line() -> str:
+    """Which machine, commit and day each kind of processor stands for."""
+    found = kinds()
+    results = found | ({} if "amx" in found else {"AMX and GPU": load("gpu")})
+    return "\n".join(f"- {KINDS.get(kind, kind)}: {where(result)}" for kind, result in results.items())
+
+
+def _table(rows: list[Measured], columns: Mapping[str, Callable[[Measured], str]], *notes: str) -> Table:
+    words = ("precision", "fastest other library in this precision")
+    told = [{"row": row} for row in rows]
+    cells = {heading: _of_row(cell) for heading, cell in columns.items()}
+    return table_of(told, cells, *notes, words=tuple(word for word in words if word in columns))
+
+
+def _of_row(cell: Callable[[Measured], str]) -> Callable[[Any], str]:
+    return lambda each: cell(each["row"])
