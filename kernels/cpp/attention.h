@@ -6,6 +6,8 @@
 #include "floats.h"
 #include "kernels.h"
 #include "product.h"
+#include "relative.h"
+#include "signed_rows.h"
 
 namespace pairscore {
 namespace PAIRSCORE_ISA {
@@ -24,53 +26,6 @@ INLINE Range seen_from(const AttentionShape& shape, std::size_t row) {
   return {row < reach ? 0 : row - reach, row + reach < shape.length ? row + reach + 1 : shape.length};
 }
 
-// Signed 8-bit values of rows, less `centre` where that is not null. The largest of a row becomes 127 or -127. Each
-// step runs for all rows before the next step begins: row by row, the processor would wait for a maximum and for two
-// divisions.
-class SignedRows {
- public:
-  // `count` rows of x from `first` on, at most kMostPanelColumns; behind row `last` that row again. Writes their
-  // scales, in whole vectors.
-  INLINE_MEMBER SignedRows(const float* x, std::size_t stride, std::size_t first, std::size_t count, std::size_t last,
-                           const float* centre, std::size_t size, float* scales)
-      : centre_(centre), size_(size) {
-    F16 zero = splat(0.0f), one = splat(1.0f);
-    for (std::size_t i = 0; i < count; i++) {
-      rows_[i] = x + (first + i < last ? first + i : last) * stride;
-      F16 high = zero;
-      for (std::size_t d = 0; d < size; d += kLanes) {
-        F16 value = centred(i, d);
-        high = max(max(value, zero - value), high);
-      }
-      inverses_[i] = largest(high);
-    }
-    for (std::size_t i = 0; i < count; i += kLanes) {
-      F16 scale = load(inverses_ + i) / splat(127.0f);
-      scale = scale + (one - where_greater(scale, zero, one));  // 1 where it is 0
-      store(scales + i, scale);
-      store(inverses_ + i, one / scale);
-    }
-  }
-
-  // Row i, with offset added.
-  template <class Element>
-  INLINE_MEMBER void write(std::size_t i, std::int32_t offset, Element* out) const {
-    F16 inverse = splat(inverses_[i]);
-    for (std::size_t d = 0; d < size_; d += kLanes)
-      store_clamped(out + d, nearest(centred(i, d) * inverse) + splat(offset));
-  }
-
- private:
-  INLINE_MEMBER F16 centred(std::size_t i, std::size_t d) const {
-    return centre_ ? load(rows_[i] + d) - load(centre_ + d) : load(rows_[i] + d);
-  }
-
-  const float* centre_;
-  std::size_t size_;
-  const float* rows_[kMostPanelColumns];
-  alignas(kAlignment) float inverses_[kMostPanelColumns] = {};
-};
-
 // The keys of one head as panels of signed 8-bit values, like the weights of a linear layer.
 struct Keys {
   Weight* panels;                 // [columns / panel][head_size / word][panel][word]
@@ -78,14 +33,12 @@ struct Keys {
   float* scales;                  // [columns]
 };
 
-// Queries are stored as unsigned values, which the product takes on its left: so much is added to each.
-constexpr std::int32_t kQueryOffset = 128;
-
 // Columns behind the last token repeat it. The keys' mean is taken off first: it moves all scores of a query alike,
 // which softmax does not see, and leaves 8 bits for what tells the keys apart (SageAttention, arXiv 2410.02367).
 // `rows` holds four rows of values.
+// The rows go to `left` too, as values of a product's left side, where that is not null.
 INLINE void quantize_keys(const float* keys, std::size_t stride, std::size_t length, std::size_t size, float* mean,
-                          Weight* rows, Value* offset_row, const Keys& quantized) {
+                          Weight* rows, Value* offset_row, const Keys& quantized, Value* left) {
   for (std::size_t i = 0; i < size; i += kLanes) {
     F16 total = splat(0.0f);
     for (std::size_t token = 0; token < length; token++) total = total + load(keys + token * stride + i);
@@ -97,6 +50,9 @@ INLINE void quantize_keys(const float* keys, std::size_t stride, std::size_t len
     Weight* panel = quantized.panels + column * size;
     const SignedRows signed_rows(keys, stride, column, kPanelColumns, length - 1, mean, size,
                                  quantized.scales + column);
+    if (left)
+      for (std::size_t i = 0; i < kPanelColumns; i++)
+        signed_rows.write(i, kQueryOffset, left + (column + i) * size);
     for (std::size_t four = 0; four < kPanelColumns; four += 4) {
       for (std::size_t i = 0; i < 4; i++) signed_rows.write(four + i, 0, rows + i * size);
       for (std::size_t word = 0; word < size / kWord; word += 4)
@@ -152,21 +108,6 @@ INLINE void exponentials(const AttentionShape& shape, std::size_t row, std::size
   for (std::size_t i = 0; i < height; i++) factors[i] = 1.0f / sum(totals[i]);
 }
 
-// Parts of a piece of memory, each at the start of a cache line.
-class Parts {
- public:
-  explicit Parts(unsigned char* memory) : next_(memory) {}
-  template <class Element>
-  Element* take(std::size_t count) {
-    unsigned char* part = next_;
-    next_ += round_up(count * sizeof(Element), kAlignment);
-    return reinterpret_cast<Element*>(part);
-  }
-
- private:
-  unsigned char* next_;
-};
-
 void attention(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
                const float* values, std::size_t stride, float* out, std::size_t out_stride, unsigned char* scratch) {
   std::size_t length = shape.length, size = shape.head_size, padded = round_up(length, kPanelColumns);
@@ -177,10 +118,13 @@ void attention(const AttentionShape& shape, const float* queries, std::size_t qu
   Value* offset_row = parts.take<Value>(size);
   unsigned char* tile = parts.take<unsigned char>(kFloatRows * size * sizeof(Value));
   float* scores = parts.take<float>(kFloatRows * padded);
-  quantize_keys(keys, stride, length, size, mean, reinterpret_cast<Weight*>(tile), offset_row, quantized);
+  Value* left = shape.relative ? parts.take<Value>(padded * size) : nullptr;
+  quantize_keys(keys, stride, length, size, mean, reinterpret_cast<Weight*>(tile), offset_row, quantized, left);
   for (std::size_t token = 0; token < length; token++)
     for (std::size_t d = 0; d < size; d += kLanes)
       store(packed + token * size + d, load(values + token * stride + d));
+  RelativeScores relative;
+  if (shape.relative) relative.begin(*shape.relative, length, size, mean, left, quantized.scales, parts);
 
   for (std::size_t row = 0; row < shape.queries; row += kFloatRows) {
     std::size_t height = shape.queries - row < kFloatRows ? shape.queries - row : kFloatRows;
@@ -195,6 +139,7 @@ void attention(const AttentionShape& shape, const float* queries, std::size_t qu
     std::size_t first = seen_from(shape, row).first / kPanelColumns * kPanelColumns;
     std::size_t end = seen_from(shape, row + height - 1).end, columns = round_up(end, kPanelColumns) - first;
     score(asking, height, size, quantized, first, columns, scores);
+    if (shape.relative) relative.add(asking, row, height, shape.queries, scores, factors);
     exponentials(shape, row, height, first, columns, scores, factors);
     float_product<kFloatRows>(height, scores, columns, packed + first * size, size, end - first, size, factors,
                              out + row * out_stride, out_stride);

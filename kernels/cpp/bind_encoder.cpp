@@ -21,6 +21,13 @@ Buffer<float> floats(const nb::dict& tensors, const std::string& name, std::size
   return copy;
 }
 
+Buffer<std::int8_t> bytes(const nb::dict& tensors, const std::string& name, std::size_t size) {
+  const std::int8_t* data = tensor<std::int8_t>(tensors, name, size);
+  Buffer<std::int8_t> copy(size);
+  std::copy(data, data + size, copy.data());
+  return copy;
+}
+
 Norm norm(const nb::dict& tensors, const std::string& name, std::size_t size) {
   return {floats(tensors, name + ".weight", size), floats(tensors, name + ".bias", size)};
 }
@@ -30,9 +37,10 @@ PackedDense dense(const nb::dict& tensors, const std::string& name, std::size_t 
                      tensor<float>(tensors, name + ".bias", outputs), outputs, inputs);
 }
 
-// Whether all linear layers in int8 have them.
+// Whether all linear layers in int8 have them. Attention is not made of narrow sums, so its positions need not.
 bool narrow_sums(const nb::dict& tensors) {
   for (const auto& [name, value] : tensors) {
+    if (nb::cast<std::string>(name).find(".position_") != std::string::npos) continue;
     nb::ndarray<const std::int8_t, nb::c_contig, nb::device::cpu> weights;
     if (nb::try_cast(value, weights, false) && !pairscore::narrow_sums(weights.data(), weights.size())) return false;
   }
@@ -69,6 +77,14 @@ class LayerReader {
     layer.down = packed("down", intermediate, {source("down", hidden, intermediate)});
     if (!modern || index_) layer.attention_norm = norm(tensors_, prefix_ + "attention_norm", hidden);
     layer.output_norm = norm(tensors_, prefix_ + "output_norm", hidden);
+    if (shape_.architecture == Architecture::deberta) {
+      const std::size_t positions = shape_.relative_positions, scales = positions * shape_.heads;
+      layer.relative = {bytes(tensors_, prefix_ + "position_key.weight", positions * hidden),
+                        bytes(tensors_, prefix_ + "position_query.weight", positions * hidden),
+                        floats(tensors_, prefix_ + "position_key.scale", scales),
+                        floats(tensors_, prefix_ + "position_query.scale", scales),
+                        floats(tensors_, prefix_ + "position_bias", scales)};
+    }
     return layer;
   }
 
@@ -113,8 +129,20 @@ Weights read_weights(const Kernels& kernels, const nb::dict& tensors, const Shap
   const std::size_t size = shape.embedding_size, angles = shape.positions * (shape.hidden / shape.heads / 2);
   Embeddings& embeddings = weights.embeddings;
   embeddings.words = floats(tensors, "embeddings.words", shape.vocabulary * size);
-  if (!modern)
+  const bool relative = shape.architecture == Architecture::deberta;
+  if (!modern && (!relative || tensors.contains("embeddings.positions")))
     embeddings.positions = floats(tensors, "embeddings.positions", (shape.positions + shape.position_offset) * size);
+  if (relative) {
+    const std::size_t distances = 2 * shape.positions - 1;
+    const std::int32_t* rows = tensor<std::int32_t>(tensors, "relative.rows", distances);
+    require(std::all_of(rows, rows + distances,
+                        [&](std::int32_t row) {
+                          return 0 <= row && static_cast<std::size_t>(row) < shape.relative_positions;
+                        }),
+            "a distance that has no position");
+    weights.relative_rows = Buffer<std::int32_t>(distances);
+    std::copy(rows, rows + distances, weights.relative_rows.data());
+  }
   if (shape.token_types) embeddings.types = floats(tensors, "embeddings.types", shape.token_types * size);
   embeddings.norm = norm(tensors, "embeddings.norm", size);
   if (size != shape.hidden) embeddings.projection = dense(tensors, "embeddings.projection", shape.hidden, size);
@@ -148,7 +176,7 @@ std::unique_ptr<Encoder> new_encoder(
     std::size_t heads, std::size_t intermediate, std::size_t layers, std::size_t labels, std::size_t embedding_size,
     std::size_t vocabulary, std::size_t positions, std::size_t position_offset, std::size_t token_types, float epsilon,
     const std::string& activation, std::size_t group_size, std::size_t down_group_size, std::int32_t padding_id,
-    const LayersPlan& layers_plan, const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
+    std::size_t relative_positions, const LayersPlan& layers_plan, const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
   require(layers > 0 && heads > 0 && hidden % (heads * kLanes) == 0 && intermediate % kLanes == 0 &&
               embedding_size % kLanes == 0 && head.size() == head_outputs.size(),
           "sizes that the kernels do not run");
@@ -162,8 +190,13 @@ std::unique_ptr<Encoder> new_encoder(
                       std::all_of(layers_plan.second.begin(), layers_plan.second.end(),
                                   [&](std::size_t table) { return table < layers; })),
           "layers that the kernels do not run");
+  const bool relative = relative_positions > 0;
+  require(!relative || (!modern && embedding_size == hidden && position_offset == 0 && padding_id < 0),
+          "relative positions that the kernels do not run");
   const Kernels& kernels = for_weights(find_kernels(isa), narrow_sums(tensors));
-  const Shape shape{modern ? Architecture::modernbert : Architecture::bert,
+  const Shape shape{modern     ? Architecture::modernbert
+                    : relative ? Architecture::deberta
+                               : Architecture::bert,
                     mean_pooling ? Pooling::mean : Pooling::first,
                     hidden,
                     heads,
@@ -176,6 +209,7 @@ std::unique_ptr<Encoder> new_encoder(
                     token_types,
                     group_size,
                     down_group_size,
+                    relative_positions,
                     padding_id,
                     epsilon,
                     parse_activation(activation)};
@@ -203,8 +237,8 @@ void bind_encoder(nb::module_& module) {
              nb::arg("mean_pooling"), nb::arg("hidden"), nb::arg("heads"), nb::arg("intermediate"), nb::arg("layers"),
              nb::arg("labels"), nb::arg("embedding_size"), nb::arg("vocabulary"), nb::arg("positions"),
              nb::arg("position_offset"), nb::arg("token_types"), nb::arg("epsilon"), nb::arg("activation"),
-             nb::arg("group_size"), nb::arg("down_group_size"), nb::arg("padding_id"), nb::arg("layers_plan"),
-             nb::arg("head"), nb::arg("head_outputs"));
+             nb::arg("group_size"), nb::arg("down_group_size"), nb::arg("padding_id"), nb::arg("relative_positions"),
+             nb::arg("layers_plan"), nb::arg("head"), nb::arg("head_outputs"));
 }
 
 }  // namespace pairscore

@@ -101,6 +101,22 @@ void attention(const std::string& isa, const Matrix& queries, const Matrix& keys
                               out.data(), shape.head_size, scratch.data());
 }
 
+void relative_attention(const std::string& isa, const Matrix& queries, const Matrix& keys, const Matrix& values,
+                        const Array<const std::int8_t, 2>& position_keys,
+                        const Array<const std::int8_t, 2>& position_queries, const Vector& key_scales,
+                        const Vector& query_scales, const Vector& bias, const Array<const std::int32_t, 1>& rows,
+                        const OutMatrix& out) {
+  const Kernels& kernels = find_kernels(isa);
+  const std::size_t length = keys.shape(0), size = keys.shape(1);
+  GatheredPositions gathered;
+  gathered.reserve(1, size, length);
+  gathered.gather(kernels, {position_keys.data(), size, key_scales.data(), nullptr, 1},
+                  {position_queries.data(), size, query_scales.data(), bias.data(), 1}, rows.data());
+  Buffer<unsigned char> scratch(attention_scratch(length, size) + relative_scratch(length, size));
+  kernels.attention({queries.shape(0), length, size, 0, &gathered.of(0)}, queries.data(), size, keys.data(),
+                    values.data(), size, out.data(), size, scratch.data());
+}
+
 void embed(const std::string& isa, const Array<const std::int32_t, 1>& ids,
            const Array<const std::int32_t, 1>& type_ids, const Matrix& words, const std::optional<Matrix>& types,
            const std::optional<Matrix>& positions, const OutMatrix& out) {
@@ -134,6 +150,7 @@ void bind_operations(nb::module_& module) {
   module.def("dense", &dense);
   module.def("layer_norm", &layer_norm);
   module.def("attention", &attention);
+  module.def("relative_attention", &relative_attention);
   module.def("embed", &embed, nb::arg("isa"), nb::arg("ids"), nb::arg("type_ids"), nb::arg("words"),
              nb::arg("types").none(), nb::arg("positions").none(), nb::arg("out"));
   module.def("activate", [](const std::string& isa, const std::string& name, const Vector& values,

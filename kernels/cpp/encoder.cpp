@@ -47,6 +47,7 @@ struct Encoder::Workspace {
   Buffer<float> inner;            // [kBlockRows][intermediate, and as many for the gate where there is one]
   Buffer<float> normed;           // [kBlockRows][hidden], where norms precede the products
   Buffer<unsigned char> attention, panel;
+  GatheredPositions relative;     // of the layer that runs, where there are any
   RowsBuffer narrow, wide;        // quantized rows of hidden and of intermediate columns
   Buffer<float> first_states;     // [pairs][hidden]: rows of the first tokens, or what else the head reads
   Buffer<float> first_queries;    // [pairs][hidden]
@@ -64,14 +65,17 @@ class Encoder::Pass {
         pairs_(pairs),
         length_(length),
         tokens_(pairs * length),
-        modern_(encoder.weights_.shape.architecture == Architecture::modernbert) {
+        modern_(encoder.weights_.shape.architecture == Architecture::modernbert),
+        relative_(encoder.weights_.shape.architecture == Architecture::deberta) {
     const std::size_t hidden = shape_.hidden, widest = std::max(hidden, shape_.intermediate);
     work_.states.reserve(tokens_ * hidden);
     work_.projected.reserve(tokens_ * 3 * hidden);
     if (shape_.embedding_size != hidden) work_.embedded.reserve(tokens_ * shape_.embedding_size);
     work_.inner.reserve(kBlockRows * inner_columns());
     if (modern_) work_.normed.reserve(kBlockRows * hidden);
-    work_.attention.reserve(attention_scratch(length, hidden / shape_.heads));
+    const std::size_t head_size = hidden / shape_.heads;
+    work_.attention.reserve(attention_scratch(length, head_size) + (relative_ ? relative_scratch(length, head_size) : 0));
+    if (relative_) work_.relative.reserve(shape_.heads, head_size, length);
     work_.panel.reserve(panel_scratch(kernels_, widest));
     work_.narrow.reserve(kernels_, kBlockRows, hidden, shape_.group_size ? shape_.group_size : hidden);
     work_.wide.reserve(kernels_, kBlockRows, shape_.intermediate,
@@ -114,7 +118,7 @@ class Encoder::Pass {
     for (std::size_t pair = 0; pair < pairs_; pair++)
       kernels_.embed(ids + pair * length_, type_ids + pair * length_, length_, size, embeddings.words.data(),
                      shape_.token_types ? embeddings.types.data() : nullptr,
-                     modern_ ? nullptr : positions(ids + pair * length_), rows + pair * length_ * size);
+                     embeddings.positions.size() ? positions(ids + pair * length_) : nullptr, rows + pair * length_ * size);
     norm(embeddings.norm, rows, size, tokens_, rows);
     if (size != shape_.hidden)
       embeddings.projection.run(kernels_, rows, size, tokens_, Activation::none, work_.states.data());
@@ -169,15 +173,23 @@ class Encoder::Pass {
   // Replaces the first `count` queries of each pair by their context.
   void attend(const Layer& layer, float* queries, std::size_t count, std::size_t stride) {
     const std::size_t hidden = shape_.hidden, size = hidden / shape_.heads;
+    if (relative_) gather_positions(layer.relative);
     for (std::size_t pair = 0; pair < pairs_; pair++) {
       float* keys = work_.projected.data() + pair * length_ * 3 * hidden + hidden;
       if (modern_) turn(weights_.rotary[layer.rotary], keys, count);
       for (std::size_t head = 0; head < shape_.heads; head++) {
         float* asking = queries + pair * count * stride + head * size;
-        kernels_.attention({count, length_, size, layer.window}, asking, stride, keys + head * size,
+        kernels_.attention({count, length_, size, layer.window, relative_ ? &work_.relative.of(head) : nullptr}, asking, stride, keys + head * size,
                            keys + hidden + head * size, 3 * hidden, asking, stride, work_.attention.data());
       }
     }
+  }
+
+  void gather_positions(const PositionTables& tables) {
+    const std::size_t hidden = shape_.hidden, heads = shape_.heads;
+    work_.relative.gather(kernels_, {tables.keys.data(), hidden, tables.key_scales.data(), nullptr, heads},
+                          {tables.queries.data(), hidden, tables.query_scales.data(), tables.bias.data(), heads},
+                          weights_.relative_rows.data() + shape_.positions - length_);
   }
 
   // The keys of a pair, and the queries before them. Where the first token alone asks, it has no angle.
@@ -262,7 +274,7 @@ class Encoder::Pass {
   const Shape& shape_;
   Workspace& work_;
   const std::size_t pairs_, length_, tokens_;
-  const bool modern_;
+  const bool modern_, relative_;
 };
 
 Encoder::Encoder(const Kernels& kernels, Weights weights) : kernels_(kernels), weights_(std::move(weights)) {}

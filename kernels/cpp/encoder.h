@@ -12,16 +12,17 @@
 namespace pairscore {
 
 // bert: norms follow the sums, a table of positions. modernbert: norms precede the products, positions turn queries and
-// keys, the feed-forward is gated.
-enum class Architecture { bert, modernbert };
+// keys, the feed-forward is gated. deberta: bert, whose scores depend on the distance between two tokens too.
+enum class Architecture { bert, modernbert, deberta };
 enum class Pooling { first, mean };
 
-// Sizes, with the names that the plan gives them. padding_id: -1 where every token has a position of its own.
+// Sizes, with the names that the plan gives them. relative_positions: 0 but in deberta. padding_id: -1 where every token
+// has a position of its own.
 struct Shape {
   Architecture architecture;
   Pooling pooling;
   std::size_t hidden, heads, intermediate, labels, embedding_size, vocabulary, positions, position_offset, token_types,
-      group_size, down_group_size;
+      group_size, down_group_size, relative_positions;
   std::int32_t padding_id;
   float epsilon;
   Activation activation;
@@ -42,6 +43,12 @@ struct Rotary {
   Buffer<float> cosines, sines;
 };
 
+// A layer's keys and queries of relative positions: [positions][hidden], and [positions][heads].
+struct PositionTables {
+  Buffer<std::int8_t> keys, queries;
+  Buffer<float> key_scales, query_scales, bias;
+};
+
 struct Layer {
   PackedLinear query_key_value;   // of every layer whose rows are all needed
   PackedLinear query, key_value;  // of the last, where only the first token of a pair asks
@@ -50,6 +57,7 @@ struct Layer {
   Norm output_norm;               // modernbert: before the feed-forward
   std::size_t window = 0;         // a token sees those at most window / 2 away; 0: all
   std::size_t rotary = 0;         // modernbert: which of the angles turn its queries and keys
+  PositionTables relative;        // deberta
 };
 
 struct HeadLayer {
@@ -63,6 +71,7 @@ struct Weights {
   Shape shape;
   Embeddings embeddings;
   std::vector<Rotary> rotary;
+  Buffer<std::int32_t> relative_rows;  // deberta: the position of every distance from 1 - positions to positions - 1
   std::vector<Layer> layers;
   Norm final_norm;                // modernbert: of what the last layer gives
   std::vector<HeadLayer> head;

@@ -39,6 +39,7 @@ const pairscore::Kernels* pairscore::avx2_narrow_kernels() {
   static const Kernels table = [] {
     Kernels made = avx2_narrow::kTable;
     made.attention = avx2_kernels()->attention;
+    made.gather_positions = avx2_kernels()->gather_positions;
     return made;
   }();
   return &table;

@@ -39,6 +39,7 @@ const pairscore::Kernels* pairscore::avx512bw_narrow_kernels() {
   static const Kernels table = [] {
     Kernels made = avx512bw_narrow::kTable;
     made.attention = avx512bw_kernels()->attention;
+    made.gather_positions = avx512bw_kernels()->gather_positions;
     return made;
   }();
   return &table;

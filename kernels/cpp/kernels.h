@@ -36,11 +36,35 @@ struct QuantizedRows {
   float* zero_points;             // [rows][groups], whole numbers
 };
 
+// 8-bit keys or queries of relative positions for one head, as the plan's tensors give them: scale * values.
+struct PositionTable {
+  const std::int8_t* values;      // the head's columns of the first position
+  std::size_t stride;             // from one position's values to the next
+  const float* scales;            // of the first position
+  const float* bias;              // the same, added to a position's products; null: nothing
+  std::size_t heads;              // from one position's scale and bias to the next
+};
+
+// Such a table gathered for the pairs of a batch: a column for every distance between two tokens.
+struct PositionColumns {
+  unsigned char* panels;          // [columns / panel][head_size / word][panel][word]
+  std::int32_t* offsets;          // [columns], taken off each product: what unsigned values on its left add
+  float* scales;                  // [columns], and so the bias
+  float* bias;
+};
+
+// Of one head. The keys' column c is the distance c - (length - 1) from a query to a key, the queries' that from a key to a
+// query.
+struct RelativePositions {
+  PositionColumns keys, queries;
+};
+
 struct AttentionShape {
   std::size_t queries;            // rows that ask: the first tokens of the pair, or all
   std::size_t length;             // rows that answer: tokens of the pair
   std::size_t head_size;          // columns of one head, a multiple of kLanes
   std::size_t window;             // token i sees those at most window / 2 away; 0: it sees all
+  const RelativePositions* relative = nullptr;  // added to the scores; null: nothing. They have no window
 };
 
 struct Kernels {
@@ -77,6 +101,9 @@ struct Kernels {
   void (*attention)(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
                     const float* values, std::size_t stride, float* out, std::size_t out_stride,
                     unsigned char* scratch);
+  // columns = the positions rows[0], rows[step], ... of a table, one for each of the 2 * length - 1 distances; whole panels.
+  void (*gather_positions)(const PositionTable& table, const std::int32_t* rows, std::ptrdiff_t step, std::size_t length,
+                           std::size_t head_size, const PositionColumns& columns);
   // out = (word + type) + position for one pair; types or positions are left out where they are null.
   void (*embed)(const std::int32_t* ids, const std::int32_t* type_ids, std::size_t length, std::size_t size,
                 const float* words, const float* types, const float* positions, float* out);
@@ -105,6 +132,19 @@ static inline std::size_t attention_scratch(std::size_t length, std::size_t head
   std::size_t keys = round_up(length, kMostPanelColumns);
   return head_size * 4 + keys * (head_size * 2 + 8) + length * head_size * 4 + (kMostFloatRows + 1) * head_size * 2 +
          kMostFloatRows * keys * 4 + 8 * kAlignment;
+}
+
+// Columns of relative positions for pairs of so many tokens.
+static inline std::size_t position_columns(std::size_t length) { return round_up(2 * length - 1, kMostPanelColumns); }
+
+// What `attention` needs beside that for relative positions (relative.h): keys of two bytes a value and their scales; the
+// mean's products; the products of a tile of keys, and of a block and of a tile of queries.
+constexpr std::size_t kRelativeQueries = 96, kRelativeKeys = 12;
+static inline std::size_t relative_scratch(std::size_t length, std::size_t head_size) {
+  std::size_t keys = round_up(length, kMostPanelColumns), more = 2 * kMostPanelColumns + kMostFloatRows;
+  return keys * head_size * 2 + keys * 4 + position_columns(length) * 4 + head_size * 6 +
+         (kRelativeKeys * (kRelativeQueries + kRelativeKeys + more) + kLanes) * 4 + kRelativeQueries * keys * 4 +
+         kMostFloatRows * (keys + more) * 4 + 9 * kAlignment;
 }
 
 // One table for each instruction set; those that the compiler cannot build are not defined (cpu.cpp).

@@ -78,4 +78,32 @@ void RowsBuffer::reserve(const Kernels& kernels, std::size_t count, std::size_t 
   view_.zero_points = zero_points_.data();
 }
 
+void GatheredPositions::reserve(std::size_t heads, std::size_t head_size, std::size_t length) {
+  const std::size_t columns = position_columns(length), bytes = columns * head_size * 2;
+  head_size_ = head_size;
+  length_ = length;
+  heads_.resize(heads);
+  panels_.reserve(2 * heads * bytes);
+  offsets_.reserve(2 * heads * columns);
+  scales_.reserve(4 * heads * columns);
+  const auto part = [&](std::size_t place) -> PositionColumns {
+    return {panels_.data() + place * bytes, offsets_.data() + place * columns, scales_.data() + 2 * place * columns,
+            scales_.data() + (2 * place + 1) * columns};
+  };
+  for (std::size_t head = 0; head < heads; head++) heads_[head] = {part(2 * head), part(2 * head + 1)};
+}
+
+void GatheredPositions::gather(const Kernels& kernels, const PositionTable& keys, const PositionTable& queries,
+                               const std::int32_t* rows) {
+  const auto of_head = [&](const PositionTable& table, std::size_t head) -> PositionTable {
+    return {table.values + head * head_size_, table.stride, table.scales + head, table.bias ? table.bias + head : nullptr,
+            table.heads};
+  };
+  // The distance from a query to a key is minus that from the key to the query.
+  for (std::size_t head = 0; head < heads_.size(); head++) {
+    kernels.gather_positions(of_head(keys, head), rows + 2 * length_ - 2, -1, length_, head_size_, heads_[head].keys);
+    kernels.gather_positions(of_head(queries, head), rows, 1, length_, head_size_, heads_[head].queries);
+  }
+}
+
 }  // namespace pairscore

@@ -72,4 +72,21 @@ class RowsBuffer {
   Buffer<float> scales_, zero_points_;
 };
 
+// The relative positions of every head, gathered for pairs of one length.
+class GatheredPositions {
+ public:
+  void reserve(std::size_t heads, std::size_t head_size, std::size_t length);
+  // The tables of the first head; the others' columns follow. rows: of the distances 1 - length to length - 1.
+  void gather(const Kernels& kernels, const PositionTable& keys, const PositionTable& queries,
+              const std::int32_t* rows);
+  const RelativePositions& of(std::size_t head) const { return heads_[head]; }
+
+ private:
+  std::size_t head_size_ = 0, length_ = 0;
+  std::vector<RelativePositions> heads_;
+  Buffer<unsigned char> panels_;
+  Buffer<std::int32_t> offsets_;
+  Buffer<float> scales_;
+};
+
 }  // namespace pairscore

@@ -19,7 +19,7 @@ import pairscore_kernels as kernels
 from numpy.typing import NDArray
 from pairscore_kernels import operations
 
-from tests.kernels.plans import ARCHITECTURES, MODERN, described
+from tests.kernels.plans import ARCHITECTURES, MODERN, RELATIVE, described
 
 FILE = Path(__file__).with_name("golden.json")
 PAIRS = 200
@@ -42,9 +42,9 @@ def exact(seed: int, *shape: int, around: float = 0.0, spread: float = 1.0) -> N
 def digests(isa: str) -> dict[str, str]:
     """Digest of every operation and of a small encoder of every architecture, by name."""
     found = {name: operation() for name, operation in operations_of(isa).items()}
-    for name in (*ARCHITECTURES, *MODERN):
+    for name in (*ARCHITECTURES, *MODERN, *RELATIVE):
         plan, tensors = described(name)
-        encoder = kernels.Encoder(plan, exact_tensors(tensors), isa)
+        encoder = kernels.Encoder(plan, exact_tensors(plan, tensors), isa)
         found[f"encoder: {name}"] = np.concatenate([encoder.run(*batch(plan, 3, length)) for length in (1, 17, 40)])
     return {name: digest(result) for name, result in found.items()}
 
@@ -54,6 +54,14 @@ def operations_of(isa: str) -> dict[str, Callable[[], NDArray[Any]]]:
     weight, scale = (numbers(3, 255, 80, 96) - 127).astype(np.int8), exact(4, 80, 3, around=2**-10, spread=2**-11)
     bias, residual = exact(5, 80), exact(6, 23, 80)
     asking = [exact(7 + i, 37, 48, spread=2) for i in range(3)]
+    positions = operations.RelativePositions(
+        (numbers(18, 255, 30, 48) - 127).astype(np.int8),
+        exact(19, 30, around=2**-7, spread=2**-8),
+        (numbers(20, 255, 30, 48) - 127).astype(np.int8),
+        exact(21, 30, around=2**-9, spread=2**-10),
+        exact(22, 30),
+        numbers(23, 30, 73).astype(np.int32),
+    )
     ids = numbers(11, 30, 19).astype(np.int32)
     narrow = (numbers(17, 65, 80, 96) - 32).astype(np.int8)
     functions: dict[str, Callable[[], NDArray[Any]]] = {
@@ -69,6 +77,7 @@ def operations_of(isa: str) -> dict[str, Callable[[], NDArray[Any]]]:
         "layer norm": lambda: operations.layer_norm(x, x[0], x[1], 1e-5, isa),
         "attention": lambda: operations.attention(*asking, isa=isa),
         "attention in a window": lambda: operations.attention(*asking, window=9, isa=isa),
+        "attention with positions": lambda: operations.attention(*asking, positions=positions, isa=isa),
         "dense": lambda: operations.dense(x, weight.astype(np.float32) / 128, bias, "tanh", isa),
         "embed": lambda: operations.embed(
             ids, ids % 2, exact(12, 30, 32), exact(13, 2, 32), exact(14, 19, 32), isa=isa
@@ -80,11 +89,13 @@ def operations_of(isa: str) -> dict[str, Callable[[], NDArray[Any]]]:
     return functions
 
 
-def exact_tensors(tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def exact_tensors(plan: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Other values for the same tensors."""
     made = {}
     for seed, (name, tensor) in enumerate(sorted(tensors.items()), 100):
-        if tensor.dtype == np.int8:
+        if tensor.dtype == np.int32:
+            made[name] = numbers(seed, plan["relative_positions"], *tensor.shape).astype(np.int32)
+        elif tensor.dtype == np.int8:
             largest = 127 if np.abs(tensor).max() > 32 else 32
             made[name] = (numbers(seed, 2 * largest + 1, *tensor.shape) - largest).astype(np.int8)
         elif name.endswith((".scale", ".smooth", "norm.weight")):
@@ -119,7 +130,7 @@ def read_tensors(file: Path) -> dict[str, NDArray[Any]]:
     for name, about in json.loads(content[8:start]).items():
         if name != "__metadata__":
             first, end = about["data_offsets"]
-            dtype = {"F32": np.float32, "I8": np.int8}[about["dtype"]]
+            dtype = {"F32": np.float32, "I8": np.int8, "I32": np.int32}[about["dtype"]]
             tensors[name] = np.frombuffer(content[start + first : start + end], dtype).reshape(about["shape"])
     return tensors
 

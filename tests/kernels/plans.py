@@ -24,6 +24,13 @@ def random_modern_plan(**changes: Any) -> dict[str, Any]:
     return plan | changes
 
 
+def random_relative_plan(**changes: Any) -> dict[str, Any]:
+    plan = random_plan(architecture="deberta", token_types=0, relative_positions=24, head=head("gelu", "none"))
+    for name in ("embedding_size", "position_offset"):
+        del plan[name]
+    return plan | changes
+
+
 def random_plan(**changes: Any) -> dict[str, Any]:
     plan = {
         "format": 1,
@@ -46,10 +53,12 @@ def random_plan(**changes: Any) -> dict[str, Any]:
     return plan | changes
 
 
-def random_tensors(plan: dict[str, Any], *, smooth: bool = False, largest: int = 127, seed: int = 0) -> Tensors:
+def random_tensors(
+    plan: dict[str, Any], *, smooth: bool = False, largest: int = 127, positions: bool = False, seed: int = 0
+) -> Tensors:
     """Tensors for the plan; a head's inner layers have 24 columns, which 16 does not divide, or 32 before a norm.
 
-    largest: weight.
+    largest: weight. positions: whether a plan with relative positions has a table of absolute ones too.
     """
     rng = np.random.default_rng(seed)
 
@@ -70,8 +79,10 @@ def random_tensors(plan: dict[str, Any], *, smooth: bool = False, largest: int =
             angles = np.arange(plan["positions"])[:, None] * frequencies
             tensors[f"rotary.{table}.cosines"] = np.cos(angles).astype(np.float32)
             tensors[f"rotary.{table}.sines"] = np.sin(angles).astype(np.float32)
-    else:
-        tensors["embeddings.positions"] = floats(plan["positions"] + plan["position_offset"], size, scale=0.3)
+    elif plan["architecture"] == "bert" or positions:
+        tensors["embeddings.positions"] = floats(plan["positions"] + plan.get("position_offset", 0), size, scale=0.3)
+    if "relative_positions" in plan:
+        tensors |= relative_tensors(plan, rng)
     if plan.get("token_types"):
         tensors["embeddings.types"] = floats(plan["token_types"], size, scale=0.3)
     if size != hidden:
@@ -104,6 +115,27 @@ def random_tensors(plan: dict[str, Any], *, smooth: bool = False, largest: int =
         tensors[f"{layer['name']}.bias"] = floats(outputs, scale=0.1)
         inputs = outputs
     return tensors
+
+
+def relative_tensors(plan: dict[str, Any], rng: np.random.Generator) -> Tensors:
+    """What a plan with relative positions has besides a BERT's tensors."""
+    count, hidden, heads = plan["relative_positions"], plan["hidden"], plan["heads"]
+    tensors: Tensors = {"relative.rows": relative_rows(plan["positions"], count)}
+    for i in range(plan["layers"]):
+        for name, size in (("position_key", 1.0), ("position_query", (hidden / heads) ** -0.5)):
+            tensors[f"layers.{i}.{name}.weight"] = rng.integers(-127, 128, (count, hidden)).astype(np.int8)
+            tensors[f"layers.{i}.{name}.scale"] = (rng.uniform(0.004, 0.012, (count, heads)) * size).astype(np.float32)
+        tensors[f"layers.{i}.position_bias"] = rng.normal(scale=0.3, size=(count, heads)).astype(np.float32)
+    return tensors
+
+
+def relative_rows(positions: int, count: int) -> NDArray[np.int32]:
+    """A position of its own for each small distance, and one for several large ones, as in DeBERTa."""
+    distances = np.arange(1 - positions, positions)
+    half = count // 2
+    far = half / 2 * (1 + np.log(np.maximum(1, np.abs(distances) / (half / 2))) / np.log(2 * positions / half))
+    buckets = np.where(np.abs(distances) < half / 2, distances, np.sign(distances) * np.ceil(far))
+    return np.clip(buckets + half, 0, count - 1).astype(np.int32)
 
 
 def random_batch(plan: dict[str, Any], pairs: int, length: int, seed: int = 0) -> tuple[NDArray[np.int32], ...]:
@@ -145,9 +177,26 @@ MODERN: dict[str, tuple[Any, ...]] = {
     "modernbert, narrow sums": ({"group_size": 32}, True, 32),
 }
 
+RELATIVE: dict[str, tuple[Any, ...]] = {
+    "deberta": ({}, False),
+    "deberta, smooth groups": ({"group_size": 32, "token_types": 2}, True),
+    "deberta, mean of all tokens": ({"pooling": "mean", "labels": 2, "heads": 4}, False),
+    "deberta, one layer": ({"layers": 1, "relative_positions": 79}, True),
+    "deberta, narrow sums": ({"hidden": 96, "heads": 2, "head": head("none")}, False, 32),
+    "deberta, absolute positions too": ({"relative_positions": 2}, False),
+}
+
 
 def described(architecture: str) -> tuple[dict[str, Any], Tensors]:
     """The plan of that name, and random tensors for it."""
-    changes, smooth, *largest = {**ARCHITECTURES, **MODERN}[architecture]
-    plan = random_modern_plan(**changes) if architecture in MODERN else random_plan(**changes)
-    return plan, random_tensors(plan, smooth=smooth, largest=largest[0] if largest else 127)
+    changes, smooth, *largest = {**ARCHITECTURES, **MODERN, **RELATIVE}[architecture]
+    made = (
+        random_modern_plan
+        if architecture in MODERN
+        else random_relative_plan
+        if architecture in RELATIVE
+        else random_plan
+    )
+    plan = made(**changes)
+    absolute = architecture == "deberta, absolute positions too"
+    return plan, random_tensors(plan, smooth=smooth, largest=largest[0] if largest else 127, positions=absolute)

@@ -1,5 +1,6 @@
 """Whatever is wrong with a plan, its tensors or a batch: a ValueError of one line that names it, never a crash."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kernels.installed import kernels, operations
-from tests.kernels.plans import random_batch, random_modern_plan, random_plan, random_tensors
+from tests.kernels.plans import random_batch, random_modern_plan, random_plan, random_relative_plan, random_tensors
 
 PLAN = random_plan(embedding_size=32)
 TENSORS = random_tensors(PLAN, smooth=True)
 MODERN = random_modern_plan()
 MODERN_TENSORS = random_tensors(MODERN)
+RELATIVE = random_relative_plan()
+RELATIVE_TENSORS = random_tensors(RELATIVE)
 SIZES = ("hidden", "heads", "intermediate", "layers", "labels", "embedding_size", "vocabulary", "positions",
          "position_offset", "token_types", "group_size")  # fmt: skip
 
@@ -55,7 +58,7 @@ def test_a_size_that_its_tensors_do_not_have(field: str, value: int):
     ("changes", "match"),
     [
         ({"format": 2}, "plan format is 2, and these kernels read 1"),
-        ({"architecture": "t5"}, "architecture is 't5', not one of bert, modernbert"),
+        ({"architecture": "t5"}, "architecture is 't5', not one of bert, modernbert, deberta"),
         ({"pooling": "max"}, "pooling is 'max', not one of first, mean"),
         ({"head": [{**each, "norm_epsilon": 2} for each in PLAN["head"]]}, "norm_epsilon is 2, not a number from 0 to"),
         ({"head": [{**each, "norm_epsilon": 0.1} for each in PLAN["head"]]}, "head.0 has a norm over 24 columns"),
@@ -98,6 +101,35 @@ def test_a_modernbert_of_another_kind(changes: dict[str, Any], match: str):
 def test_a_modernbert_without_a_tensor(name: str):
     tensors = {other: MODERN_TENSORS[other] for other in MODERN_TENSORS if other != name}
     refused(f"tensor {name} is missing", MODERN, tensors)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"relative_positions": 0}, "relative_positions is 0, not a whole number from 1"),
+        ({"relative_positions": None}, "relative_positions is None"),
+        ({"relative_positions": 23}, r"weight has shape \(24, 64\), not \(23, 64\)"),
+        ({"positions": 41}, r"tensor relative.rows has shape \(79,\), not \(81\)"),
+        ({"heads": 4}, r"tensor layers.0.position_key.scale has shape \(24, 2\), not \(24, 4\)"),
+    ],
+)
+def test_a_deberta_of_another_kind(changes: dict[str, Any], match: str):
+    refused(match, RELATIVE | changes, RELATIVE_TENSORS)
+
+
+@pytest.mark.parametrize("row", [-1, 24, -(2**31), 2**31 - 1])
+def test_a_distance_that_has_no_position(row: int):
+    rows = RELATIVE_TENSORS["relative.rows"].copy()
+    rows[-1] = row
+    refused(f"relative.rows holds {row}, outside of 0 to 23", RELATIVE, RELATIVE_TENSORS | {"relative.rows": rows})
+
+
+@pytest.mark.parametrize("name", list(RELATIVE_TENSORS))
+def test_a_deberta_without_a_tensor(name: str):
+    tensors = {other: RELATIVE_TENSORS[other] for other in RELATIVE_TENSORS if other != name}
+    refused(f"tensor {name} is missing", RELATIVE, tensors)
+    wide = RELATIVE_TENSORS[name].astype(np.float64)
+    refused(f"tensor {name} has elements of float64", RELATIVE, RELATIVE_TENSORS | {name: wide})
 
 
 def test_a_plan_that_is_no_object():
@@ -199,5 +231,17 @@ def test_operations_refuse_arrays_of_another_shape():
         operations.mean(x[:0])
     with pytest.raises(ValueError, match="values must be float32"):
         operations.attention(x, x, x[:2])
+    positions = operations.RelativePositions(weight, one, weight, one, one, np.zeros(5, np.int32))
+    for change, match in (
+        ({"keys": weight[:, :16]}, r"positions.keys must be int8 \(positions, 32\)"),
+        ({"queries": weight[:3]}, "positions.queries has 3 rows, and positions.keys 16"),
+        ({"query_scales": one[:3]}, r"positions.query_scales must be float32 \(16,\)"),
+        ({"rows": positions.rows[:4]}, r"positions.rows must be int32 \(5,\)"),
+        ({"rows": np.full(5, 16, np.int32)}, "positions.rows holds a value outside of 0 to 15"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            operations.attention(x, x, x, positions=replace(positions, **change))
+    with pytest.raises(ValueError, match="window is 2, and relative positions have none"):
+        operations.attention(x, x, x, positions=positions, window=2)
     with pytest.raises(ValueError, match="ids holds a value outside"):
         operations.embed(np.full(2, 3, np.int32), np.zeros(2, np.int32), x, None, x)

@@ -10,10 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kernels.installed import every_fast_isa, every_isa, kernels, plan, reference
-from tests.kernels.plans import ARCHITECTURES, MODERN, random_batch, random_modern_plan, random_plan, random_tensors
+from tests.kernels.plans import (
+    ARCHITECTURES,
+    MODERN,
+    RELATIVE,
+    random_batch,
+    random_modern_plan,
+    random_plan,
+    random_relative_plan,
+    random_tensors,
+)
 from tests.kernels.plans import described as encoder_parts
 
-every_architecture = pytest.mark.parametrize("architecture", [*ARCHITECTURES, *MODERN])
+every_architecture = pytest.mark.parametrize("architecture", [*ARCHITECTURES, *MODERN, *RELATIVE])
 
 
 @every_isa
@@ -78,7 +87,7 @@ def test_many_threads_on_one_encoder_give_the_bytes_of_one(isa: str):
 
 
 @every_fast_isa
-@pytest.mark.parametrize("family", [random_plan, random_modern_plan])
+@pytest.mark.parametrize("family", [random_plan, random_modern_plan, random_relative_plan])
 def test_pairs_of_512_tokens(isa: str, family: Callable[..., dict[str, Any]]):
     described = family(positions=512, hidden=128, heads=4, intermediate=512)
     if "embedding_size" in described:
@@ -99,6 +108,18 @@ def test_windows_and_angles_count():
     for name, value in (("windows", [0, 16, 4]), ("windows", [0, 0, 6]), ("rotary", [0, 0, 1])):
         changed = kernels.Encoder(described | {name: value}, tensors).run(*batch)
         assert np.abs(changed - whole).max() > 1e-4, (name, value)
+
+
+def test_distances_count():
+    """The position of each distance, changed alone, changes the logits; not that of one that no two tokens have."""
+    described, tensors = encoder_parts("deberta")
+    batch = random_batch(described, 3, 20)
+    whole = kernels.Encoder(described, tensors).run(*batch)
+    for place, row in enumerate(tensors["relative.rows"]):
+        rows = tensors["relative.rows"].copy()
+        rows[place] = (row + 7) % described["relative_positions"]
+        changed = kernels.Encoder(described, tensors | {"relative.rows": rows}).run(*batch)
+        assert (np.abs(changed - whole).max() > 0) == (20 <= place <= 58), place
 
 
 @every_isa

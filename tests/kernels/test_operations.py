@@ -237,6 +237,57 @@ def attention_arguments(seed: int, queries: int, length: int, size: int) -> list
 
 
 @every_isa
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, length=counts, size=columns, count=st.integers(1, 90), data=st.data())
+def test_attention_with_positions_equals_the_reference(
+    isa: str, *, seed: int, length: int, size: int, count: int, data: Any
+):
+    queries = data.draw(st.sampled_from([length, 1, (length + 1) // 2]), "queries")
+    arguments = attention_arguments(seed, queries, length, size)
+    arguments[1] += floats(seed + 5, size, scale=3)  # the mean of the keys counts here
+    positions = relative_positions(seed, length, size, count)
+    actual = operations.attention(*arguments, positions=positions, isa=isa)
+    expected = reference.attention(*arguments, positions=positions)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@every_isa
+@pytest.mark.parametrize("queries", [1, 95, 97, 300])
+def test_attention_of_300_tokens_with_positions_equals_the_reference(isa: str, queries: int):
+    """More queries than one block has."""
+    arguments = attention_arguments(0, queries, 300, 32)
+    positions = relative_positions(0, 300, 32, 50)
+    actual = operations.attention(*arguments, positions=positions, isa=isa)
+    expected = reference.attention(*arguments, positions=positions)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def relative_positions(seed: int, length: int, size: int, count: int) -> Any:
+    """Any position for any distance; scores of a few units."""
+    rng = np.random.default_rng(seed)
+    keys, queries = rng.integers(-127, 128, (2, count, size)).astype(np.int8)
+    scales = (rng.uniform(0.5, 1.5, (2, count)) / (80 * size**0.5)).astype(np.float32)
+    rows = rng.integers(0, count, 2 * length - 1, dtype=np.int32)
+    return operations.RelativePositions(keys, 3 * scales[0], queries, scales[1], floats(seed + 4, count), rows)
+
+
+@every_isa
+def test_a_score_with_positions_by_hand(isa: str):
+    """Two tokens that say nothing: the keys' mean, times the query of a distance, and the bias decide."""
+    keys, values = np.zeros((2, 16), np.float32), np.zeros((2, 16), np.float32)
+    keys[:, 0] = 0.5
+    values[:, 0] = [0, 1]
+    tables = np.zeros((2, 3, 16), np.int8)
+    tables[1, :, 0] = [4, 0, -4]  # queries of the distances -1, 0 and 1, in steps of a half
+    half = np.full(3, 0.5, np.float32)
+    bias = np.array([0.25, 0, 0], np.float32)
+    positions = operations.RelativePositions(tables[0], half, tables[1], half, bias, np.arange(3, dtype=np.int32))
+    context = operations.attention(np.zeros((2, 16), np.float32), keys, values, positions=positions, isa=isa)
+    # Token 0 scores itself 0 and token 1, at distance 0 - 1, 0.5 * 4 / 2 + 0.25. Token 1 scores token 0 -1, itself 0.
+    np.testing.assert_allclose(context[:, 0], [1 / (1 + np.exp(-1.25)), 1 / (1 + np.exp(-1))], rtol=1e-4)
+
+
+@every_isa
 def test_attention_survives_scores_of_thousands(isa: str):
     queries = np.full((3, 16), 100, np.float32)
     keys = np.linspace(-100, 100, 20 * 16, dtype=np.float32).reshape(20, 16)
@@ -280,6 +331,7 @@ def operations_on(seed: int) -> dict[str, Callable[[str], Any]]:
     """Every operation on arguments of odd sizes, as a function of the instruction set."""
     x, weight, bias = floats(seed, 23, 80), floats(seed + 1, 80), floats(seed + 2, 80)
     asking = attention_arguments(seed, 37, 37, 48)
+    positions = relative_positions(seed, 37, 48, 20)
     whole, grouped = linear_arguments(seed, 23, 96, 80), linear_arguments(seed, 23, 96, 80, 32)
     residual = floats(seed + 6, 23, 80)
     wide = floats(seed + 7, 3_000, scale=8)
@@ -292,6 +344,7 @@ def operations_on(seed: int) -> dict[str, Callable[[str], Any]]:
         "mean": lambda isa: operations.mean(x, isa),
         "layer_norm": lambda isa: operations.layer_norm(x, weight, bias, 1e-5, isa),
         "attention": lambda isa: operations.attention(*asking, isa=isa),
+        "attention with positions": lambda isa: operations.attention(*asking, positions=positions, isa=isa),
         "attention in a window": lambda isa: operations.attention(*asking, window=9, isa=isa),
         "dense": lambda isa: operations.dense(x, residual[:, :80], bias[:23], "tanh", isa),
         "exponential": lambda isa: operations.exponential(wide, isa),

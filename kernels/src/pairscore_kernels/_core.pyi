@@ -31,6 +31,7 @@ def new_encoder(
     group_size: int,
     down_group_size: int,
     padding_id: int,
+    relative_positions: int,
     layers_plan: tuple[Sequence[int], Sequence[int]],
     head: Sequence[tuple[str, str, float]],
     head_outputs: Sequence[int],
@@ -76,6 +77,19 @@ def rotate(isa: str, cosines: NDArray[Any], sines: NDArray[Any], heads: int, out
 def mean(isa: str, x: NDArray[Any], out: NDArray[Any]) -> None: ...
 def attention(
     isa: str, queries: NDArray[Any], keys: NDArray[Any], values: NDArray[Any], window: int, out: NDArray[Any]
+) -> None: ...
+def relative_attention(
+    isa: str,
+    queries: NDArray[Any],
+    keys: NDArray[Any],
+    values: NDArray[Any],
+    position_keys: NDArray[Any],
+    position_queries: NDArray[Any],
+    key_scales: NDArray[Any],
+    query_scales: NDArray[Any],
+    bias: NDArray[Any],
+    rows: NDArray[Any],
+    out: NDArray[Any],
 ) -> None: ...
 def embed(
     isa: str,

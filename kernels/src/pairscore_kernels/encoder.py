@@ -47,6 +47,7 @@ class Encoder:
             group_size=self.plan.group_size,
             down_group_size=self.plan.down_group_size,
             padding_id=-1 if self.plan.padding_id is None else self.plan.padding_id,
+            relative_positions=self.plan.relative_positions,
             layers_plan=(self.plan.windows, self.plan.rotary),
             head=[
                 (layer.name, layer.activation, -1.0 if layer.norm_epsilon is None else layer.norm_epsilon)

@@ -16,6 +16,7 @@ from pairscore_kernels.plan import LANES, MOST_INPUTS
 
 __all__ = [
     "Quantized",
+    "RelativePositions",
     "activate",
     "attention",
     "dense",
@@ -41,6 +42,24 @@ class Quantized:
     values: NDArray[np.uint8]
     scales: Floats
     zero_points: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class RelativePositions:
+    """What the distance between two tokens adds to the scores of one head, as in DeBERTa (arXiv 2006.03654).
+
+    A query is also multiplied by a key of its distance to the other token, and a key by a query of that distance; a
+    bias is added. keys and queries: int8 (positions, head_size), which stand for scale * value; key_scales,
+    query_scales and bias: (positions,), the last two times 1 / sqrt(head_size) already. rows: int32 (2 * length - 1,),
+    the position of the distance from token j to token i, i - j, from 1 - length on.
+    """
+
+    keys: NDArray[np.int8]
+    key_scales: Floats
+    queries: NDArray[np.int8]
+    query_scales: Floats
+    bias: Floats
+    rows: NDArray[np.int32]
 
 
 def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0, isa: str | None = None) -> Quantized:
@@ -191,11 +210,20 @@ def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float, isa: str
     return out
 
 
-def attention(queries: Floats, keys: Floats, values: Floats, *, window: int = 0, isa: str | None = None) -> Floats:
+def attention(
+    queries: Floats,
+    keys: Floats,
+    values: Floats,
+    *,
+    window: int = 0,
+    positions: RelativePositions | None = None,
+    isa: str | None = None,
+) -> Floats:
     """softmax(queries @ keys.T) @ values of one pair and head.
 
     queries: (rows, head_size), of the first tokens or all, times 1 / sqrt(head_size) already; keys and values:
-    (length, head_size). Where `window` is not 0, a token sees only those at most window // 2 away, as in ModernBERT.
+    (length, head_size). Where `window` is not 0, a token sees only those at most window // 2 away, as in ModernBERT;
+    `positions` have no window.
     """
     rows, size = _shape(queries, "queries")
     length, _ = _shape(keys, "keys")
@@ -207,15 +235,42 @@ def attention(queries: Floats, keys: Floats, values: Floats, *, window: int = 0,
     if window < 0:
         raise ValueError(f"window is {window}, less than 0")
     out = np.empty((rows, size), np.float32)
-    _core.attention(
-        check_isa(isa),
+    content = (
         _floats(queries, "queries", rows, size),
         _floats(keys, "keys", length, size),
         _floats(values, "values", length, size),
-        window,
-        out,
     )
+    if positions is None:
+        _core.attention(check_isa(isa), *content, window, out)
+        return out
+    if window:
+        raise ValueError(f"window is {window}, and relative positions have none")
+    _core.relative_attention(check_isa(isa), *content, *_positions(positions, length, size), out)
     return out
+
+
+def _positions(positions: RelativePositions, length: int, size: int) -> list[NDArray[Any]]:
+    """The arrays, in the order of their names."""
+    tables = {"keys": positions.keys, "queries": positions.queries}
+    for name, array in tables.items():
+        if not isinstance(array, np.ndarray) or array.dtype != np.int8 or array.ndim != 2 or array.shape[1] != size:
+            raise ValueError(f"positions.{name} must be int8 (positions, {size})")
+    count = len(positions.keys)
+    if len(positions.queries) != count:
+        raise ValueError(f"positions.queries has {len(positions.queries)} rows, and positions.keys {count}")
+    scales = [
+        _floats(getattr(positions, name), f"positions.{name}", count) for name in ("key_scales", "query_scales", "bias")
+    ]
+    rows = positions.rows
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.int32 or rows.shape != (2 * length - 1,):
+        raise ValueError(f"positions.rows must be int32 ({2 * length - 1},)")
+    if not 0 <= rows.min() <= rows.max() < count:
+        raise ValueError(f"positions.rows holds a value outside of 0 to {count - 1}")
+    return [
+        *(np.ascontiguousarray(array) for array in (positions.keys, positions.queries)),
+        *scales,
+        np.ascontiguousarray(rows),
+    ]
 
 
 def embed(

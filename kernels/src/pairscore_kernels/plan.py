@@ -14,7 +14,7 @@ __all__ = ["PLAN_FORMAT", "HeadLayer", "Plan", "check_tensors", "parse_plan"]
 
 PLAN_FORMAT = 1
 
-ARCHITECTURES = ("bert", "modernbert")
+ARCHITECTURES = ("bert", "modernbert", "deberta")
 POOLINGS = ("first", "mean")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 HEAD_ACTIVATIONS = ("none", "tanh", "relu", "gelu")
@@ -59,12 +59,18 @@ class Plan:
     down_group_size: int
     windows: tuple[int, ...]
     rotary: tuple[int, ...]
+    relative_positions: int
     head: tuple[HeadLayer, ...]
 
     @property
     def modern(self) -> bool:
         """Whether the encoder is ModernBERT's: norms before products, rotary positions, a gated feed-forward."""
         return self.architecture == "modernbert"
+
+    @property
+    def relative(self) -> bool:
+        """Whether the encoder is DeBERTa's: a BERT whose scores also depend on the distance between two tokens."""
+        return self.architecture == "deberta"
 
     def group_size_of(self, name: str) -> int:
         """The group size of a layer's product; 0 for whole rows."""
@@ -78,22 +84,23 @@ def parse_plan(plan: Mapping[str, Any]) -> Plan:
     version = _field(plan, "format")
     if type(version) is not int or version != PLAN_FORMAT:
         raise ValueError(f"plan format is {version!r}, and these kernels read {PLAN_FORMAT}")
-    modern = _choice(plan, "architecture", ARCHITECTURES) == "modernbert"
+    architecture = _choice(plan, "architecture", ARCHITECTURES)
+    modern, bert = architecture == "modernbert", architecture == "bert"
     layers = _size(plan, "layers")
     hidden = _size(plan, "hidden", most=MOST_INPUTS)
     parsed = Plan(
-        architecture=plan["architecture"],
+        architecture=architecture,
         pooling=_choice(plan, "pooling", POOLINGS) if "pooling" in plan else "first",
         hidden=hidden,
         heads=_size(plan, "heads"),
         intermediate=_size(plan, "intermediate", most=MOST_INPUTS),
         layers=layers,
         labels=_size(plan, "labels"),
-        embedding_size=hidden if modern else _size(plan, "embedding_size", most=MOST_INPUTS),
+        embedding_size=_size(plan, "embedding_size", most=MOST_INPUTS) if bert else hidden,
         vocabulary=_size(plan, "vocabulary"),
         positions=_size(plan, "positions"),
-        position_offset=0 if modern else _size(plan, "position_offset", least=0),
-        padding_id=None if modern or plan.get("padding_id") is None else _size(plan, "padding_id", least=0),
+        position_offset=_size(plan, "position_offset", least=0) if bert else 0,
+        padding_id=_size(plan, "padding_id", least=0) if bert and plan.get("padding_id") is not None else None,
         token_types=0 if modern else _size(plan, "token_types", least=0),
         epsilon=_epsilon(plan, "epsilon"),
         activation=_choice(plan, "activation", ACTIVATIONS),
@@ -103,6 +110,7 @@ def parse_plan(plan: Mapping[str, Any]) -> Plan:
         ),
         windows=_layer_sizes(plan, "windows", layers, MOST) if modern else (),
         rotary=_layer_sizes(plan, "rotary", layers, layers - 1) if modern else (),
+        relative_positions=_size(plan, "relative_positions", most=MOST_INPUTS) if architecture == "deberta" else 0,
         head=_head(plan),
     )
     for name in ("intermediate", "embedding_size"):
@@ -142,9 +150,11 @@ def check_tensors(plan: Plan, tensors: Mapping[str, Any]) -> tuple[dict[str, np.
     checked: dict[str, np.ndarray] = {}
     for name, dtype, shape in _expected(plan):
         checked[name] = _tensor(tensors, name, dtype, shape)
-    for name, size in _expected_smooth(plan):
+    for name, shape in _optional(plan):
         if name in tensors:
-            checked[name] = _tensor(tensors, name, np.float32, (size,))
+            checked[name] = _tensor(tensors, name, np.float32, shape)
+    if plan.relative:
+        _check_rows(checked["relative.rows"], plan.relative_positions)
     outputs: list[int] = []
     inputs = plan.hidden
     for i, layer in enumerate(plan.head):
@@ -166,10 +176,16 @@ def check_tensors(plan: Plan, tensors: Mapping[str, Any]) -> tuple[dict[str, np.
     return checked, tuple(outputs)
 
 
+def _check_rows(rows: np.ndarray, count: int) -> None:
+    for row in (int(rows.min()), int(rows.max())):
+        if not 0 <= row < count:
+            raise ValueError(f"tensor relative.rows holds {row}, outside of 0 to {count - 1}")
+
+
 def _expected(plan: Plan) -> Iterator[tuple[str, type[np.generic], tuple[int, ...]]]:
     size, hidden, intermediate = plan.embedding_size, plan.hidden, plan.intermediate
     yield "embeddings.words", np.float32, (plan.vocabulary, size)
-    if not plan.modern:
+    if plan.architecture == "bert":
         yield "embeddings.positions", np.float32, (plan.positions + plan.position_offset, size)
     if plan.token_types:
         yield "embeddings.types", np.float32, (plan.token_types, size)
@@ -186,7 +202,14 @@ def _expected(plan: Plan) -> Iterator[tuple[str, type[np.generic], tuple[int, ..
     for table in range(max(plan.rotary, default=-1) + 1):
         for name in ("cosines", "sines"):
             yield f"rotary.{table}.{name}", np.float32, (plan.positions, hidden // plan.heads // 2)
+    if plan.relative:
+        yield "relative.rows", np.int32, (2 * plan.positions - 1,)
     for i in range(plan.layers):
+        if plan.relative:
+            for name in ("position_key", "position_query"):
+                yield f"layers.{i}.{name}.weight", np.int8, (plan.relative_positions, hidden)
+                yield f"layers.{i}.{name}.scale", np.float32, (plan.relative_positions, plan.heads)
+            yield f"layers.{i}.position_bias", np.float32, (plan.relative_positions, plan.heads)
         for name, outputs, inputs in linears:
             size = plan.group_size_of(name)
             scale = (outputs, inputs // size) if size else (outputs,)
@@ -198,11 +221,13 @@ def _expected(plan: Plan) -> Iterator[tuple[str, type[np.generic], tuple[int, ..
             yield f"layers.{i}.{name}.bias", np.float32, (hidden,)
 
 
-def _expected_smooth(plan: Plan) -> Iterator[tuple[str, int]]:
+def _optional(plan: Plan) -> Iterator[tuple[str, tuple[int, ...]]]:
+    if plan.relative:
+        yield "embeddings.positions", (plan.positions, plan.hidden)
     for i in range(plan.layers):
         for name in ("query", "output", "up"):
-            yield f"layers.{i}.{name}.smooth", plan.hidden
-        yield f"layers.{i}.down.smooth", plan.intermediate
+            yield f"layers.{i}.{name}.smooth", (plan.hidden,)
+        yield f"layers.{i}.down.smooth", (plan.intermediate,)
 
 
 def _tensor(

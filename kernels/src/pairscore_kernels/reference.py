@@ -4,14 +4,14 @@ Integers, scales and zero points are equal; floats differ where numpy adds in an
 kernels fuse.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import erf, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pairscore_kernels.operations import Floats, Quantized
+from pairscore_kernels.operations import Floats, Quantized, RelativePositions
 from pairscore_kernels.plan import Plan
 
 __all__ = [
@@ -105,15 +105,28 @@ def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Float
     return normed
 
 
-def attention(queries: Floats, keys: Floats, values: Floats, *, window: int = 0) -> Floats:
+def attention(
+    queries: Floats, keys: Floats, values: Floats, *, window: int = 0, positions: RelativePositions | None = None
+) -> Floats:
     """Queries and keys less their mean are rounded to -127 to 127, a scale a row each; all else is float."""
     mean = np.add.accumulate(keys)[-1] / np.float32(len(keys))  # added in order, so that rounding is the kernels'
     asking, query_scales = _signed(queries)
     answering, key_scales = _signed(keys - mean)
     scores = (asking @ answering.T).astype(np.float32) * key_scales * query_scales[:, None]
+    distance = np.arange(len(queries))[:, None] - np.arange(len(keys))
     if window:
-        distance = np.abs(np.arange(len(queries))[:, None] - np.arange(len(keys)))
-        scores[distance > window // 2] = -np.inf
+        scores[np.abs(distance) > window // 2] = -np.inf
+    if positions is not None:
+        position = positions.rows[distance + len(keys) - 1]
+        of_keys = (asking @ positions.keys.T.astype(np.int32)) * positions.key_scales * query_scales[:, None]
+        scores += np.take_along_axis(of_keys.astype(np.float32), position, axis=1)
+        # The mean of the keys as two rows of 8 bits: the second holds what the first leaves.
+        coarse, step = _signed(mean[None])
+        fine, fine_step = _signed(mean[None] - coarse.astype(np.float32) * step[:, None])
+        rows = np.concatenate([answering, coarse, fine]) @ positions.queries.T.astype(np.int32)
+        of_queries = rows * np.concatenate([key_scales, step, fine_step])[:, None] * positions.query_scales
+        of_queries = of_queries[: len(keys)] + of_queries[len(keys) :].sum(axis=0) + positions.bias
+        scores += np.take_along_axis(of_queries.astype(np.float32), position.T, axis=1).T
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
     context: Floats = (exponentials @ values) / exponentials.sum(axis=1, keepdims=True)
     return context
@@ -175,7 +188,8 @@ def _encode(
             **finish,
         )
 
-    positions = None if plan.modern else tensors["embeddings.positions"][_position_ids(plan, ids)]
+    table = tensors.get("embeddings.positions")
+    positions = None if table is None else table[_position_ids(plan, ids)]
     x = embed(ids, type_ids, tensors["embeddings.words"], tensors.get("embeddings.types"), positions)
     x = norm("embeddings.norm", x)
     if plan.embedding_size != plan.hidden:
@@ -191,7 +205,10 @@ def _encode(
         queries = queries * np.float32(1 / sqrt(size))
         heads = [each.reshape(len(ids), plan.heads, size).swapaxes(0, 1) for each in (queries, keys, values)]
         window = plan.windows[number] if plan.modern else 0
-        return np.hstack([attention(*head, window=window) for head in zip(*heads, strict=True)])
+        relative = _relative(plan, tensors, layer, len(ids))
+        return np.hstack(
+            [attention(*head, window=window, positions=relative[i]) for i, head in enumerate(zip(*heads, strict=True))]
+        )
 
     for i in range(plan.layers):
         layer = f"layers.{i}"
@@ -217,6 +234,21 @@ def _encode(
             pooled = layer_norm(pooled, weight, bias, head_layer.norm_epsilon)
     logits: Floats = pooled[0]
     return logits
+
+
+def _relative(
+    plan: Plan, tensors: Mapping[str, NDArray[Any]], layer: str, length: int
+) -> Sequence[RelativePositions | None]:
+    """Of each head; None where there are none."""
+    if not plan.relative:
+        return [None] * plan.heads
+    keys, queries = (np.hsplit(tensors[f"{layer}.position_{name}.weight"], plan.heads) for name in ("key", "query"))
+    scales = (tensors[f"{layer}.position_{name}"].T for name in ("key.scale", "query.scale", "bias"))
+    rows = tensors["relative.rows"][plan.positions - length : plan.positions + length - 1]
+    return [
+        RelativePositions(key, key_scales, query, query_scales, bias, rows)
+        for key, query, key_scales, query_scales, bias in zip(keys, queries, *scales, strict=True)
+    ]
 
 
 def _position_ids(plan: Plan, ids: NDArray[np.int32]) -> NDArray[np.int64]:
