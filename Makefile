@@ -1,4 +1,4 @@
-# What a newcomer would type: make demo, make test, make lint, make format, make fuzz, make kills, make bench, make bench-quick, make clean.
+# What a newcomer would type: make demo, make test, make test FILE=tests/job, make test-all, make lint, make format, make fuzz, make kills, make bench, make bench-quick, make clean.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +17,7 @@ INSTALL_KERNELS := $(BIN)/python -m pip install --quiet --no-deps --upgrade ./ke
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
 
-.PHONY: demo test test5 lint format fuzz kills kernels kernels-emulate kernels-sanitize kernels-arm check-wheel bench bench-again bench-quick bench-bundle bench-peers bench-report clean
+.PHONY: demo test test-all test5 lint format fuzz kills kernels kernels-emulate kernels-sanitize kernels-arm check-wheel bench bench-again bench-quick bench-bundle bench-peers bench-report clean
 
 demo: $(VENV)/.demo $(VENV)/.kernels
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
@@ -25,10 +25,15 @@ demo: $(VENV)/.demo $(VENV)/.kernels
 	$(BIN)/pairscore show out/scored.parquet
 	$(BIN)/pairscore verify $(BUNDLE) --reference $(CHECKPOINT) --pairs examples/claims.parquet
 
-# Two processes share the files of tests: many of them wait for a process of their own.
-PYTEST := -m pytest --numprocesses 2 --dist loadfile
+# A process a core; one that has run its tests takes over half of what another has left. FILE: some tests, as pytest takes
+# them. `test-all` adds every combination of families, exporters and options that others cover in pairs.
+PYTEST := -m pytest --numprocesses $(shell nproc) --maxprocesses 8 --dist worksteal --durations 10
+FILE ?=
 test: $(VENV)/.test $(VENV)/.kernels
-	$(BIN)/python $(PYTEST)
+	$(BIN)/python $(PYTEST) $(FILE)
+
+test-all: $(VENV)/.test $(VENV)/.kernels
+	$(BIN)/python $(PYTEST) -m "" $(FILE)
 
 # With transformers 5 and sentence-transformers 6: what loads, exports, trains and evaluates models. PyTorch's exporter
 # notes every step where pytest collects logs, so pytest does not.

@@ -6,6 +6,7 @@ Whatever takes time to build is built once for all processes of a session, and n
   it does not matter that a transformer gives the scores: jobs, files, kills, pipelines. See `tests/small_bundle.py`.
 - `exported(family, labels=1, max_length=64, ...)`: a tiny checkpoint and its bundle by the real export, in 2 to 10 s.
 - `checkpoint(family, ...)`: that checkpoint alone.
+- `graph(exporter, family, ...)`: the ONNX file that an exporter makes of it, before any rewrite.
 - `built_once(name, build)`: anything else.
 """
 
@@ -22,6 +23,8 @@ import pytest
 # Before any test imports a library that would try the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Every core has a process of tests already, and tiny models gain nothing from PyTorch's threads: a third of an export.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -92,6 +95,24 @@ def checkpoint(built_once: Once) -> Callable[..., Path]:
         return folder / family
 
     return build
+
+
+@pytest.fixture(scope="session")
+def graph(checkpoint: Callable[..., Path], built_once: Once) -> Callable[..., Path]:
+    """`graph(exporter, family, ...)`: takes what `checkpoint` takes; the file of the exporter's own graph."""
+    from pairscore.export.checkpoint import open_checkpoint
+    from pairscore.export.graphs.exporter import export_graph
+    from pairscore.export.model import load_model
+
+    def write(exporter: str, family: str, **changes: object) -> Path:
+        source = checkpoint(family, **changes)
+        name = source.parent.name.replace("checkpoint", f"graph-{exporter}")
+        return (
+            built_once(name, lambda to: export_graph(load_model(open_checkpoint(str(source))), to, exporter))
+            / "model.onnx"
+        )
+
+    return write
 
 
 class Exported(NamedTuple):

@@ -39,7 +39,7 @@ def same_scores(checkpoint, bundle):
     return scores
 
 
-@pytest.mark.parametrize("labels", [1, 3])
+@pytest.mark.parametrize("labels", [1, pytest.param(3, marks=pytest.mark.every_combination)])
 def test_ettins_layout(exported, labels):
     checkpoint, bundle = exported("ettin", labels)
     assert len(list(checkpoint.glob("*_Dense/model.safetensors"))) == 2
@@ -60,7 +60,7 @@ def test_token_types_and_several_poolings(tmp_path):
     """BERT, the mean, the largest and the last of its tokens side by side, each text of a pair with its own type."""
     pooling = Pooling(WIDTH, ("max", "mean", "lasttoken"))
     head = [pooling, Normalize(), Dense(3 * WIDTH, WIDTH), scores_head(2)]
-    checkpoint = build_stack("bert", tmp_path / "checkpoint", *head, activation_fn=torch.nn.Tanh())
+    checkpoint = build_stack("bert", tmp_path / "checkpoint", *head, activation_fn=torch.nn.Tanh(), layers=1)
     manifest = export_bundle(str(checkpoint), tmp_path / "bundle")
     assert manifest.variants["fp32"].inputs == ("input_ids", "attention_mask", "token_type_ids")
     assert manifest.activation == "tanh"
@@ -76,6 +76,7 @@ def test_a_prompt_stands_before_every_claim(tmp_path):
         scores_head(),
         prompts=prompts,
         default_prompt_name="check",
+        layers=1,
     )
     manifest = export_bundle(str(checkpoint), tmp_path / "bundle")
     assert manifest.prompt == "Is this claim true? "

@@ -1,6 +1,6 @@
 """The SQL function of DuckDB: values, nulls, many vectors, several labels, errors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -11,13 +11,13 @@ import pytest
 
 from pairscore import PairscoreError, Scorer
 from pairscore.integrations.duckdb import register
-from tests.conftest import Exported
+from tests.conftest import SmallBundle
 from tests.pipelines import assert_same, by_the_command, example, rich_table
 
 
 @pytest.fixture(scope="module")
-def bundle(exported: Callable[..., Exported]) -> Path:
-    return exported("bert").bundle
+def bundle(small_bundle: SmallBundle) -> Path:
+    return small_bundle()
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_it_stands_anywhere_in_a_query(connection: duckdb.DuckDBPyConnection, bu
     assert best == [(int(np.nanargmax(scores)),)]
 
 
-def test_several_labels_are_a_struct(exported: Callable[..., Exported]) -> None:
-    bundle = exported("bert", 3).bundle
+def test_several_labels_are_a_struct(small_bundle: SmallBundle) -> None:
+    bundle = small_bundle(3)
     scorer = Scorer.from_pretrained(bundle)
     with duckdb.connect() as connection:
         register(connection, bundle, name="entailment")

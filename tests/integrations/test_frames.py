@@ -1,6 +1,5 @@
 """The examples for Polars and pandas, against the command."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +7,15 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from tests.conftest import Exported
+from tests.conftest import SmallBundle
 from tests.pipelines import ROOT, by_the_command, example
 
 PAIRS = ROOT / "examples" / "claims.parquet"
 
 
 @pytest.fixture(scope="module")
-def bundle(exported: Callable[..., Exported]) -> Path:
-    return exported("bert").bundle
+def bundle(small_bundle: SmallBundle) -> Path:
+    return small_bundle()
 
 
 def test_polars(bundle: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import ray
 import ray.data
 
 from pairscore.integrations.ray import ScorePairs, score
-from tests.conftest import Exported
+from tests.conftest import SmallBundle
 from tests.pairs_files import claimed_text
 from tests.pipelines import ROOT, assert_same, by_the_command, example, rich_table
 
@@ -45,8 +45,8 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def bundle(exported: Callable[..., Exported]) -> Path:
-    return exported("bert").bundle
+def bundle(small_bundle: SmallBundle) -> Path:
+    return small_bundle()
 
 
 @pytest.fixture(scope="module")

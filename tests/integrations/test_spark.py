@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,7 +20,7 @@ from pyspark.sql.types import FloatType, StructField, StructType
 
 from pairscore import PairscoreError
 from pairscore.integrations.spark import score
-from tests.conftest import Exported
+from tests.conftest import SmallBundle
 from tests.pipelines import ROOT, assert_same, by_the_command, example, rich_table
 
 PARTITIONS = 4
@@ -53,8 +53,8 @@ def words(process: psutil.Process | None) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def bundle(exported: Callable[..., Exported]) -> Path:
-    return exported("bert").bundle
+def bundle(small_bundle: SmallBundle) -> Path:
+    return small_bundle()
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +98,10 @@ def test_the_schema_keeps_what_may_not_be_null(session: SparkSession, bundle: Pa
 
 
 def test_the_bundle_is_opened_once_a_worker_from_what_spark_shipped(
-    session: SparkSession, frame: DataFrame, exported: Callable[..., Exported], tmp_path: Path
+    session: SparkSession, frame: DataFrame, small_bundle: SmallBundle, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "bundle"
-    shutil.copytree(exported("bert", seed=7).bundle, bundle)
+    shutil.copytree(small_bundle(seed=7), bundle)
     before = len(session.sparkContext.listArchives)
     scored = score(frame.repartition(10), bundle, on_null="null")  # five tasks a worker
     score(frame, bundle, on_null="null", precision="fp32")

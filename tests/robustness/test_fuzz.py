@@ -11,7 +11,6 @@ from tests.robustness.fuzz import run_cases, run_command
 CASES = 200
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_damage_ends_in_a_traceback(tmp_path_factory, tmp_path):
     pytest.importorskip("pairscore_kernels", reason="pairscore-kernels is not installed: pip install ./kernels")

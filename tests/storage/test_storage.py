@@ -26,8 +26,8 @@ from tests.pairs_files import AtPart, files_below, job, pairs_table, read_output
 
 
 @pytest.fixture(scope="module")
-def bundle(exported):
-    return exported("bert").bundle
+def bundle(small_bundle):
+    return small_bundle()
 
 
 @pytest.fixture(scope="module")

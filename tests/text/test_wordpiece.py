@@ -46,7 +46,7 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return event
 
 
-@pytest.fixture(scope="module", params=WORDPIECE)
+@pytest.fixture(scope="module", params=("bert", "distilbert"))  # lower-cased and cased; ELECTRA's is BERT's
 def file(request: pytest.FixtureRequest, checkpoint: Callable[..., Path]) -> Path:
     return checkpoint(request.param) / "tokenizer.json"
 
