@@ -24,12 +24,11 @@ kernels = pytest.importorskip("pairscore_kernels", reason="pairscore-kernels is 
 
 
 @pytest.fixture(scope="module")
-def native(exported, tmp_path_factory):
+def native(exported, built_once):
     """A bundle with an int8 variant of the native engine; do not write into it."""
     checkpoint, bundle = exported("bert", **changes("bert"))
-    made = shutil.copytree(bundle, tmp_path_factory.mktemp("native") / "bundle")
-    add_native(checkpoint, made)
-    return made
+    folder = built_once("native", lambda to: add_native(checkpoint, shutil.copytree(bundle, to / "bundle")))
+    return folder / "bundle"
 
 
 @pytest.fixture
