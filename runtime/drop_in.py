@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from pairscore.runtime.bundle.activation import activate
+from pairscore.runtime.bundle.activation import Activation, activate
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.types import FloatArray
 
@@ -95,11 +95,9 @@ class PredictOptions:
             task = shown.add_task("Pairs", total=pairs)
             yield lambda pairs, _: shown.advance(task, pairs)
 
-    def scores(self, activation: str, logits: FloatArray) -> FloatArray:
+    def scores(self, activation: Activation, logits: FloatArray) -> FloatArray:
         """Logits to scores, both of Shape (pairs, labels). activation: used without an `activation_fn`."""
-        scores = (
-            activate(activation, logits) if self.activation_fn is None else self._called(self.activation_fn, logits)
-        )
+        scores = activation(logits) if self.activation_fn is None else self._called(self.activation_fn, logits)
         several = scores.ndim > 1 and scores.shape[1] > 1
         return activate("softmax", scores) if self.apply_softmax and several else scores
 

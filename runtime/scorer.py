@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Unpack
 import numpy as np
 import pyarrow as pa
 
-from pairscore.runtime.bundle.activation import activate
+from pairscore.runtime.bundle.activation import Activation, choose_activation
 from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.drop_in import Keywords, NoModelCard, PredictOptions
@@ -30,17 +30,17 @@ from pairscore.runtime.stream.columns import (
     WINDOW_BYTES,
     WINDOW_PAIRS,
     ColumnOptions,
-    append_scores,
-    check_new_columns,
+    NewColumnOptions,
     check_text_columns,
     open_stream,
     pair_arrays,
-    score_fields,
     text_pair,
     windows,
 )
 from pairscore.runtime.stream.golden_replay import replay_golden_rows
+from pairscore.runtime.stream.passages import OVERLAP, LongEvidence, choose_long_evidence, label_place
 from pairscore.runtime.stream.pipeline import Scored, Window, stream
+from pairscore.runtime.stream.score_columns import score_columns
 from pairscore.runtime.stream.scored_reader import ScoredReader
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray
@@ -48,6 +48,8 @@ from pairscore.runtime.types import FloatArray
 T = TypeVar("T")
 Pair = Sequence[str]
 _PAIR_COLUMNS = ("claim", "evidence")
+# A table, its rows' evidence where both texts are there, and which rows those are.
+_Prepared = tuple[pa.Table, pa.StringArray, pa.BooleanArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,8 @@ class Scorer:
     """A bundle's variant, opened on one engine and device. Safe to call from several threads.
 
     `tuned`: the choice of `pairscore tune` that the engine was opened with. `window_pairs`, `window_bytes`: how much of
-    a table or a list of pairs is sorted by length and held in memory together.
+    a table or a list of pairs is sorted by length and held in memory together. `activation`: what turns logits into
+    scores; None for the checkpoint's.
     """
 
     bundle: Bundle
@@ -65,6 +68,7 @@ class Scorer:
     tuned: Choice | None = None
     window_pairs: int = WINDOW_PAIRS
     window_bytes: int = WINDOW_BYTES
+    activation: Activation | None = None
 
     @staticmethod
     def from_pretrained(
@@ -78,6 +82,7 @@ class Scorer:
         threads: int | None = None,
         options: EngineOptions | None = None,
         tuning: bool | Choice = True,
+        activation: str | None = None,
     ) -> "Scorer":
         """Open a bundle made by `pairscore export`: a folder, or an id of the Hugging Face hub.
 
@@ -87,9 +92,11 @@ class Scorer:
         default. `device`: cpu, cuda, cuda:N, or several GPUs as cuda:0,cuda:1. `threads`: cores that a CPU engine
         computes on; by default all that this process may use. `options`: how the engine uses them, in place of
         `threads`. `tuning`: where none of these is given, take what `pairscore tune` chose on this machine; or a choice
-        to take instead. Raises PairscoreError for a folder that is no bundle, a changed file, a precision that the
-        bundle lacks, an engine or device that is not there, and a machine on which the golden rows come out different
-        from PyTorch.
+        to take instead. `activation`: what turns logits into scores, in place of the checkpoint's: "identity" (scores
+        are logits), "sigmoid" or "softmax".
+
+        Raises PairscoreError for a folder that is no bundle, a changed file, a precision that the bundle lacks, an
+        engine or device that is not there, and a machine on which the golden rows come out different from PyTorch.
         """
         opened = Bundle.open(find_bundle(bundle, revision))
         manifest = opened.manifest
@@ -98,6 +105,7 @@ class Scorer:
             raise PairscoreError(
                 f"max length {max_length} is more than this bundle's {manifest.max_length}: use at most that"
             )
+        chosen = choose_activation(activation, manifest.activation)
         tokenizer = PairTokenizer.of_bundle(opened)
         tuned = tuning if isinstance(tuning, Choice) else None
         if tuning is True and engine == "auto" and threads is None and options is None:
@@ -111,7 +119,7 @@ class Scorer:
             replay_golden_rows(opened, precision, tokenizer, member)
         if max_length is not None and max_length != manifest.max_length:
             tokenizer = PairTokenizer.of_bundle(opened, max_length)
-        return Scorer(opened, precision, runner, tokenizer, tuned)
+        return Scorer(opened, precision, runner, tokenizer, tuned, activation=chosen)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -133,12 +141,18 @@ class Scorer:
         pairs: Sequence[Pair] | Pair | np.ndarray,
         *,
         activation: str | None = None,
+        long_evidence: Literal["cut", "split"] = "cut",
+        overlap: int = OVERLAP,
+        combine: Literal["max", "mean"] = "max",
+        rank_by: str | None = None,
         **keywords: Unpack[Keywords],
     ) -> Any:
         """Score pairs as `sentence_transformers.CrossEncoder.predict` does.
 
-        pairs: a list of (claim, evidence), or one such pair. `activation`: overrides the checkpoint's; "identity"
-        gives logits. `keywords`: those of CrossEncoder; `PredictOptions` says what each does.
+        pairs: a list of (claim, evidence), or one such pair. `activation`: in place of the scorer's own; "identity"
+        gives logits. `long_evidence`, `overlap`, `combine`, `rank_by`: see `ColumnOptions`; an `activation_fn` is then
+        called with the logits of a window's passages. `keywords`: those of CrossEncoder; `PredictOptions` says what
+        each does.
 
         Returns float32 of Shape (pairs,), or (pairs, labels) for a multi-label model; for a single pair that
         row alone. Raises PairscoreError for anything that is not a pair of strings, and for a keyword that means
@@ -156,10 +170,15 @@ class Scorer:
         for place, row in enumerate(rows):
             if not isinstance(row, list | tuple) or len(row) != 2 or not all(isinstance(text, str) for text in row):
                 raise PairscoreError(f"pair {place} is {row!r:.80}: a pair is (claim, evidence), two strings")
+        chosen = self._activation if activation is None else self._chosen(activation)
+        long = choose_long_evidence(long_evidence, overlap, combine, rank_by, self.labels)
+        activate = partial(options.scores, chosen)
         with options.progress(len(rows)) as on_progress:
-            parts = self.stream_pairs(rows, on_progress, options.batch_size)
-            logits = np.concatenate([scored.logits for scored in parts])
-        scores = options.scores(activation or self.bundle.manifest.activation, logits)
+            parts = self.stream_pairs(rows, on_progress, options.batch_size, long)
+            if long is None:
+                scores = activate(np.concatenate([scored.logits for scored in parts]))
+            else:
+                scores = np.concatenate([scored.scores(activate) for scored in parts])
         result = options.converted(scores[:, 0] if len(self.labels) == 1 else scores)
         return result[0] if single else result
 
@@ -170,16 +189,36 @@ class Scorer:
         *,
         top_k: int | None = None,
         return_documents: bool = False,
+        rank_by: str | None = None,
+        activation: str | None = None,
+        long_evidence: Literal["cut", "split"] = "cut",
+        overlap: int = OVERLAP,
+        combine: Literal["max", "mean"] = "max",
         **keywords: Unpack[Keywords],
     ) -> list[dict[str, Any]]:
         """Documents by falling score, as `sentence_transformers.CrossEncoder.rank` gives them.
 
-        `keywords`: those of `predict`. Each result has `corpus_id`, `score` (an element of what `predict` gives) and,
-        if asked for, `text`. Raises PairscoreError for a multi-label model.
+        `rank_by`: the label whose score ranks, where the model has several. The other keywords: those of `predict`.
+        Each result has `corpus_id`, `score` (an element of what `predict` gives) and, if asked for, `text`. Raises
+        PairscoreError for a model with several labels without `rank_by`.
         """
-        if len(self.labels) != 1:
-            raise PairscoreError(f"rank needs a model with one label, and this one has {len(self.labels)}: use predict")
-        scores = self.predict([(query, document) for document in documents], **keywords)
+        if len(self.labels) != 1 and rank_by is None:
+            raise PairscoreError(
+                f"rank needs one score a document, and this model has {len(self.labels)} labels: name one of "
+                f"{', '.join(self.labels)} with rank_by, or use predict"
+            )
+        place = label_place(rank_by, self.labels)
+        scores = self.predict(
+            [(query, document) for document in documents],
+            activation=activation,
+            long_evidence=long_evidence,
+            overlap=overlap,
+            combine=combine,
+            rank_by=rank_by,
+            **keywords,
+        )
+        if len(self.labels) != 1 and len(documents):
+            scores = scores[:, place]
         results = [{"corpus_id": place, "score": score} for place, score in enumerate(scores)]
         if return_documents:
             results = [{**result, "text": document} for result, document in zip(results, documents, strict=True)]
@@ -195,9 +234,9 @@ class Scorer:
         *,
         claim_column: str = "claim",
         evidence_column: str = "evidence",
-        score_column: str = "score",
         on_null: Literal["error", "null"] = "error",
         on_invalid_utf8: Literal["error", "null"] = "error",
+        **more: Unpack[NewColumnOptions],
     ) -> ScoredReader:
         """A lazy reader over `stream` with its scores appended; rows and order are kept. Options: see `ColumnOptions`.
 
@@ -207,37 +246,38 @@ class Scorer:
         """
         reader = open_stream(stream)
         columns = (claim_column, evidence_column)
-        fields = self.check_schema(reader.schema, *columns, score_column)
+        check_text_columns(reader.schema, *columns)
+        new = score_columns(self.labels, **more)
+        new.check(reader.schema)
 
-        def prepared() -> Iterator[Window[tuple[pa.Table, pa.BooleanArray]]]:
+        def prepared() -> Iterator[Window[_Prepared]]:
             first_row = 0
             for table in self._cut(reader, columns):
                 row_name = partial(_row_name, first_row)
                 claims, evidence, valid = text_pair(table, columns, on_null, on_invalid_utf8, row_name)
-                yield Window(claims, evidence, (table, valid))
+                yield Window(claims, evidence, (table, evidence, valid))
                 first_row += table.num_rows
 
         def scored() -> Generator[pa.RecordBatch, None, None]:
-            with closing(reader), closing(self.stream(prepared())) as results:
+            with closing(reader), closing(self.stream(prepared(), long=new.long)) as results:
                 for each in results:
-                    table, valid = each.payload
-                    yield from append_scores(table, fields, self.scores(each.logits), valid).to_batches()
+                    table, evidence, valid = each.payload
+                    outcome = new.outcome(each, self.scores, evidence, self.tokenizer)
+                    yield from new.append(table, outcome, valid).to_batches()
 
-        schema = pa.schema([*reader.schema, *fields], metadata=reader.schema.metadata)
+        schema = pa.schema([*reader.schema, *new.fields], metadata=reader.schema.metadata)
         return ScoredReader(schema, scored())
 
-    def check_schema(
-        self, schema: pa.Schema, claim_column: str, evidence_column: str, score_column: str
-    ) -> list[pa.Field]:
-        """The score columns that this scorer adds to an input. Raises PairscoreError where it does not fit."""
-        check_text_columns(schema, claim_column, evidence_column)
-        fields = score_fields(self.labels, score_column)
-        check_new_columns(schema, fields)
-        return fields
-
     def scores(self, logits: FloatArray) -> FloatArray:
-        """The checkpoint's activation applied. logits and result: Shape (pairs, labels)."""
-        return activate(self.bundle.manifest.activation, logits)
+        """The activation applied. logits and result: Shape (pairs, labels)."""
+        return self._activation(logits)
+
+    @property
+    def _activation(self) -> Activation:
+        return self.activation or self._chosen(None)
+
+    def _chosen(self, activation: str | None) -> Activation:
+        return choose_activation(activation, self.bundle.manifest.activation)
 
     def tokenize(self, pairs: Sequence[Pair]) -> TokenizedPairs:
         """Tokenize each unique text once."""
@@ -248,12 +288,13 @@ class Scorer:
         pairs: Sequence[Pair],
         on_progress: Callable[[int, int], None] | None = None,
         batch_size: int | None = None,
+        long: LongEvidence | None = None,
     ) -> Generator[Scored[None], None, None]:
         """Score pairs, in order, a window at a time."""
         table = pa.table(pair_arrays(pairs), _PAIR_COLUMNS)
         cut = self._cut(table.to_batches(), _PAIR_COLUMNS)
         ready = (Window(*text_pair(piece, _PAIR_COLUMNS)[:2], None) for piece in cut)
-        return self.stream(ready, on_progress=on_progress, batch_size=batch_size)
+        return self.stream(ready, on_progress=on_progress, batch_size=batch_size, long=long)
 
     def stream(
         self,
@@ -262,6 +303,7 @@ class Scorer:
         on_tokenized: Callable[[T, int], None] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         batch_size: int | None = None,
+        long: LongEvidence | None = None,
     ) -> Generator[Scored[T], None, None]:
         """Score windows, in order, overlapping: see `pairscore.runtime.stream.pipeline.stream`."""
         return stream(
@@ -272,6 +314,7 @@ class Scorer:
             on_tokenized=on_tokenized,
             on_progress=on_progress,
             batch_size=batch_size,
+            long=long,
         )
 
     def _cut(self, batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -101,9 +101,29 @@ def test_rank_equals_cross_encoder(scorer: Scorer, encoder: CrossEncoder, top_k:
     assert scorer.rank("a", []) == []
 
 
-def test_rank_needs_one_label(exported) -> None:
-    with pytest.raises(PairscoreError, match="has 3: use predict"):
-        Scorer.from_pretrained(exported("roberta", labels=3).bundle).rank("a", ["b"])
+def test_rank_by_a_label(exported) -> None:
+    scorer = Scorer.from_pretrained(exported("roberta", labels=3).bundle)
+    with pytest.raises(PairscoreError, match="3 labels: name one of LABEL_0, LABEL_1, LABEL_2 with rank_by"):
+        scorer.rank("a", ["b"])
+    documents = [evidence for _, evidence in PAIRS]
+    scores = scorer.predict([("a", document) for document in documents], activation="softmax")[:, 2]
+    hits = scorer.rank("a", documents, rank_by="LABEL_2", activation="softmax")
+    assert [hit["corpus_id"] for hit in hits] == np.argsort(-scores, kind="stable").tolist()
+    assert [hit["score"] for hit in hits] == sorted(scores.tolist(), reverse=True)
+    assert scorer.rank("a", [], rank_by="LABEL_2") == []
+    with pytest.raises(PairscoreError, match="'yes' is no label of this model"):
+        scorer.rank("a", ["b"], rank_by="yes")
+
+
+@pytest.mark.parametrize("name", ["identity", "sigmoid", "checkpoint", None])
+def test_an_activation_for_everything_that_a_scorer_does(exported, name: str | None) -> None:
+    made = exported("bert")
+    ours = Scorer.from_pretrained(made.bundle, activation=name)
+    expected = Scorer.from_pretrained(made.bundle).predict(PAIRS, activation=name)
+    assert np.array_equal(ours.predict(PAIRS), expected)
+    assert np.array_equal(ours.score_table(table(PAIRS))["score"].to_numpy(), expected)
+    with pytest.raises(PairscoreError, match="unknown activation 'relu': use sigmoid, identity, tanh, softmax"):
+        Scorer.from_pretrained(made.bundle, activation="relu")
 
 
 @pytest.mark.parametrize(

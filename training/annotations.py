@@ -81,6 +81,12 @@ def read_evidence(files: Sequence[str | Path]) -> tuple[str, ...]:
     return tuple(sentences)
 
 
+def read_texts(file: Path, columns: Sequence[str]) -> list[list[str]]:
+    """Columns of text of one Parquet file. Raises PairscoreError as `read_annotations` does."""
+    table = _read(file, columns)
+    return [_texts(table.column(name), name, file) for name in columns]
+
+
 def _claim(text: str, labels: dict[str, bool], path: Path) -> Claim:
     relevant = tuple(sentence for sentence, label in labels.items() if label)
     if not relevant:

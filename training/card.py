@@ -19,6 +19,19 @@ CLIMATE-FEVER: Thomas Diggelmann, Jordan Boyd-Graber, Jannis Bulian, Massimilian
 *CLIMATE-FEVER: A Dataset for Verification of Real-World Climate Claims*, 2020, arXiv 2012.00614. Its evidence
 sentences are from the English Wikipedia (CC BY-SA). The data are not part of this checkpoint."""
 
+_RELEVANCE_LIMITS = (
+    "A high score says that a sentence bears on the claim, not that it supports it: evidence that refutes a claim "
+    "counts as\n  relevant too.",
+    "Sentences that nobody annotated for a claim serve as negatives, in training as in the figures. Some of them would"
+    "\n  be relevant to a careful reader.",
+    "The score is not a calibrated probability: the share of relevant pairs in training is the sampling's.",
+)
+_LABEL_LIMITS = (
+    "It saw annotated sentences alone, all of them near their claim. Of sentences from elsewhere nothing is known.",
+    "The labels are those of single sentences. What several sentences say together is for the reader to decide.",
+    "The probabilities are not calibrated: in the loss, a rare label weighs as much as a frequent one.",
+)
+
 
 def write_card(folder: Path, name: str) -> None:
     """Write `README.md` into a checkpoint folder. `name`: what the model is called."""
@@ -33,9 +46,8 @@ def model_card(name: str, training: dict[str, Any], evaluations: Sequence[dict[s
     sections = [
         _metadata(training),
         f"# {name}",
-        "A cross-encoder that scores how well a sentence serves as evidence for a claim. It reads both texts together "
-        "and gives one logit; a sigmoid turns it into a score between 0 and 1.",
-        _usage(name),
+        _introduction(training),
+        _usage(name, training),
         "## Figures",
         _figures(evaluations),
         "## Training",
@@ -64,13 +76,27 @@ def _metadata(training: dict[str, Any]) -> str:
     )
 
 
-def _usage(name: str) -> str:
+def _introduction(training: dict[str, Any]) -> str:
+    labels = training["preset"].get("labels")
+    if labels:
+        return (
+            "A cross-encoder that says what a sentence does to a claim. It reads both texts together, the claim first, "
+            f"and gives a logit for each of {', '.join(labels)}; a softmax turns them into probabilities."
+        )
+    return (
+        "A cross-encoder that scores how well a sentence serves as evidence for a claim. It reads both texts together "
+        "and gives one logit; a sigmoid turns it into a score between 0 and 1."
+    )
+
+
+def _usage(name: str, training: dict[str, Any]) -> str:
+    softmax = ", apply_softmax=True" if training["preset"].get("labels") else ""
     return f"""\
 ```python
 from sentence_transformers import CrossEncoder
 
 model = CrossEncoder("{name}", model_kwargs={{"torch_dtype": "float32"}})
-scores = model.predict([("Sea levels are falling.", "Global mean sea level has risen since 1900.")])
+scores = model.predict([("Sea levels are falling.", "Global mean sea level has risen since 1900.")]{softmax})
 ```
 
 The weights are stored in fp16; load them in fp32 as above for the reference scores. `pairscore export {name} BUNDLE`
@@ -80,6 +106,8 @@ makes a bundle that runs without PyTorch."""
 def _figures(evaluations: Sequence[dict[str, Any]]) -> str:
     if not evaluations:
         return "This run was given no files to evaluate on."
+    if "column" in evaluations[0]:
+        return "\n\n".join(map(_label_figures, evaluations))
     parts = [
         "By sentence-transformers' `CrossEncoderRerankingEvaluator`, on the weights as stored, in fp32. Candidates of "
         "a claim are BM25's top 50 sentences of a pool, plus the claim's relevant ones. A larger pool holds more "
@@ -107,6 +135,37 @@ def _figures(evaluations: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
+def _label_figures(evaluation: dict[str, Any]) -> str:
+    labels = evaluation["labels"]
+    rows = [
+        f"| {each['system']} | {each['accuracy']:.4f} | {each['macro_f1']:.4f} | "
+        + " | ".join(f"{each['f1'][label]:.4f}" for label in labels)
+        + " |"
+        for each in evaluation["systems"]
+    ]
+    confusion = [
+        f"| {label} | " + " | ".join(map(str, row)) + " |"
+        for label, row in zip(labels, evaluation["systems"][-1]["confusion"], strict=True)
+    ]
+    line = "|---" * (len(labels) + 1) + "|"
+    return "\n".join(
+        [
+            f"{evaluation['pairs']:,} pairs of {evaluation['claims']:,} claims "
+            f"({', '.join(each['file'] for each in evaluation['files'])}), on the weights as stored, in fp32:",
+            "",
+            f"| system | accuracy | macro-F1 | {' | '.join(f'F1 {label}' for label in labels)} |",
+            "|---|---" + line,
+            *rows,
+            "",
+            "How often each label (rows) was taken for each other (columns):",
+            "",
+            f"| | {' | '.join(labels)} |",
+            line,
+            *confusion,
+        ]
+    )
+
+
 def _training(training: dict[str, Any]) -> str:
     preset, negatives, machine = training["preset"], training["negatives"], training["machine"]
     head = preset["head_learning_rate"]
@@ -117,14 +176,8 @@ def _training(training: dict[str, Any]) -> str:
             f"`{training['start']}`{_described(training['start'])}, weights SHA-256 `{training['start_sha256']}`",
         ),
         ("Data", _data(training)),
-        (
-            "Samples",
-            f"{training['samples_an_epoch']:,} an epoch: relevant evidence, and {negatives['each_claim']} negatives a "
-            f"claim that nobody annotated for it, {negatives['hard']} of BM25's top "
-            f"{negatives['hard_from_bm25_ranks']} and the others at random"
-            + (", drawn anew each epoch" if preset["fresh_negatives"] else ""),
-        ),
-        ("Loss", "binary cross-entropy on the logit, no weight on positives"),
+        ("Samples", f"{training['samples_an_epoch']:,} an epoch: {_samples(preset, negatives)}"),
+        ("Loss", _loss(preset)),
         ("Labels", _labels(training)),
         (
             "Preset",
@@ -157,12 +210,32 @@ def _training(training: dict[str, Any]) -> str:
     )
 
 
+def _samples(preset: dict[str, Any], negatives: dict[str, Any] | None) -> str:
+    if negatives is None:
+        return "the annotated pairs, the same in every epoch"
+    return (
+        f"relevant evidence, and {negatives['each_claim']} negatives a "
+        f"claim that nobody annotated for it, {negatives['hard']} of BM25's top "
+        f"{negatives['hard_from_bm25_ranks']} and the others at random"
+        + (", drawn anew each epoch" if preset["fresh_negatives"] else "")
+    )
+
+
+def _loss(preset: dict[str, Any]) -> str:
+    if not preset.get("labels"):
+        return "binary cross-entropy on the logit, no weight on positives"
+    return "cross-entropy over the labels" + (", each label of equal weight" if preset["balanced"] else "")
+
+
 def _described(start: str) -> str:
     return f" ({_STARTS[start][1]})" if start in _STARTS else ""
 
 
 def _data(training: dict[str, Any]) -> str:
     files = ", ".join(f"`{each['file']}` (SHA-256 `{each['sha256'][:16]}…`)" for each in training["data"])
+    if "pairs_by_label" in training:
+        counted = ", ".join(f"{count:,} {label}" for label, count in training["pairs_by_label"].items())
+        return f"{files}: {training['claims']:,} claims, pairs: {counted}"
     return (
         f"{files}: {training['claims']:,} claims, {training['relevant_pairs']:,} relevant pairs, "
         f"{training['evidence_sentences']:,} sentences"
@@ -170,6 +243,8 @@ def _data(training: dict[str, Any]) -> str:
 
 
 def _labels(training: dict[str, Any]) -> str:
+    if training["preset"].get("labels"):
+        return f"`{training['preset']['label_column']}`: {', '.join(training['preset']['labels'])}"
     shares, calibration = training["preset"]["teacher_shares"], training["teacher_calibration"]
     if not shares:
         return "1 for relevant evidence, 0 for negatives"
@@ -207,14 +282,12 @@ def _command(training: dict[str, Any]) -> str:
 
 
 def _limits(training: dict[str, Any]) -> str:
-    return f"""\
-- It was trained on {training["claims"]:,} English claims about the climate and sentences from Wikipedia. Other
-  subjects, languages and kinds of text were not measured.
-- A high score says that a sentence bears on the claim, not that it supports it: evidence that refutes a claim counts as
-  relevant too.
-- Sentences that nobody annotated for a claim serve as negatives, in training as in the figures. Some of them would
-  be relevant to a careful reader.
-- The score is not a calibrated probability: the share of relevant pairs in training is the sampling's."""
+    lines = [
+        f"It was trained on {training['claims']:,} English claims about the climate and sentences from Wikipedia. "
+        "Other\n  subjects, languages and kinds of text were not measured.",
+        *(_LABEL_LIMITS if training["preset"].get("labels") else _RELEVANCE_LIMITS),
+    ]
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _licences(training: dict[str, Any]) -> str:

@@ -11,8 +11,9 @@ from sentence_transformers import CrossEncoder
 # Settings of single calls that some checkpoints carry in their tokenizer's configuration.
 _CALL_SETTINGS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of")
 
-# What CrossEncoder applies to one label's logit unless told otherwise, by its dotted name.
+# What CrossEncoder applies to one label's logit, and to those of several labels, unless told otherwise.
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
+IDENTITY = "torch.nn.modules.linear.Identity"
 
 
 def save_checkpoint(model: CrossEncoder, folder: Path) -> None:
@@ -25,13 +26,14 @@ def save_checkpoint(model: CrossEncoder, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     saved = copy.deepcopy(model)
     saved.to(device="cpu", dtype=torch.float16)
+    several = saved.num_labels != 1
     if is_stack(saved):
-        saved.activation_fn = torch.nn.Sigmoid()
+        saved.activation_fn = torch.nn.Identity() if several else torch.nn.Sigmoid()
         saved.save_pretrained(str(folder), create_model_card=False)
     else:
         transformer: Any = saved.model
         transformer.config.sentence_transformers = {
-            "activation_fn": SIGMOID,
+            "activation_fn": IDENTITY if several else SIGMOID,
             "version": version("sentence-transformers"),
         }
         transformer.save_pretrained(folder)

@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pairscore.runtime.bundle.manifest import PAIR_ORDERS, PairOrder
 from pairscore.runtime.errors import PairscoreError
 from pairscore.training.environment import require_train_extra
 from pairscore.training.presets import PRESETS
 
 if TYPE_CHECKING:
     from pairscore.training.evaluate import Evaluation, Start
+    from pairscore.training.labels import LabelEvaluation
 
 _PRESETS = "; ".join(f"{preset.name}: {preset.summary}" for preset in PRESETS.values())
 
@@ -79,7 +81,7 @@ def train(
         show_progress=not quiet,
     )
     for evaluation in run_training(run):
-        print_evaluation(evaluation)
+        print_any(evaluation)
     click.echo(f"Wrote {out}", err=True)
     return 0
 
@@ -99,6 +101,11 @@ def train(
     type=click.Path(path_type=Path),
     help="Parquet file whose evidence joins the candidates; its claims are not evaluated. Repeat for more files.",
 )
+@click.option(
+    "--label-column",
+    help="Column of --pairs with one of MODEL's labels: gives accuracy, macro-F1 and a confusion matrix.",
+)
+@click.option("--pair-order", type=click.Choice(PAIR_ORDERS), help="Which text a checkpoint of labels reads first.")
 @click.option("--precision", help="Variant of a bundle.  [default: fp32]")
 @click.option("--start", help="The untrained start to compare with.  [default: the one in MODEL's training.json]")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the start's head.  [default: training.json's, or 0]")
@@ -110,6 +117,8 @@ def evaluate(
     model: str,
     pairs: tuple[Path, ...],
     pool: tuple[Path, ...],
+    label_column: str | None,
+    pair_order: PairOrder | None,
     precision: str | None,
     start: str | None,
     seed: int | None,
@@ -122,22 +131,71 @@ def evaluate(
     Candidates of a claim: BM25's top 50 of all unique evidence sentences in the --pairs and --pool files, plus
     the claim's relevant ones. A larger pool holds more look-alikes and gives lower figures: compare figures
     only where the pools are the same. BM25 itself and the untrained start stand beside MODEL.
+
+    With --label-column, MODEL labels the pairs of the files themselves: accuracy, the mean of the labels' F1, and how
+    often each label was taken for each other.
     """
     require_train_extra()
+    show_progress = not quiet and sys.stderr.isatty()
+    if label_column is not None:
+        if pool or start is not None:
+            raise PairscoreError("--pool and --start are for ranking: leave them out with --label-column")
+        from pairscore.training.evaluate import evaluate_labels
+
+        labelled = evaluate_labels(
+            model, pairs, label_column, precision=precision, pair_order=pair_order, show_progress=show_progress
+        )
+        if as_json:
+            click.echo(json.dumps(labelled.to_dict(), indent=2, ensure_ascii=False))
+        else:
+            print_any(labelled)
+        return 0
+    if pair_order is not None:
+        raise PairscoreError("--pair-order is for a checkpoint of several labels: give --label-column with it")
     if no_start and start is not None:
         raise PairscoreError(f"--no-start leaves out what --start {start} asks for: give one of them")
     from pairscore.training.evaluate import evaluate as run_evaluation
 
     compared = None if no_start else _start(model, start, seed)
-    show_progress = not quiet and sys.stderr.isatty()
     evaluation = run_evaluation(
         model, pairs, pool=pool, precision=precision, start=compared, show_progress=show_progress
     )
     if as_json:
         click.echo(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False))
     else:
-        print_evaluation(evaluation)
+        print_any(evaluation)
     return 0
+
+
+def print_any(evaluation: "Evaluation | LabelEvaluation") -> None:
+    """Its tables."""
+    from pairscore.training.labels import LabelEvaluation
+
+    if isinstance(evaluation, LabelEvaluation):
+        print_labels(evaluation)
+    else:
+        print_evaluation(evaluation)
+
+
+def print_labels(evaluation: "LabelEvaluation") -> None:
+    """A table of the systems, and the confusion matrix of the last one."""
+    files = ", ".join(each["file"] for each in evaluation.files)
+    title = f"{evaluation.pairs:,} pairs of {evaluation.claims:,} claims ({files})"
+    table = Table(title=escape(title), title_justify="left")
+    for heading in ("", "accuracy", "macro-F1", *(f"F1 {label}" for label in evaluation.labels)):
+        table.add_column(escape(heading), justify="right" if heading else "left")
+    for figures in evaluation.systems:
+        values = (figures.accuracy, figures.macro_f1, *figures.f1.values())
+        table.add_row(escape(figures.system), *(f"{value:.4f}" for value in values))
+    last = evaluation.systems[-1]
+    matrix = Table(title=escape(f"{last.system}: rows are {evaluation.column}"), title_justify="left")
+    for heading in ("", *evaluation.labels):
+        matrix.add_column(escape(heading), justify="right" if heading else "left")
+    for label, row in zip(evaluation.labels, last.confusion, strict=True):
+        matrix.add_row(escape(label), *(f"{count:,}" for count in row))
+    console = Console()
+    console.print(table)
+    console.print(matrix)
 
 
 def print_evaluation(evaluation: "Evaluation") -> None:

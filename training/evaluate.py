@@ -1,4 +1,4 @@
-"""Ranking figures of cross-encoders on annotated claims: MAP, MRR@5 and NDCG@5.
+"""Figures of cross-encoders on annotated claims: how they rank (MAP, MRR@5 and NDCG@5), or how they label.
 
 A claim's candidates are BM25's best `CANDIDATES` sentences of a pool, plus the claim's relevant evidence. The
 figures are those of sentence-transformers' `CrossEncoderRerankingEvaluator`, for checkpoints and bundles alike.
@@ -17,11 +17,13 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
 from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
 
-from pairscore.runtime.bundle.manifest import MANIFEST_NAME, sha256
+from pairscore.runtime.bundle.manifest import MANIFEST_NAME, PairOrder, sha256
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.types import Pair
 from pairscore.training.annotations import Annotations, read_annotations, read_evidence
 from pairscore.training.bm25 import Bm25
+from pairscore.training.labels import LabelEvaluation, label_figures, most_frequent, read_labelled
 from pairscore.training.start import find_start, has_head, is_bi_encoder, load_untrained
 from pairscore.training.teacher import cosines
 
@@ -90,9 +92,8 @@ def evaluate(
     sentences = tuple(dict.fromkeys(annotations.evidence + read_evidence(pool)))
     if _is_bundle(model):
         trained = _bundle(model, precision or "fp32")
-    elif precision is not None:
-        raise PairscoreError(f"{model!r} is no bundle, and only a bundle has precisions: leave out --precision")
     else:
+        _refuse_precision(model, precision)
         trained = _checkpoint(model, show_progress)
     predictors = ({} if start is None else _start(start, show_progress)) | {name or model: trained}
     evaluator = reranking_evaluator(annotations, sentences)
@@ -111,6 +112,29 @@ def evaluate(
         pool_files=_digests(pool),
         systems=tuple(figures),
     )
+
+
+def evaluate_labels(
+    model: str,
+    pairs: Sequence[Path],
+    column: str,
+    *,
+    precision: str | None = None,
+    pair_order: PairOrder | None = None,
+    name: str | None = None,
+    show_progress: bool = False,
+) -> LabelEvaluation:
+    """How often `model` gives the pairs of some files the label that stands in `column`.
+
+    The prediction is the label with the largest logit. pair_order: which text a checkpoint reads first; a bundle says
+    it itself. name: what `model` is called in the result. Raises PairscoreError as `evaluate` does, for a model with
+    one label, and for a label in the files that the model does not have.
+    """
+    labels, logits = _classifier(model, precision, pair_order, show_progress)
+    labelled = read_labelled(pairs, column, labels)
+    predicted = logits(labelled.pairs).argmax(axis=1)
+    systems = (most_frequent(labelled, labels), label_figures(name or model, predicted, labelled, labels))
+    return LabelEvaluation(column, labels, len(labelled.pairs), labelled.claims, _digests(pairs), systems)
 
 
 def recorded_start(model: str) -> Start | None:
@@ -177,6 +201,42 @@ def _crossencoder(name: str, model: CrossEncoder, show_progress: bool) -> _Predi
     return _Predictor(
         lambda pairs: np.asarray(model.predict(pairs, batch_size=32, show_progress_bar=show_progress), dtype=np.float32)
     )
+
+
+def _classifier(
+    model: str, precision: str | None, pair_order: PairOrder | None, show_progress: bool
+) -> tuple[tuple[str, ...], Callable[[Sequence[Pair]], Scores]]:
+    """The labels of a checkpoint or a bundle, and what gives the logits of pairs, Shape (pairs, labels)."""
+    if _is_bundle(model):
+        if pair_order is not None:
+            raise PairscoreError(f"{model!r} is a bundle, which says its own order of the pair: leave out --pair-order")
+        scorer = Scorer.from_pretrained(model, precision=precision or "fp32", activation="identity")
+        _require_labels(model, len(scorer.labels))
+        return scorer.labels, lambda pairs: scorer.predict(list(pairs))
+    _refuse_precision(model, precision)
+    encoder = CrossEncoder(str(find_start(model, option="MODEL")), model_kwargs={"torch_dtype": torch.float32})
+    _require_labels(model, encoder.num_labels)
+    config: Any = encoder.config
+    labels = tuple(str(config.id2label[place]) for place in range(encoder.num_labels))
+
+    def logits(pairs: Sequence[Pair]) -> Scores:
+        ordered = [(second, first) if pair_order == "evidence-claim" else (first, second) for first, second in pairs]
+        found = encoder.predict(
+            ordered, batch_size=32, activation_fn=torch.nn.Identity(), show_progress_bar=show_progress
+        )
+        return np.asarray(found, dtype=np.float32)
+
+    return labels, logits
+
+
+def _require_labels(model: str, labels: int) -> None:
+    if labels < 2:
+        raise PairscoreError(f"{model!r} has one label, which --label-column cannot be compared with: leave it out")
+
+
+def _refuse_precision(model: str, precision: str | None) -> None:
+    if precision is not None:
+        raise PairscoreError(f"{model!r} is no bundle, and only a bundle has precisions: leave out --precision")
 
 
 def _start(start: Start, show_progress: bool) -> dict[str, _Predictor]:

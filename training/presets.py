@@ -18,6 +18,9 @@ class Preset:
     keep: the weights that are kept: of the best evaluation on the dev files, or of the last step.
     saves_an_epoch: how often a resumable checkpoint is written, and evaluated where `keep` is "best".
     half_precision: the arithmetic on a GPU; a CPU trains in fp32.
+    label_column, labels: the column of the training files that says which of several labels each pair has. Without
+        `labels` a pair is relevant or not, and negatives are drawn.
+    balanced: whether each label weighs as much as any other, however rare it is.
     """
 
     name: str
@@ -36,10 +39,15 @@ class Preset:
     keep: Literal["best", "last"]
     saves_an_epoch: int
     half_precision: Literal["fp16", "bf16"]
+    label_column: str | None = None
+    labels: tuple[str, ...] = ()
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if self.teacher_shares and len(self.teacher_shares) != self.epochs:
             raise ValueError(f"{len(self.teacher_shares)} teacher shares for {self.epochs} epochs")
+        if self.labels and (self.teacher_shares or self.keep == "best" or self.label_column is None):
+            raise ValueError("labels need a column, no teacher, and the weights of the last step")
 
 
 MODEL_CARD = Preset(
@@ -80,7 +88,29 @@ CLIMATE_CLAIMS = Preset(
     half_precision="bf16",
 )
 
-PRESETS = {preset.name: preset for preset in (MODEL_CARD, CLIMATE_CLAIMS)}
+CLIMATE_VERDICTS = Preset(
+    name="climate-verdicts",
+    summary="whether evidence supports a claim, refutes it or says too little: three labels, column evidence_label",
+    start="sentence-transformers/all-MiniLM-L6-v2",
+    batch_size=32,
+    learning_rate=1.5e-4,
+    head_learning_rate=6e-4,
+    weight_decay=0.01,
+    epochs=2,
+    warmup_ratio=0.06,
+    max_length=128,
+    group_by_length=True,
+    fresh_negatives=False,
+    teacher_shares=(),
+    keep="last",
+    saves_an_epoch=2,
+    half_precision="bf16",
+    label_column="evidence_label",
+    labels=("SUPPORTS", "REFUTES", "NOT_ENOUGH_INFO"),
+    balanced=True,
+)
+
+PRESETS = {preset.name: preset for preset in (MODEL_CARD, CLIMATE_CLAIMS, CLIMATE_VERDICTS)}
 
 # Decisions that were made by looking at figures of the dev split. The model card tells them.
 CHOICES_ON_DEV = {

@@ -15,7 +15,6 @@ from transformers import TrainerState
 from pairscore.export.environment import library_versions
 from pairscore.runtime.bundle.manifest import sha256
 from pairscore.runtime.machine import processor_name
-from pairscore.training.annotations import Annotations
 from pairscore.training.presets import CHOICES_ON_DEV
 from pairscore.training.run import Run
 from pairscore.training.samples import HARD_NEGATIVES, HARD_RANKS, NEGATIVES
@@ -23,9 +22,9 @@ from pairscore.training.samples import HARD_NEGATIVES, HARD_RANKS, NEGATIVES
 EVALUATION_NAME = "evaluation.json"
 
 
-def configuration(run: Run, start_folder: Path, annotations: Annotations) -> dict[str, Any]:
+def configuration(run: Run, start_folder: Path, counts: dict[str, Any]) -> dict[str, Any]:
     """Everything that decides the outcome, as it reads back from JSON; files appear by their digests, not by their
-    paths.
+    paths. counts: of what the training files hold.
     """
     settings = {
         "preset": asdict(run.preset),
@@ -35,9 +34,7 @@ def configuration(run: Run, start_folder: Path, annotations: Annotations) -> dic
         "max_steps": run.max_steps,
         "data": [{"file": path.name, "sha256": sha256(path)} for path in run.pairs],
         "dev": [{"file": path.name, "sha256": sha256(path)} for path in run.dev],
-        "claims": len(annotations.claims),
-        "relevant_pairs": annotations.relevant_pairs,
-        "evidence_sentences": len(annotations.evidence),
+        **counts,
     }
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
@@ -56,7 +53,9 @@ def training_report(
     losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in state.log_history if "loss" in entry]
     return settings | {
         "samples_an_epoch": samples_an_epoch,
-        "negatives": {"each_claim": NEGATIVES, "hard": HARD_NEGATIVES, "hard_from_bm25_ranks": HARD_RANKS},
+        "negatives": None
+        if settings["preset"]["labels"]
+        else {"each_claim": NEGATIVES, "hard": HARD_NEGATIVES, "hard_from_bm25_ranks": HARD_RANKS},
         "teacher_calibration": calibration,
         "choices_on_dev": list(CHOICES_ON_DEV.get(settings["preset"]["name"], ())),
         "steps": state.global_step,

@@ -20,7 +20,7 @@ HARD_RANKS = 50
 
 @dataclass(frozen=True)
 class Sample:
-    """One claim-evidence pair and its label, in [0, 1]."""
+    """One claim-evidence pair and its label: in [0, 1], or the place of one of several labels."""
 
     claim: str
     evidence: str

@@ -1,8 +1,10 @@
 """Find the weights that training starts from: a folder, an installed package, or the hub."""
 
 import json
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -42,14 +44,23 @@ def find_start(start: str, option: str = "--start FOLDER") -> Path:
         raise PairscoreError(f"{start!r} is no folder here and cannot be had from the hub: {remedy}") from error
 
 
-def load_untrained(folder: Path, seed: int) -> CrossEncoder:
-    """The start as a cross-encoder with one label, in fp32; a head that it lacks is drawn from `seed`."""
+def load_untrained(folder: Path, seed: int, labels: Sequence[str] = ()) -> CrossEncoder:
+    """The start as a cross-encoder with one score a pair, or one a label, in fp32.
+
+    A head that it lacks, or that has another number of scores, is drawn from `seed`.
+    """
     torch.manual_seed(seed)
-    model = CrossEncoder(str(folder), num_labels=1, model_kwargs={"torch_dtype": torch.float32})
-    if model.num_labels != 1:  # the last of its modules
+    count = max(1, len(labels))
+    model_kwargs = {"torch_dtype": torch.float32, "ignore_mismatched_sizes": bool(labels)}
+    model = CrossEncoder(str(folder), num_labels=count, model_kwargs=model_kwargs)
+    if model.num_labels != count:  # the last of its modules
         raise PairscoreError(
-            f"the start {folder.name!r} gives {model.num_labels} scores a pair: give one that gives one"
+            f"the start {folder.name!r} gives {model.num_labels} scores a pair: give one that gives {count}"
         )
+    if labels:
+        config: Any = model.config
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: place for place, label in enumerate(labels)}
     return model
 
 

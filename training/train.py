@@ -1,4 +1,4 @@
-"""Fine-tune a cross-encoder with sentence-transformers' trainer and binary cross-entropy.
+"""Fine-tune a cross-encoder with sentence-transformers' trainer: to relevance, or to one of several labels.
 
 The work happens in `OUT.partial` beside the output folder: the trainer's checkpoints, and the configuration that a
 resumed run must share. The finished checkpoint is renamed into place.
@@ -8,8 +8,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from datasets import Dataset
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -27,7 +27,8 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.training.annotations import Annotations, read_annotations
 from pairscore.training.card import write_card
 from pairscore.training.checkpoint import save_checkpoint
-from pairscore.training.evaluate import TRAINING_NAME, Evaluation, Start, evaluate, reranking_evaluator
+from pairscore.training.evaluate import TRAINING_NAME, Evaluation, Start, evaluate, evaluate_labels, reranking_evaluator
+from pairscore.training.labels import LabelEvaluation, read_labelled
 from pairscore.training.plan import PlannedBatches, plan_epoch
 from pairscore.training.report import EVALUATION_NAME, configuration, training_report, write_json
 from pairscore.training.run import Run
@@ -40,39 +41,35 @@ RUN_NAME = "run.json"
 _HEAD = r"pooler|classifier|^model\.[1-9]\d*\."
 
 
-def train(run: Run) -> list[Evaluation]:
+def train(run: Run) -> list[Evaluation] | list[LabelEvaluation]:
     """Train, evaluate on the dev files, and leave the checkpoint and its report in `run.out`.
 
-    Returns the evaluations: none without dev files, else one with the dev files as the pool of candidates and one
-    with the training files' sentences in it as well.
+    Returns the evaluations: see `evaluate_on_dev`.
 
     Raises PairscoreError for bad input, an output folder in use, and a resume that does not fit; before the
     first step, so that nothing is half written.
     """
-    annotations = read_annotations(run.pairs)
     if run.preset.keep == "best" and not run.dev:
         raise PairscoreError(
             f"preset {run.preset.name!r} keeps the checkpoint that is best on dev files: give --dev FILE"
         )
-    dev = read_annotations(run.dev) if run.dev else None
+    data = _labelled(run) if run.preset.labels else _relevance(run)
     start = find_start(run.start)
     if run.preset.teacher_shares and not is_bi_encoder(start):
         raise PairscoreError(
             f"preset {run.preset.name!r} learns from its start's cosine similarities, and {run.start!r} is no sentence "
             "embedding model: give one with --start, or use --preset model-card"
         )
-    sampler = NegativeSampler(annotations, run.seed)
-    sampler.epoch(0)  # too few sentences are an error before anything is written
-    settings = configuration(run, start, annotations)
+    settings = configuration(run, start, data.counts)
     _open_partial(run, settings)
 
     began = time.monotonic()
-    epochs, calibration = labelled_epochs(run, sampler, start)
-    model = load_untrained(start, run.seed)
+    epochs, calibration = data.epochs(start)
+    model = load_untrained(start, run.seed, run.preset.labels)
     limit = model.tokenizer.model_max_length
     if run.preset.max_length is not None:
         model.tokenizer.model_max_length = min(run.preset.max_length, limit)
-    trainer = _trainer(run, model, epochs, dev)
+    trainer = _trainer(run, model, epochs, data)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run.checkpoints)) if run.resume else None)
     model.tokenizer.model_max_length = limit
     report = training_report(
@@ -86,12 +83,12 @@ def train(run: Run) -> list[Evaluation]:
     return _finish(run, model, report)
 
 
-def _finish(run: Run, model: CrossEncoder, report: dict[str, Any]) -> list[Evaluation]:
+def _finish(run: Run, model: CrossEncoder, report: dict[str, Any]) -> list[Evaluation] | list[LabelEvaluation]:
     finished = run.partial / "finished"
     shutil.rmtree(finished, ignore_errors=True)
     save_checkpoint(model, finished)
     write_json(finished / TRAINING_NAME, report)
-    evaluations = evaluate_on_dev(finished, run) if run.dev else []
+    evaluations = evaluate_on_dev(finished, run)
     if evaluations:
         write_json(finished / EVALUATION_NAME, [evaluation.to_dict() for evaluation in evaluations])
     write_card(finished, run.out.name)
@@ -101,11 +98,19 @@ def _finish(run: Run, model: CrossEncoder, report: dict[str, Any]) -> list[Evalu
     return evaluations
 
 
-def evaluate_on_dev(checkpoint: Path, run: Run) -> list[Evaluation]:
-    """The stored weights on the dev claims: candidates from the dev files, then from the training files as well."""
+def evaluate_on_dev(checkpoint: Path, run: Run) -> list[Evaluation] | list[LabelEvaluation]:
+    """The stored weights on the dev claims; empty without dev files.
+
+    Relevance: candidates from the dev files, then from the training files as well. Labels: the dev files' own pairs.
+    """
+    if not run.dev:
+        return []
+    name, show = "this model", run.show_progress
+    if run.preset.label_column is not None:
+        return [evaluate_labels(str(checkpoint), run.dev, run.preset.label_column, name=name, show_progress=show)]
     start = Start(run.start, run.seed)
     return [
-        evaluate(str(checkpoint), run.dev, pool=pool, start=start, name="this model", show_progress=run.show_progress)
+        evaluate(str(checkpoint), run.dev, pool=pool, start=start, name=name, show_progress=show)
         for pool in ((), run.pairs)
     ]
 
@@ -131,6 +136,49 @@ def _open_partial(run: Run, settings: dict[str, Any]) -> None:
 
 
 # Samples -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What is learned from. `counts`: of the files, for the report. `epochs`: from the start's folder to the samples of
+    every epoch and the teacher's calibration. `label_weights`: of each label in the loss; empty for relevance. `dev`:
+    claims that the best weights are chosen by.
+    """
+
+    counts: dict[str, Any]
+    epochs: Callable[[Path], tuple[list[list[Sample]], dict[str, float] | None]]
+    label_weights: tuple[float, ...] = ()
+    dev: Annotations | None = None
+
+
+def _relevance(run: Run) -> _Data:
+    annotations = read_annotations(run.pairs)
+    dev = read_annotations(run.dev) if run.dev else None
+    sampler = NegativeSampler(annotations, run.seed)
+    sampler.epoch(0)  # too few sentences are an error before anything is written
+    counts = {
+        "claims": len(annotations.claims),
+        "relevant_pairs": annotations.relevant_pairs,
+        "evidence_sentences": len(annotations.evidence),
+    }
+    return _Data(counts, lambda start: labelled_epochs(run, sampler, start), dev=dev)
+
+
+def _labelled(run: Run) -> _Data:
+    labels, column = run.preset.labels, run.preset.label_column or ""
+    labelled = read_labelled(run.pairs, column, labels)
+    read_labelled(run.dev, column, labels)
+    found = {label: labelled.labels.count(label) for label in labels}
+    if not all(found.values()):
+        missing = next(label for label, count in found.items() if not count)
+        raise PairscoreError(f"no pair has the label {missing!r} in column {column!r}: give files that hold each label")
+    samples = [
+        Sample(claim, evidence, labels.index(label))
+        for (claim, evidence), label in zip(labelled.pairs, labelled.labels, strict=True)
+    ]
+    counts = {"claims": labelled.claims, "pairs_by_label": found}
+    weights = tuple(len(samples) / (len(labels) * count) for count in found.values()) if run.preset.balanced else ()
+    return _Data(counts, lambda _: ([samples] * run.preset.epochs, None), weights or (1.0,) * len(labels))
 
 
 def labelled_epochs(
@@ -174,7 +222,8 @@ class _EvaluateTheEnd(TrainerCallback):
             control.should_save = True
 
 
-def _trainer(run: Run, model: CrossEncoder, epochs: list[list[Sample]], dev: Annotations | None) -> _PlannedTrainer:
+def _trainer(run: Run, model: CrossEncoder, epochs: list[list[Sample]], data: _Data) -> _PlannedTrainer:
+    dev = data.dev
     rows = [sample for epoch in epochs for sample in epoch]
     plan = _plan(run, model, epochs)
     evaluator = reranking_evaluator(dev, dev.evidence, name="dev") if run.preset.keep == "best" and dev else None
@@ -188,13 +237,19 @@ def _trainer(run: Run, model: CrossEncoder, epochs: list[list[Sample]], dev: Ann
                 "label": [row.label for row in rows],
             }
         ),
-        # Identity activation and no weight on positives are this loss's defaults.
-        loss=BinaryCrossEntropyLoss(model),
+        loss=_loss(model, data.label_weights),
         evaluator=evaluator,
         callbacks=[_EvaluateTheEnd()] if evaluator is not None else None,
     )
     trainer.plan = plan
     return trainer
+
+
+def _loss(model: CrossEncoder, label_weights: Sequence[float]) -> torch.nn.Module:
+    """Cross-entropy over the labels; binary for relevance, whose positives weigh no more than negatives."""
+    if not label_weights:
+        return BinaryCrossEntropyLoss(model)
+    return CrossEntropyLoss(model, weight=torch.tensor(label_weights, device=model.device))
 
 
 def _arguments(run: Run, interval: int) -> CrossEncoderTrainingArguments:

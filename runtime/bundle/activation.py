@@ -1,10 +1,38 @@
-"""Logits to scores, as the checkpoint's activation says."""
+"""Logits to scores, as the checkpoint's activation says or the user."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.types import FloatArray
+
+ACTIVATIONS = ("sigmoid", "identity", "tanh", "softmax")
+# What names the bundle's own.
+CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What turns logits into scores. Calling it is `activate`. `name`: one of the manifest's activations."""
+
+    name: str
+
+    def __call__(self, logits: FloatArray) -> FloatArray:
+        """Logits to scores, both of Shape (pairs, labels)."""
+        return activate(self.name, logits)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def choose_activation(asked: str | None, own: str) -> Activation:
+    """The activation that was asked for; None for the bundle's `own`. Raises PairscoreError for an unknown name."""
+    name = own if asked is None or asked == CHECKPOINT else asked
+    if name not in ACTIVATIONS:
+        raise PairscoreError(f"unknown activation {name!r}: use {', '.join((*ACTIVATIONS, CHECKPOINT))}")
+    return Activation(name)
 
 
 def activate(name: str, logits: FloatArray) -> FloatArray:

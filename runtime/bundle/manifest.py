@@ -15,10 +15,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from pairscore.runtime.bundle.activation import ACTIVATIONS
 from pairscore.runtime.bundle.parity import TIERS, ParityReport, Tier
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.typed_json import from_json
@@ -30,7 +31,9 @@ FORMAT = 1
 # The largest count of tokens, or id of a token, that a manifest may name.
 _LARGEST = 1 << 24
 _DIGEST = re.compile("[0-9a-f]{64}")
-ACTIVATIONS = ("sigmoid", "identity", "tanh", "softmax")
+PairOrder = Literal["claim-evidence", "evidence-claim"]
+PAIR_ORDERS: tuple[PairOrder, ...] = get_args(PairOrder)
+CLAIM_FIRST: PairOrder = "claim-evidence"
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Manifest:
     """The contract between export and runtime. `max_length` counts tokens, special tokens included.
 
     `activation`: what turns logits into scores, one of `ACTIVATIONS`. `truncation_side`: the end at which
-    the tokenizer cuts. `prompt`: what stands before every claim.
+    the tokenizer cuts. `prompt`: what stands before every claim. `pair_order`: which text the model reads first.
     `files`: path within the bundle -> SHA-256. `versions`: library -> release at export.
     """
 
@@ -100,6 +103,7 @@ class Manifest:
     files: Mapping[str, str]
     versions: Mapping[str, str]
     prompt: str = ""
+    pair_order: PairOrder = CLAIM_FIRST
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -280,6 +284,7 @@ class Bundle:
             "precision": precision,
             **({"settings": dict(variant.settings)} if variant.settings else {}),
             **({"prompt": manifest.prompt} if manifest.prompt else {}),
+            **({"pair_order": manifest.pair_order} if manifest.pair_order != CLAIM_FIRST else {}),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

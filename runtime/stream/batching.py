@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pairscore.runtime.engines.batch import Batch
+from pairscore.runtime.stream.passages import LongEvidence, Passages
 from pairscore.runtime.text.ragged import Ragged, offsets_of
 from pairscore.runtime.text.tokenizer import PairTokenizer, truncated_lengths
 from pairscore.runtime.types import Int64Array
@@ -15,64 +16,81 @@ from pairscore.runtime.types import Int64Array
 class TokenizedPairs:
     """The different pairs of one window, tokenized. A pair's token ids are assembled when a batch needs them.
 
-    A pair that occurs several times is scored once. `pair_of`: Shape (window,), which of the different pairs
-    stands in each row. `copies`: Shape (pairs,), how often each occurs. `lengths`: Shape (pairs,), in tokens,
-    after truncation. `texts`: how many texts were tokenized.
+    A pair that occurs several times is scored once. The rows of a batch are passages: the whole evidence of a pair, or,
+    where `long` asks for it, a part of evidence that does not fit (`stream/passages.py`).
+
+    `pair_of`: Shape (window,), which of the different pairs stands in each row. `truncated`: Shape (pairs,), whether
+    tokens of a pair are in none of its passages. `passages`: None where every pair is one passage. `lengths`: Shape
+    (passages,), in tokens, after truncation. `copies`: Shape (passages,), rows of the window that are done with a
+    passage: those of its pair for the first passage, 0 for the others. `texts`: how many texts were tokenized.
 
     So a window of 65,536 pairs of 512 tokens costs the memory of its unique texts' tokens and of a few
     batches, not of 33 million ids.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         tokenizer: PairTokenizer,
         claims: Ragged,
         evidence: Ragged,
         claim_of: Int64Array,
         evidence_of: Int64Array,
+        long: LongEvidence | None = None,
     ) -> None:
         """`claims`, `evidence`: unique texts. `claim_of`, `evidence_of`: Shape (window,), which of them."""
         self.texts = len(claims) + len(evidence)
         full = np.concatenate([claims.lengths, evidence.lengths])
         codes = claim_of * len(evidence) + evidence_of
-        different, self.pair_of, self.copies = np.unique(codes, return_inverse=True, return_counts=True)
+        different, self.pair_of, copies = np.unique(codes, return_inverse=True, return_counts=True)
         claim_of, evidence_of = np.divmod(different, max(1, len(evidence)))
         evidence_of += len(claims)
-        claim_full, evidence_full = full[claim_of], full[evidence_of]
-        self._claim_length, evidence_length = truncated_lengths(claim_full, evidence_full, tokenizer.room)
+        begins, ends = np.zeros(len(different), dtype=np.int64), full[evidence_of]
+        self.passages = None if long is None else Passages.of(full[claim_of], ends, tokenizer.room, long)
+        if self.passages is not None:
+            pair, begins, ends = self.passages.pair, self.passages.begins, self.passages.ends
+            claim_of, evidence_of = claim_of[pair], evidence_of[pair]
+            copies = np.where(begins == 0, copies[pair], 0)
+        self.copies = copies
+        lengths = full[claim_of], ends - begins
+        starts = offsets_of(full)
+        places = starts[claim_of], starts[evidence_of] + begins
+        first, second = (1, 0) if tokenizer.pair_order == "evidence-claim" else (0, 1)
+        first_length, second_length = truncated_lengths(lengths[first], lengths[second], tokenizer.room)
+        self._first_length = first_length
         self._template = tokenizer.template
-        self.lengths: Int64Array = self._claim_length + evidence_length + tokenizer.template.specials
+        self.lengths: Int64Array = first_length + second_length + tokenizer.template.specials
+        cut = self.lengths < lengths[0] + lengths[1] + tokenizer.template.specials
+        self.truncated = cut if self.passages is None else self.passages.any(cut)
         # `batch` reads whole pairs' lengths of ids, beginning before the text or ending after it.
         around = np.zeros(int(self.lengths.max(initial=0)), dtype=np.int32)
         self._values = np.concatenate([around, claims.values, evidence.values, around])
-        starts = len(around) + offsets_of(full)
-        self._claim_start, self._evidence_start = starts[claim_of], starts[evidence_of]
+        self._first_start, self._second_start = places[first] + len(around), places[second] + len(around)
         if tokenizer.truncation_side == "left":
-            self._claim_start += claim_full - self._claim_length
-            self._evidence_start += evidence_full - evidence_length
+            self._first_start += lengths[first] - first_length
+            self._second_start += lengths[second] - second_length
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def batch(self, rows: Int64Array) -> Batch:
-        """Assemble the pairs at `rows`, Shape (n,), all of one length."""
+        """Assemble the passages at `rows`, Shape (n,), all of one length, each with its claim."""
         template = self._template
         length = int(self.lengths[rows[0]])
-        claim_stop = len(template.prefix) + self._claim_length[rows]
-        evidence_start = claim_stop + len(template.middle)
-        # Row i of `spans` holds the ids from place i on, so taking rows copies neighbouring ids at once: first the
-        # claim's, then the evidence's behind it. Places of special tokens hold other texts' ids until they are set at
-        # the end.
+        first_stop = len(template.prefix) + self._first_length[rows]
+        second_start = first_stop + len(template.middle)
+        # Row i of `spans` holds the ids from place i on, so taking rows copies neighbouring ids at once: those of the
+        # first text, then those of the second one behind it. Places of special tokens hold other texts' ids until they
+        # are set at the end.
         spans = sliding_window_view(self._values, length)
-        input_ids = spans[self._claim_start[rows] - len(template.prefix)]
+        input_ids = spans[self._first_start[rows] - len(template.prefix)]
         position = np.arange(length, dtype=np.int32)
-        stop = claim_stop.astype(np.int32)[:, None]
-        np.copyto(input_ids, spans[self._evidence_start[rows] - evidence_start], where=position >= stop)
+        stop = first_stop.astype(np.int32)[:, None]
+        np.copyto(input_ids, spans[self._second_start[rows] - second_start], where=position >= stop)
         input_ids[:, : len(template.prefix)] = template.prefix
         input_ids[:, length - len(template.suffix) :] = template.suffix
         each = np.arange(len(rows))
         for place, token in enumerate(template.middle):
-            input_ids[each, claim_stop + place] = token
+            input_ids[each, first_stop + place] = token
         if template.type_boundary is None:
             token_type_ids = np.zeros_like(input_ids)
         else:
@@ -80,7 +98,9 @@ class TokenizedPairs:
         return Batch(rows, input_ids, token_type_ids)
 
 
-def tokenize_pairs(tokenizer: PairTokenizer, claims: pa.StringArray, evidence: pa.StringArray) -> TokenizedPairs:
+def tokenize_pairs(
+    tokenizer: PairTokenizer, claims: pa.StringArray, evidence: pa.StringArray, long: LongEvidence | None = None
+) -> TokenizedPairs:
     """Tokenize each unique text once. claims, evidence: Shape (pairs,), without nulls."""
     claim_codes, evidence_codes = claims.dictionary_encode(), evidence.dictionary_encode()
     return TokenizedPairs(
@@ -89,6 +109,7 @@ def tokenize_pairs(tokenizer: PairTokenizer, claims: pa.StringArray, evidence: p
         tokenizer.encode(evidence_codes.dictionary.to_pylist()),
         claim_codes.indices.to_numpy().astype(np.int64),
         evidence_codes.indices.to_numpy().astype(np.int64),
+        long,
     )
 
 

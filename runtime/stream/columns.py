@@ -23,8 +23,29 @@ _UTF8 = (
 )
 
 
-class ColumnOptions(TypedDict, total=False):
-    """What scoring takes besides the table: names of columns, by default `claim`, `evidence` and `score`.
+class NewColumnOptions(TypedDict, total=False):
+    """What scoring appends to a table.
+
+    `score_column`: the scores, `score` by default; with several labels `score_<label>` for each. `prediction_column`:
+    the label with the largest score. `truncated_column`: whether the pair was cut. `long_evidence`: "split" scores
+    evidence that does not fit beside its claim in passages that share `overlap` tokens, 64 by default, and combines
+    their scores to their "max", the default, or their "mean" (`combine`); by default it is "cut". `rank_by`: the label
+    whose score says which passage is the best, where there are several. `passage_columns`: `passage_begin` and
+    `passage_end`, where the best passage lies, in characters.
+    """
+
+    score_column: str
+    prediction_column: str | None
+    truncated_column: str | None
+    long_evidence: Literal["cut", "split"]
+    overlap: int
+    combine: Literal["max", "mean"]
+    rank_by: str | None
+    passage_columns: bool
+
+
+class ColumnOptions(NewColumnOptions, total=False):
+    """What scoring takes besides the table: names of its columns, by default `claim` and `evidence`, and the above.
 
     `on_null`, `on_invalid_utf8`: what a null claim or evidence is, and one whose bytes are not UTF-8: an error that
     names the row, which is the default, or a null score.
@@ -32,7 +53,6 @@ class ColumnOptions(TypedDict, total=False):
 
     claim_column: str
     evidence_column: str
-    score_column: str
     on_null: Literal["error", "null"]
     on_invalid_utf8: Literal["error", "null"]
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pairscore.runtime.engines.protocol import Engine
 from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.stream.batching import TokenizedPairs, plan_batches, tokenize_pairs
+from pairscore.runtime.stream.passages import LongEvidence, Passages
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray, Int64Array
 
@@ -35,7 +37,8 @@ class Window(Generic[T]):
 @dataclass
 class Statistics:
     """Counts and times of one window. `tokens` counts model inputs, specials included, of unique pairs; none of them
-    is padding.
+    is padding. `truncated`: pairs of which tokens were left out. `passages`: model inputs beyond one a unique pair, for
+    evidence that was split.
 
     `tokenize_seconds` is wall time in the tokenizing thread; `engine_seconds` is summed over the threads
     that call the engine; `engine_busy_seconds` is the wall time in which at least one of them was in it; overlapping
@@ -44,6 +47,8 @@ class Statistics:
 
     pairs: int = 0
     unique_pairs: int = 0
+    truncated: int = 0
+    passages: int = 0
     texts: int = 0
     tokens: int = 0
     batches: int = 0
@@ -59,11 +64,34 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Scored(Generic[T]):
-    """A window's result. `logits`: Shape (pairs, labels), in the window's order."""
+    """A window's result.
+
+    `computed`: the engine's logits, Shape (passages, labels). `passages`: those of the window's different pairs; None
+    where each pair is one. `pair_of`: Shape (pairs,), which of the different pairs stands in each row. `cut`: Shape
+    (different pairs,), whether tokens were left out.
+    """
 
     payload: T
-    logits: FloatArray
+    computed: FloatArray
+    passages: Passages | None
+    pair_of: Int64Array
+    cut: npt.NDArray[np.bool_]
     statistics: Statistics
+
+    @property
+    def logits(self) -> FloatArray:
+        """Shape (pairs, labels), in the window's order; of split evidence, combined as scores are."""
+        return self.scores(lambda logits: logits)
+
+    @property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        """Which pairs were cut. Shape (pairs,), in the window's order."""
+        return self.cut[self.pair_of]
+
+    def scores(self, activate: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        """Shape (pairs, labels), in the window's order. activate: logits to scores, row by row."""
+        scores = activate(self.computed)
+        return (scores if self.passages is None else self.passages.combine(scores))[self.pair_of]
 
 
 class Busy:
@@ -93,11 +121,11 @@ class Busy:
 
 @dataclass(frozen=True)
 class _Job(Generic[T]):
-    """A tokenized window whose batches are with the engine's callers. `logits`: of its different pairs."""
+    """A tokenized window whose batches are with the engine's callers. `logits`: of the passages of its pairs."""
 
     payload: T
     logits: FloatArray
-    pair_of: Int64Array
+    pairs: TokenizedPairs
     statistics: Statistics
     batches: list[Future[None]]
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -112,6 +140,7 @@ def stream(
     on_tokenized: Callable[[T, int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     batch_size: int | None = None,
+    long: LongEvidence | None = None,
 ) -> Generator[Scored[T], None, None]:
     """Score windows, in order; one computes while the next is tokenized.
 
@@ -119,9 +148,12 @@ def stream(
     `on_tokenized`: called with a window's payload and tokens, as of `Statistics`, before its first batch is computed.
     `on_progress`: called with the numbers of pairs and of tokens of each finished batch, from the engine's threads.
     `batch_size`: at most so many pairs in one batch; by default what fits the engine's token budget.
+    `long`: how evidence that does not fit is split; None to cut it.
     Closing the iterator early drops what has not started. Raises what the engine raises, and
     PairscoreError for a logit that is not finite.
     """
+    if long is not None:
+        long.check(tokenizer.room)
     jobs: deque[Future[_Job[T]]] = deque()
     callers = ThreadPoolExecutor(engine.callers, thread_name_prefix="pairscore-engine")
     preparer = ThreadPoolExecutor(1, thread_name_prefix="pairscore-tokenize")
@@ -129,11 +161,13 @@ def stream(
 
     def prepare(window: Window[T]) -> _Job[T]:
         started = time.perf_counter()
-        pairs = tokenize_pairs(tokenizer, window.claims, window.evidence)
+        pairs = tokenize_pairs(tokenizer, window.claims, window.evidence, long)
         plan = plan_batches(pairs.lengths, engine.token_budget, batch_size)
         statistics = Statistics(
             pairs=len(window.claims),
-            unique_pairs=len(pairs),
+            unique_pairs=len(pairs.truncated),
+            truncated=int(pairs.truncated[pairs.pair_of].sum()),
+            passages=len(pairs) - len(pairs.truncated),
             texts=pairs.texts,
             tokens=int(pairs.lengths.sum()),
             batches=len(plan),
@@ -142,12 +176,12 @@ def stream(
         if on_tokenized is not None:
             on_tokenized(window.payload, statistics.tokens)
         logits = np.empty((len(pairs), labels), dtype=np.float32)
-        job = _Job(window.payload, logits, pairs.pair_of, statistics, [])
-        job.batches.extend(callers.submit(run, job, pairs, rows) for rows in plan)
+        job = _Job(window.payload, logits, pairs, statistics, [])
+        job.batches.extend(callers.submit(run, job, rows) for rows in plan)
         return job
 
-    def run(job: _Job[T], pairs: TokenizedPairs, rows: Int64Array) -> None:
-        batch = pairs.batch(rows)
+    def run(job: _Job[T], rows: Int64Array) -> None:
+        batch = job.pairs.batch(rows)
         started = time.perf_counter()
         busy.enter(started)
         try:
@@ -167,13 +201,14 @@ def stream(
             job.statistics.engine_seconds += ended - started
             job.statistics.engine_busy_seconds += more_busy
         if on_progress is not None:
-            on_progress(int(pairs.copies[rows].sum()), batch.input_ids.size)
+            on_progress(int(job.pairs.copies[rows].sum()), batch.input_ids.size)
 
     def finish(job: _Job[T]) -> Scored[T]:
         done, _ = wait(job.batches, return_when=FIRST_EXCEPTION)
         for batch in done:
             batch.result()
-        return Scored(job.payload, job.logits[job.pair_of], job.statistics)
+        pairs = job.pairs
+        return Scored(job.payload, job.logits, pairs.passages, pairs.pair_of, pairs.truncated, job.statistics)
 
     try:
         for window in windows:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.bundle.manifest import CLAIM_FIRST, Bundle, PairOrder
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.text.ragged import Ragged
 from pairscore.runtime.text.wordpiece import FastEncoder
@@ -26,7 +26,7 @@ CHUNK_CHARACTERS = 2_000_000
 
 @dataclass(frozen=True)
 class PairTemplate:
-    """The special tokens around a pair: `prefix` claim `middle` evidence `suffix`.
+    """The special tokens around a pair: `prefix` first text `middle` second text `suffix`.
 
     `type_boundary`: how many of the `middle` tokens still have token type 0; everything after them has
     type 1. None where all token types are 0.
@@ -52,12 +52,13 @@ class PairTokenizer:
         max_length: int,
         truncation_side: Literal["left", "right"] = "right",
         prompt: str = "",
+        pair_order: PairOrder = CLAIM_FIRST,
         *,
         chunk_texts: int = CHUNK_TEXTS,
         chunk_characters: int = CHUNK_CHARACTERS,
     ) -> None:
-        """`prompt`: what stands before every claim, part of its text. `chunk_texts`, `chunk_characters`: after how many
-        of either another chunk of texts begins.
+        """`prompt`: what stands before every claim, part of its text. `pair_order`: which text the model reads first.
+        `chunk_texts`, `chunk_characters`: after how many of either another chunk of texts begins.
         """
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -68,6 +69,7 @@ class PairTokenizer:
         self.max_length = max_length
         self.truncation_side = truncation_side
         self._prompt = prompt
+        self.pair_order = pair_order
         self.template = _find_template(tokenizer)
         if self.room < 2:
             raise PairscoreError(
@@ -77,21 +79,25 @@ class PairTokenizer:
 
     @staticmethod
     def from_file(
-        path: Path, max_length: int, truncation_side: Literal["left", "right"] = "right", prompt: str = ""
+        path: Path,
+        max_length: int,
+        truncation_side: Literal["left", "right"] = "right",
+        prompt: str = "",
+        pair_order: PairOrder = CLAIM_FIRST,
     ) -> "PairTokenizer":
         """Open a `tokenizer.json`. Raises PairscoreError when this release of `tokenizers` cannot read it."""
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise PairscoreError(f"cannot read tokenizer {str(path)!r} ({error}): upgrade `tokenizers`") from error
-        return PairTokenizer(tokenizer, max_length, truncation_side, prompt)
+        return PairTokenizer(tokenizer, max_length, truncation_side, prompt, pair_order)
 
     @staticmethod
     def of_bundle(bundle: Bundle, max_length: int | None = None) -> "PairTokenizer":
         """A bundle's tokenizer, its digest checked. `max_length`: in place of the bundle's."""
         manifest, path = bundle.manifest, bundle.path("tokenizer.json")
         length = max_length or manifest.max_length
-        return PairTokenizer.from_file(path, length, manifest.truncation_side, manifest.prompt)
+        return PairTokenizer.from_file(path, length, manifest.truncation_side, manifest.prompt, manifest.pair_order)
 
     @property
     def room(self) -> int:
@@ -110,6 +116,11 @@ class PairTokenizer:
         """The token ids of each text, whole and without special tokens, as `tokenizers` gives them."""
         encoded = self._fast.encode(texts)
         return self._encode(texts) if encoded is None else encoded
+
+    def characters(self, text: str) -> Int64Array:
+        """Where each token of `encode` begins and ends in a text, in characters. Shape (tokens, 2)."""
+        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return np.array(offsets, dtype=np.int64).reshape(-1, 2)
 
     def _encode(self, texts: list[str]) -> Ragged:
         chunks = self._chunks(texts)

@@ -92,7 +92,7 @@ def test_any_template_against_putting_lists_together(side, prefix, middle, suffi
     boundary = data.draw(st.none() | st.integers(0, len(middle)))
     room = data.draw(st.integers(2, 20))
     template = PairTemplate(tuple(prefix), tuple(middle), tuple(suffix), boundary)
-    tokenizer = SimpleNamespace(template=template, room=room, truncation_side=side)
+    tokenizer = SimpleNamespace(template=template, room=room, truncation_side=side, pair_order="claim-evidence")
     claims, evidence = ([list(range(k, k + n)) for k, n in enumerate(each)] for each in zip(*lengths, strict=True))
     claim_of, evidence_of = (grid.ravel() for grid in np.indices((len(claims), len(evidence))))
     pairs = TokenizedPairs(tokenizer, Ragged.from_lists(claims), Ragged.from_lists(evidence), claim_of, evidence_of)
