@@ -20,7 +20,8 @@ from pairscore.benchmarks.throughput import Turn, Worker, Workers, figures, prom
 from pairscore.benchmarks.work import matrix_shapes, operations, padding_by_policy
 from pairscore.export.parity.ranking import ranking_figures
 from pairscore.runtime.bundle.activation import activate
-from pairscore.runtime.bundle.manifest import Bundle, Manifest, sha256
+from pairscore.runtime.bundle.manifest import CLAIM_FIRST, Bundle, Manifest, sha256
+from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.machine import available_cores
 
 CPU_TOKEN_BUDGET = 1024
@@ -70,6 +71,11 @@ def run_bench(
     long: pairs of the second set, which the reference, ours and the fastest peer of each precision score.
     """
     manifest = Bundle.open(bundle).manifest
+    if manifest.pair_order != CLAIM_FIRST:
+        raise PairscoreError(
+            f"bundle {str(bundle)!r} reads the evidence first, and the systems it is compared with are given the claim "
+            "first: nothing was measured; `pairscore verify` compares its scores"
+        )
     rows = sample(all_pairs, limit)
     pairs = [all_pairs[row] for row in rows]
     marked = None if labels is None else [labels[row] for row in rows]

@@ -21,7 +21,17 @@ from pairscore.export.quantization.race import best_int8
 from pairscore.export.reference import Reference, load_reference
 from pairscore.export.staging import check_target, staged_folder
 from pairscore.export.variants import BUILDERS, PRECISIONS, build_fp32
-from pairscore.runtime.bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, Bundle, GoldenRows, Manifest, Variant, sha256
+from pairscore.runtime.bundle.manifest import (
+    CLAIM_FIRST,
+    GOLDEN_NAME,
+    MANIFEST_NAME,
+    Bundle,
+    GoldenRows,
+    Manifest,
+    PairOrder,
+    Variant,
+    sha256,
+)
 from pairscore.runtime.bundle.parity import TIERS, Tier
 from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.scorer import Scorer
@@ -51,6 +61,7 @@ def export_bundle(
     max_difference: float | None = None,
     min_spearman: float | None = None,
     max_length: int | None = None,
+    pair_order: PairOrder | None = None,
     overwrite: bool = False,
     say: Say = lambda line: None,
 ) -> Manifest:
@@ -59,8 +70,9 @@ def export_bundle(
     fp32 makes a new bundle. Any other precision is added to the bundle of the same source that is at `target`, or
     to a new one. `exporter`: of the fp32 graph, see `choose_exporter`. `pairs`: the user's own, checked beside the
     built-in ones. `calibration`: what int8 is fitted to and judged on. `engine`: the one that int8 is made for; auto
-    races them all. `max_difference`, `min_spearman`: of the scores, in place of the precision's promise. `say`: told
-    what is being done, a line at a time.
+    races them all. `max_difference`, `min_spearman`: of the scores, in place of the precision's promise.
+    `pair_order`: which text the model reads first; None for a bundle's own, or else the claim. `say`: told what is
+    being done, a line at a time.
 
     Raises PairscoreError for anything that cannot be exported, and ParityError (one of those) when the variant
     breaks its promise; in both cases `target` is as it was before.
@@ -79,8 +91,9 @@ def export_bundle(
     say(f"Reading {source}")
     checkpoint = open_checkpoint(source, revision)
     exporter = choose_exporter(exporter, bool(checkpoint.modules))
-    old = _bundle_to_extend(target, checkpoint, precision, max_length, overwrite) if extends else None
-    reference = load_reference(checkpoint, old.max_length if old else max_length)
+    old = _bundle_to_extend(target, checkpoint, precision, max_length, pair_order, overwrite) if extends else None
+    order = old.pair_order if old else pair_order or CLAIM_FIRST
+    reference = load_reference(checkpoint, old.max_length if old else max_length, order)
     try:
         with staged_folder(target) as folder:
             if old:
@@ -118,8 +131,13 @@ def _promise(precision: str, max_difference: float | None, min_spearman: float |
     return None if tier == TIERS[precision] else tier
 
 
-def _bundle_to_extend(
-    target: Path, checkpoint: Checkpoint, precision: str, max_length: int | None, overwrite: bool
+def _bundle_to_extend(  # noqa: PLR0917
+    target: Path,
+    checkpoint: Checkpoint,
+    precision: str,
+    max_length: int | None,
+    pair_order: PairOrder | None,
+    overwrite: bool,
 ) -> Manifest | None:
     """The manifest that the variant is added to; None where `overwrite` replaces a bundle of another source."""
     old = Bundle.open(target)
@@ -139,6 +157,10 @@ def _bundle_to_extend(
         raise PairscoreError(
             f"bundle {str(target)!r} has max length {manifest.max_length}, not {max_length}: leave out --max-length"
         )
+    if pair_order is not None and pair_order != manifest.pair_order:
+        raise PairscoreError(
+            f"bundle {str(target)!r} has the pair order {manifest.pair_order}, not {pair_order}: leave out --pair-order"
+        )
     for name in manifest.files:
         old.path(name)  # nothing is built on a changed file
     return manifest
@@ -148,7 +170,8 @@ def _new_bundle(
     folder: Path, checkpoint: Checkpoint, reference: Reference, parity_set: ParitySet, *, exporter: str, say: Say
 ) -> Manifest:
     """Turn a folder that holds the shared files into a bundle whose fp32 variant keeps its promise."""
-    say(f"Exporting {reference.model_type}, {reference.max_length} tokens, to ONNX")
+    order = "the claim first" if reference.pair_order == CLAIM_FIRST else "the evidence first"
+    say(f"Exporting {reference.model_type}, {reference.max_length} tokens, {order}, to ONNX")
     variant = build_fp32(checkpoint, folder, exporter)
     if "token_type_ids" not in reference.tokenizer.model_input_names:
         _drop_token_types(folder / "tokenizer.json")
@@ -162,6 +185,7 @@ def _new_bundle(
         truncation_side=reference.truncation_side,
         pad_token_id=reference.pad_token_id,
         prompt=reference.prompt,
+        pair_order=reference.pair_order,
         variants={},
         files={},
         versions=library_versions(),

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pairscore.export.environment import require_export_extra
 from pairscore.export.errors import ParityError
-from pairscore.runtime.bundle.manifest import Manifest
+from pairscore.runtime.bundle.manifest import PAIR_ORDERS, Manifest
 from pairscore.runtime.bundle.parity import ParityReport, Tier
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.pairs_file import read_labels, read_pairs
@@ -43,6 +43,11 @@ BROKEN_PROMISE = 1
 @click.option("--max-difference", type=click.FloatRange(0), help="Largest score difference, instead of the promise's.")
 @click.option("--min-spearman", type=click.FloatRange(-1, 1), help="Rank correlation, instead of the promise's.")
 @click.option("--max-length", type=click.IntRange(min=1), help="Tokens a pair is truncated to, instead of the model's.")
+@click.option(
+    "--pair-order",
+    type=click.Choice(PAIR_ORDERS),
+    help="Which text the model reads first.  [default: claim-evidence, or the bundle's own]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle, or its variant.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 def export(

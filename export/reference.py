@@ -17,6 +17,7 @@ from sentence_transformers import CrossEncoder
 from transformers.utils import logging as transformers_logging
 
 from pairscore.export.checkpoint import ACTIVATION_OF, ACTIVATIONS, Checkpoint
+from pairscore.runtime.bundle.manifest import CLAIM_FIRST, PairOrder
 from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.types import FloatArray, Pair
 
@@ -29,7 +30,10 @@ _NO_LIMIT = 1_000_000
 
 @dataclass(frozen=True)
 class Reference:
-    """A loaded CrossEncoder and the settings that it resolved from its checkpoint."""
+    """A loaded CrossEncoder and the settings that it resolved from its checkpoint.
+
+    `pair_order`: which text of a pair it is given first. A prompt stands before the first text.
+    """
 
     encoder: CrossEncoder
     activate: Callable[[torch.Tensor], torch.Tensor]
@@ -40,6 +44,7 @@ class Reference:
     truncation_side: Literal["left", "right"]
     pad_token_id: int
     prompt: str = ""
+    pair_order: PairOrder = CLAIM_FIRST
 
     @property
     def tokenizer(self) -> Any:
@@ -52,7 +57,10 @@ class Reference:
         with quiet():
             try:
                 logits = self.encoder.predict(
-                    list(pairs), batch_size=batch_size, activation_fn=torch.nn.Identity(), show_progress_bar=False
+                    self.ordered(pairs),
+                    batch_size=batch_size,
+                    activation_fn=torch.nn.Identity(),
+                    show_progress_bar=False,
                 )
             except (IndexError, RuntimeError) as error:
                 raise PairscoreError(
@@ -67,14 +75,21 @@ class Reference:
             scores: FloatArray = self.activate(torch.from_numpy(logits)).numpy()
         return scores
 
+    def ordered(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Pairs of claim and evidence as the model reads them."""
+        return [(evidence, claim) for claim, evidence in pairs] if self.pair_order != CLAIM_FIRST else list(pairs)
+
     def input_ids(self, pairs: Sequence[Pair]) -> tuple[tuple[int, ...], ...]:
         """The token ids of each pair, prompt and special tokens included, truncated, not padded."""
-        claims, evidence = [self.prompt + claim for claim, _ in pairs], [text for _, text in pairs]
-        encoded = self.tokenizer(claims, evidence, truncation="longest_first", max_length=self.max_length)
+        ordered = self.ordered(pairs)
+        first, second = [self.prompt + text for text, _ in ordered], [text for _, text in ordered]
+        encoded = self.tokenizer(first, second, truncation="longest_first", max_length=self.max_length)
         return tuple(tuple(ids) for ids in encoded["input_ids"])
 
 
-def load_reference(checkpoint: Checkpoint, max_length: int | None = None) -> Reference:
+def load_reference(
+    checkpoint: Checkpoint, max_length: int | None = None, pair_order: PairOrder = CLAIM_FIRST
+) -> Reference:
     """Load a checkpoint as CrossEncoder does. `max_length`: tokens, instead of what CrossEncoder resolves.
 
     Raises PairscoreError for a checkpoint that CrossEncoder cannot load, that has no fast tokenizer, or whose
@@ -93,6 +108,12 @@ def load_reference(checkpoint: Checkpoint, max_length: int | None = None) -> Ref
     activate: Any = encoder.activation_fn
     config = model.config
     prompts: Any = encoder.prompts
+    prompt = prompts.get(encoder.default_prompt_name) or ""
+    if prompt and pair_order != CLAIM_FIRST:
+        raise PairscoreError(
+            f"{name!r} has the prompt {prompt!r:.60}, which CrossEncoder puts before the first text, and with "
+            f"--pair-order {pair_order} that is the evidence: only prompts before a claim can be exported"
+        )
     return Reference(
         encoder=encoder,
         activate=activate,
@@ -102,7 +123,8 @@ def load_reference(checkpoint: Checkpoint, max_length: int | None = None) -> Ref
         max_length=_max_length(tokenizer.model_max_length, config, max_length, name),
         truncation_side=tokenizer.truncation_side,
         pad_token_id=tokenizer.pad_token_id,
-        prompt=prompts.get(encoder.default_prompt_name) or "",
+        prompt=prompt,
+        pair_order=pair_order,
     )
 
 

@@ -27,6 +27,7 @@ def describe(folder: str) -> dict[str, Any]:
         "max_length": manifest.max_length,
         "truncation_side": manifest.truncation_side,
         "prompt": manifest.prompt,
+        "pair_order": manifest.pair_order,
         "versions": dict(manifest.versions),
         "files": {name: {"bytes": sizes[name], "sha256": digest} for name, digest in manifest.files.items()},
         "variants": {
@@ -58,6 +59,7 @@ def description_lines(description: dict[str, Any]) -> list[str]:
         f"  labels      {len(labels)} ({', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''})",
         f"  activation  {description['activation']}",
         f"  max length  {description['max_length']} tokens, cut on the {description['truncation_side']}",
+        f"  pair order  {description['pair_order'].replace('-', ', then ')}",
         *([f"  prompt      {description['prompt']!r} before every claim"] if description["prompt"] else []),
         f"  files       {len(description['files'])}, all as their SHA-256 says",
         f"  made with   {', '.join(f'{name} {release}' for name, release in description['versions'].items()) or '?'}",

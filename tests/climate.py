@@ -12,6 +12,9 @@ TOPICS = ("polar bears", "sea level", "coral reefs", "carbon dioxide", "volcanoe
 VERBS = ("rise with", "fall because of", "do not depend on", "were measured near")
 
 
+LABELS = ("SUPPORTS", "REFUTES", "NOT_ENOUGH_INFO")
+
+
 def rows(claims: int = 8, relevant: int = 2, irrelevant: int = 1) -> list[dict[str, Any]]:
     """Annotated pairs: `claims` claims, each with its own sentences; words repeat between the claims."""
     table = []
@@ -23,6 +26,7 @@ def rows(claims: int = 8, relevant: int = 2, irrelevant: int = 1) -> list[dict[s
                     "claim": f"Claim {number}: {topic} {VERBS[number % len(VERBS)]} {other}.",
                     "evidence": f"Report {number} of part {place} says that {topic} {VERBS[place % 4]} {other}.",
                     "relevant": place < relevant,
+                    "evidence_label": LABELS[place % 3],
                 }
             )
     return table

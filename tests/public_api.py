@@ -25,6 +25,11 @@ def calls(table: pa.Table, stream: object) -> None:
     scored: pa.Table = scorer.score_table(
         table, claim_column="c", evidence_column="e", score_column="s", on_null="null", on_invalid_utf8="null"
     )
+    scored = scorer.score_table(
+        table, prediction_column="p", truncated_column="t", long_evidence="split", overlap=32, combine="mean"
+    )
+    whole: np.ndarray = scorer.predict([("claim", "evidence")], long_evidence="split", rank_by="SUPPORTS")
+    hits = scorer.rank("claim", ["evidence"], rank_by="SUPPORTS", activation="softmax", long_evidence="split")
     with scorer.score_batches(stream) as reader:
         batches: list[pa.RecordBatch] = list(reader)
     table = pa.table(scorer.score_batches(stream))
@@ -32,7 +37,7 @@ def calls(table: pa.Table, stream: object) -> None:
     error: ValueError = PairscoreError("one line")
     labels: tuple[str, ...] = scorer.labels
     length: int = scorer.max_length
-    del many, logits, single, hits, scored, batches, table, version, error, labels, length
+    del whole, many, logits, single, hits, scored, batches, table, version, error, labels, length
 
 
 def pipelines(frame: DataFrame, dataset: Dataset, connection: DuckDBPyConnection) -> None:

@@ -63,7 +63,7 @@ def verify_bundle(
             "give that checkpoint, or export this one"
         )
     scorer = Scorer.from_pretrained(bundle, precision=precision, engine=engine, device=device)
-    reference = load_reference(checkpoint, manifest.max_length)
+    reference = load_reference(checkpoint, manifest.max_length, manifest.pair_order)
     expected = reference.logits(pairs)
     promise = manifest.variants[precision].tier
     report, logits = measure(scorer, reference, ParitySet(pairs, expected))

@@ -2,7 +2,7 @@
 
 from typing import TypedDict, cast
 
-from pairscore.runtime.stream.columns import ColumnOptions
+from pairscore.runtime.stream.columns import ColumnOptions, LongOptions
 
 
 class ScorerOptions(TypedDict, total=False):
@@ -14,13 +14,18 @@ class ScorerOptions(TypedDict, total=False):
     device: str
     max_length: int | None
     threads: int | None
+    activation: str | None
 
 
 class StepOptions(ScorerOptions, ColumnOptions, total=False):
     """Both."""
 
 
-def split(options: StepOptions) -> tuple[ScorerOptions, ColumnOptions]:
+class FunctionOptions(ScorerOptions, LongOptions, total=False):
+    """Of a function of two texts, which has no columns."""
+
+
+def split(options: StepOptions | FunctionOptions) -> tuple[ScorerOptions, ColumnOptions]:
     """The scorer's options and the columns'. A name that nobody knows goes to the scorer, which refuses it."""
     columns = {name: value for name, value in options.items() if name in ColumnOptions.__annotations__}
     scorer = {name: value for name, value in options.items() if name not in columns}

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 import pyarrow as pa
 
@@ -24,7 +24,8 @@ from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Bundle
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.integrations.options import ScorerOptions, StepOptions, split
 from pairscore.runtime.scorer import Scorer
-from pairscore.runtime.stream.columns import ColumnOptions, check_new_columns, check_text_column, score_fields
+from pairscore.runtime.stream.columns import ColumnOptions, NewColumnOptions, check_text_column
+from pairscore.runtime.stream.score_columns import score_columns
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -38,7 +39,8 @@ def score(frame: "DataFrame", bundle: str | Path, *, ship: bool = True, **option
     open the same path themselves, on shared storage or in an image. options: those of `Scorer.from_pretrained` and of
     `Scorer.score_batches`. Raises PairscoreError for a bundle or a column that does not fit, before any task starts.
     """
-    from pyspark.sql.types import FloatType, StructField, StructType
+    from pyspark.sql.pandas.types import from_arrow_type
+    from pyspark.sql.types import StructField, StructType
 
     scorer, columns = split(options)
     bundle = find_bundle(bundle, scorer.pop("revision", None))
@@ -46,13 +48,14 @@ def score(frame: "DataFrame", bundle: str | Path, *, ship: bool = True, **option
     precision = scorer.get("precision", "fp32")
     opened.variant(precision)
     fields = _new_fields(frame, opened, columns)
-    schema = StructType([*frame.schema.fields, *(StructField(field.name, FloatType()) for field in fields)])
+    new = [StructField(field.name, from_arrow_type(field.type)) for field in fields]
+    schema = StructType([*frame.schema.fields, *new])
     place = _shipped(frame.sparkSession.sparkContext, opened, precision) if ship else str(Path(bundle).absolute())
     return frame.mapInArrow(partial(_score_partition, place, ship, scorer, columns), schema)
 
 
 def _new_fields(frame: "DataFrame", bundle: Bundle, columns: ColumnOptions) -> list[pa.Field]:
-    """The score columns. Raises PairscoreError, in Spark's names of types, for a frame that does not fit."""
+    """The new columns. Raises PairscoreError, in Spark's names of types, for a frame that does not fit."""
     from pyspark.sql.types import BinaryType, NullType, StringType
 
     schema = pa.schema([(name, pa.string()) for name in frame.columns])
@@ -62,12 +65,12 @@ def _new_fields(frame: "DataFrame", bundle: Bundle, columns: ColumnOptions) -> l
         kind = frame.schema[name].dataType
         if not isinstance(kind, StringType | BinaryType | NullType):
             raise PairscoreError(f"column {name!r} is of type {kind.simpleString()}, not text: cast it to string")
-    fields = score_fields(bundle.manifest.labels, columns.get("score_column", "score"))
-    check_new_columns(schema, fields)
+    asked = {name: value for name, value in columns.items() if name in NewColumnOptions.__annotations__}
+    new = score_columns(bundle.manifest.labels, **cast(NewColumnOptions, asked))
+    new.check(schema)
     if frame.sparkSession.conf.get("spark.sql.caseSensitive") != "true":  # then `Score` and `score` are one name
-        lowered = [pa.field(field.name.lower(), field.type) for field in fields]
-        check_new_columns(pa.schema([(name.lower(), pa.string()) for name in frame.columns]), lowered)
-    return fields
+        new.check(pa.schema([(name.lower(), pa.string()) for name in frame.columns]), str.lower)
+    return new.fields
 
 
 def _shipped(context: "SparkContext", bundle: Bundle, precision: str) -> str:

@@ -23,24 +23,31 @@ _UTF8 = (
 )
 
 
-class NewColumnOptions(TypedDict, total=False):
+class LongOptions(TypedDict, total=False):
+    """What becomes of evidence that does not fit beside its claim.
+
+    `long_evidence`: "cut", which is the default, or "split": it is scored in passages that share `overlap` tokens, 64
+    by default. `combine`: "max", which is the default, takes the scores of the best passage, "mean" their mean.
+    `rank_by`: the label whose score says which passage is the best, where there are several.
+    """
+
+    long_evidence: Literal["cut", "split"]
+    overlap: int
+    combine: Literal["max", "mean"]
+    rank_by: str | None
+
+
+class NewColumnOptions(LongOptions, total=False):
     """What scoring appends to a table.
 
     `score_column`: the scores, `score` by default; with several labels `score_<label>` for each. `prediction_column`:
-    the label with the largest score. `truncated_column`: whether the pair was cut. `long_evidence`: "split" scores
-    evidence that does not fit beside its claim in passages that share `overlap` tokens, 64 by default, and combines
-    their scores to their "max", the default, or their "mean" (`combine`); by default it is "cut". `rank_by`: the label
-    whose score says which passage is the best, where there are several. `passage_columns`: `passage_begin` and
-    `passage_end`, where the best passage lies, in characters.
+    the label with the largest score. `truncated_column`: whether the pair was cut. `passage_columns`: `passage_begin`
+    and `passage_end`, where the best passage of split evidence lies, in characters.
     """
 
     score_column: str
     prediction_column: str | None
     truncated_column: str | None
-    long_evidence: Literal["cut", "split"]
-    overlap: int
-    combine: Literal["max", "mean"]
-    rank_by: str | None
     passage_columns: bool
 
 

@@ -61,17 +61,17 @@ class ScoreColumns:
             *(pa.field(name, pa.int32()) for name in PASSAGE_COLUMNS if self.passages),
         ]
 
-    def check(self, schema: pa.Schema) -> None:
-        """Raise PairscoreError where the input, or another new column, has one of the names."""
+    def check(self, schema: pa.Schema, spelled: Callable[[str], str] = str) -> None:
+        """Raise PairscoreError where the input, or another new column, has one of the names, `spelled` as there."""
         taken = list(schema.names)
         for field in self.fields:
-            if field.name in taken:
+            if spelled(field.name) in taken:
                 option = {self.prediction: "--prediction-column", self.truncated: "--truncated-column"}.get(field.name)
                 remedy = f"use {option or '--score-column'} NAME"
                 if field.name in PASSAGE_COLUMNS and option is None:
                     remedy = "rename it, or leave out --passage-columns"
                 raise PairscoreError(f"the input already has a column {field.name!r}: {remedy}")
-            taken.append(field.name)
+            taken.append(spelled(field.name))
 
     def outcome(
         self,

@@ -17,8 +17,10 @@ from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.errors import ParityError
 from pairscore.export.parity.builtin_pairs import builtin_pairs
 from pairscore.export.parity.measure import ParitySet, check_parity
+from pairscore.export.parity.verify import verify_bundle
 from pairscore.export.reference import load_reference
-from pairscore.runtime.bundle.manifest import Bundle, sha256
+from pairscore.runtime.bundle.manifest import Bundle, Manifest, sha256
+from pairscore.runtime.describe import describe, description_lines
 from tests import corpus
 from tests.checkpoints import EXPORTED_BY, FAMILIES, build_checkpoint, scale_weights
 
@@ -157,6 +159,32 @@ def test_the_older_activation_setting(exported):
     assert Bundle.open(bundle).manifest.activation == "identity"
     expected = CrossEncoder(str(checkpoint), device="cpu").predict(PAIRS[:50])
     np.testing.assert_allclose(Scorer.from_pretrained(bundle).predict(PAIRS[:50]), expected, rtol=0, atol=PROMISE)
+
+
+def test_the_evidence_first(tmp_path, checkpoint):
+    """Token types, truncation, golden rows, verification and `info` follow the order; nothing else does."""
+    source, lines = checkpoint("bert", layers=1), []
+    manifest = export_bundle(str(source), tmp_path / "bundle", pair_order="evidence-claim", say=lines.append)
+    assert manifest.pair_order == "evidence-claim"
+    assert "Exporting bert, 64 tokens, the evidence first, to ONNX" in lines
+    encoder = CrossEncoder(str(source), device="cpu")
+    pairs = PAIRS[:80]
+    expected = encoder.predict([(evidence, claim) for claim, evidence in pairs])
+    assert np.abs(expected - encoder.predict(pairs)).max() > 1e-3
+    scorer = Scorer.from_pretrained(tmp_path / "bundle")
+    np.testing.assert_allclose(scorer.predict(pairs), expected, rtol=0, atol=1e-5)
+    assert not verify_bundle(tmp_path / "bundle", str(source), pairs).broken
+    assert "  pair order  evidence, then claim" in description_lines(describe(str(tmp_path / "bundle")))
+    export_bundle(str(source), tmp_path / "bundle", precision="fp16")
+    np.testing.assert_allclose(
+        Scorer.from_pretrained(tmp_path / "bundle", precision="fp16").predict(pairs), expected, rtol=0, atol=0.03
+    )
+    plain = export_bundle(str(source), tmp_path / "plain")
+    assert Bundle.open(tmp_path / "bundle").digest("fp32") != Bundle.open(tmp_path / "plain").digest("fp32")
+    with pytest.raises(PairscoreError, match="has the pair order claim-evidence, not evidence-claim"):
+        export_bundle(str(source), tmp_path / "plain", precision="fp16", pair_order="evidence-claim")
+    earlier = {name: value for name, value in json.loads(plain.to_json()).items() if name != "pair_order"}
+    assert Manifest.from_json(json.dumps(earlier)) == plain
 
 
 @with_optimum

@@ -81,6 +81,8 @@ def test_a_prompt_stands_before_every_claim(tmp_path):
     manifest = export_bundle(str(checkpoint), tmp_path / "bundle")
     assert manifest.prompt == "Is this claim true? "
     assert Bundle.open(tmp_path / "bundle").digest("fp32") != Bundle.open(_without_prompt(tmp_path)).digest("fp32")
+    with pytest.raises(PairscoreError, match="which CrossEncoder puts before the first text"):
+        export_bundle(str(checkpoint), tmp_path / "other", pair_order="evidence-claim")
     scores = same_scores(checkpoint, tmp_path / "bundle")
     named = json.loads((checkpoint / "config_sentence_transformers.json").read_text())
     (checkpoint / "config_sentence_transformers.json").write_text(json.dumps({**named, "default_prompt_name": None}))

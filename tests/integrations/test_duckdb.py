@@ -91,3 +91,14 @@ def test_the_example(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     example("with_duckdb.py")(str(bundle), str(pairs), str(tmp_path / "duckdb.parquet"))
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert pq.read_table(tmp_path / "duckdb.parquet").equals(by_the_command(bundle, pairs, tmp_path / "out.parquet"))
+
+
+def test_long_evidence_in_passages(bundle: Path) -> None:
+    long = [("Sea level rises.", "Ice melts. " * 100), ("Sea level rises.", "Ice melts.")]
+    expected = Scorer.from_pretrained(bundle).predict(long, long_evidence="split", overlap=8, combine="mean")
+    with duckdb.connect() as connection:
+        register(connection, bundle, name="whole", long_evidence="split", overlap=8, combine="mean")
+        found = [connection.execute("SELECT whole(?, ?)", pair).fetchall()[0][0] for pair in long]
+        assert found == expected.tolist()
+        with pytest.raises(PairscoreError, match="cannot overlap by 64"):
+            register(connection, bundle, name="other", long_evidence="split")

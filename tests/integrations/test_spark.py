@@ -18,7 +18,7 @@ from pyspark.errors import PythonException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import FloatType, StructField, StructType
 
-from pairscore import PairscoreError
+from pairscore import PairscoreError, Scorer
 from pairscore.integrations.spark import score
 from tests.conftest import SmallBundle
 from tests.pipelines import ROOT, assert_same, by_the_command, example, rich_table
@@ -189,3 +189,18 @@ def test_the_example(session: SparkSession, bundle: Path, tmp_path: Path) -> Non
     wanted = by_the_command(bundle, claims, tmp_path / "scored.parquet")
     numbered = [each.append_column("id", pa.array(range(len(each)))) for each in (table, wanted)]
     assert_same(*numbered)
+
+
+def test_every_new_column(session: SparkSession, exported: Callable[..., Exported]) -> None:
+    """Long evidence in passages, the prediction and what was cut, as `Scorer.score_table` gives them."""
+    made = exported("bert", labels=3)
+    table = pa.table({"claim": ["Sea level rises."] * 3, "evidence": ["Ice melts. " * 100, "Ice.", "Warm seas. " * 60]})
+    options = {"long_evidence": "split", "overlap": 8, "rank_by": "LABEL_1", "passage_columns": True}
+    options |= {"prediction_column": "label", "truncated_column": "cut", "activation": "softmax"}
+    frame = score(session.createDataFrame(table), made.bundle, **options)
+    opened = Scorer.from_pretrained(made.bundle, activation=options.pop("activation"))
+    expected = opened.score_table(table, **options).to_pylist()
+    found = [row.asDict() for row in frame.collect()]
+    assert sorted(found, key=str) == sorted(expected, key=str)
+    with pytest.raises(PairscoreError, match="already has a column 'claim': use --truncated-column NAME"):
+        score(session.createDataFrame(table), made.bundle, truncated_column="CLAIM")

@@ -15,13 +15,13 @@ from pairscore.cli import main
 from pairscore.export.bundle import export_bundle
 from pairscore.training.annotations import read_annotations
 from pairscore.training.checkpoint import SIGMOID, save_checkpoint
-from pairscore.training.presets import CLIMATE_CLAIMS, MODEL_CARD, PRESETS, Preset
+from pairscore.training.presets import CLIMATE_CLAIMS, CLIMATE_VERDICTS, MODEL_CARD, PRESETS, Preset
 from pairscore.training.run import Run
 from pairscore.training.samples import NegativeSampler
 from pairscore.training.start import load_untrained
 from pairscore.training.teacher import Calibration, cosines
 from pairscore.training.train import labelled_epochs, train
-from tests.climate import build_bi_encoder, rows, write
+from tests.climate import LABELS, build_bi_encoder, rows, write
 
 # Strong enough to see the loss fall within seconds.
 QUICK = replace(
@@ -189,6 +189,44 @@ def test_a_stack_of_modules_is_trained_and_stays_one(tables, checkpoint, tmp_pat
     np.testing.assert_allclose(
         Scorer.from_pretrained(tmp_path / "bundle").predict(pairs), model.predict(pairs), atol=1e-4
     )
+
+
+def test_labels_are_learned_and_evaluated(tables, checkpoint, tmp_path, capfd):
+    """Three labels, from a start with one: the loss falls, the figures on dev are those of `pairscore evaluate`."""
+    preset = replace(CLIMATE_VERDICTS, batch_size=8, learning_rate=2e-3, head_learning_rate=4e-3, epochs=4)
+    run = quick_run(tables, checkpoint, tmp_path, preset)
+    (evaluation,) = train(run)
+    report = json.loads((run.out / "training.json").read_text())
+    assert report["pairs_by_label"] == dict.fromkeys(LABELS, 12)
+    losses = [entry["loss"] for entry in report["loss"]]
+    assert losses[-1] < 0.8 * losses[0]
+    assert json.loads((run.out / "evaluation.json").read_text()) == [json.loads(json.dumps(evaluation.to_dict()))]
+    model = CrossEncoder(str(run.out), model_kwargs={"torch_dtype": torch.float32})
+    assert isinstance(model.activation_fn, torch.nn.Identity)
+    assert tuple(model.config.id2label.values()) == LABELS
+    for text in ("macro-F1", "12 SUPPORTS, 12 REFUTES", "apply_softmax=True", "cross-entropy over the labels"):
+        assert text in (run.out / "README.md").read_text()
+    command = ["evaluate", run.out, "--pairs", run.dev[0], "--label-column", "evidence_label", "--quiet"]
+    assert run_command(*command, "--json") == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["systems"][1] | {"system": ""} == json.loads(json.dumps(evaluation.to_dict()))["systems"][1] | {
+        "system": ""
+    }
+    assert run_command(*command) == 0
+    assert "rows are evidence_label" in capfd.readouterr().out
+
+
+def test_labels_that_are_not_there_are_an_error(tables, checkpoint, tmp_path):
+    table = rows(claims=3)
+    other = write(tmp_path / "other.parquet", [{**row, "evidence_label": "MAYBE"} for row in table])
+    some = write(tmp_path / "some.parquet", [row for row in table if row["evidence_label"] != "REFUTES"])
+    for file, message in ((other, "row 0 has the label 'MAYBE', which is none of SUPPORTS"), (some, "label 'REFUTES'")):
+        run = replace(quick_run(tables, checkpoint, tmp_path, CLIMATE_VERDICTS), pairs=(file,))
+        with pytest.raises(PairscoreError, match=message):
+            train(run)
+        assert not run.partial.exists()
+    with pytest.raises(ValueError, match="labels need a column"):
+        replace(CLIMATE_VERDICTS, label_column=None)
 
 
 def test_a_stack_with_several_scores_cannot_be_trained(checkpoint):
