@@ -170,7 +170,7 @@ class Scorer:
         for place, row in enumerate(rows):
             if not isinstance(row, list | tuple) or len(row) != 2 or not all(isinstance(text, str) for text in row):
                 raise PairscoreError(f"pair {place} is {row!r:.80}: a pair is (claim, evidence), two strings")
-        chosen = self._activation if activation is None else self._chosen(activation)
+        chosen = self.chosen_activation if activation is None else self._chosen(activation)
         long = choose_long_evidence(long_evidence, overlap, combine, rank_by, self.labels)
         activate = partial(options.scores, chosen)
         with options.progress(len(rows)) as on_progress:
@@ -270,18 +270,19 @@ class Scorer:
 
     def scores(self, logits: FloatArray) -> FloatArray:
         """The activation applied. logits and result: Shape (pairs, labels)."""
-        return self._activation(logits)
+        return self.chosen_activation(logits)
 
     @property
-    def _activation(self) -> Activation:
+    def chosen_activation(self) -> Activation:
+        """What turns logits into scores."""
         return self.activation or self._chosen(None)
 
     def _chosen(self, activation: str | None) -> Activation:
         return choose_activation(activation, self.bundle.manifest.activation)
 
-    def tokenize(self, pairs: Sequence[Pair]) -> TokenizedPairs:
+    def tokenize(self, pairs: Sequence[Pair], long: LongEvidence | None = None) -> TokenizedPairs:
         """Tokenize each unique text once."""
-        return tokenize_pairs(self.tokenizer, *pair_arrays(pairs))
+        return tokenize_pairs(self.tokenizer, *pair_arrays(pairs), long)
 
     def stream_pairs(
         self,

@@ -245,7 +245,7 @@ def _trainer(run: Run, model: CrossEncoder, epochs: list[list[Sample]], data: _D
     return trainer
 
 
-def _loss(model: CrossEncoder, label_weights: Sequence[float]) -> torch.nn.Module:
+def _loss(model: CrossEncoder, label_weights: Sequence[float]) -> Any:
     """Cross-entropy over the labels; binary for relevance, whose positives weigh no more than negatives."""
     if not label_weights:
         return BinaryCrossEntropyLoss(model)

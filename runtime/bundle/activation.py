@@ -26,6 +26,10 @@ class Activation:
     def __str__(self) -> str:
         return self.name
 
+    def unless(self, own: str) -> str | None:
+        """Its text, or None where it is a bundle's own: as run records have it."""
+        return None if str(self) == own else str(self)
+
 
 def choose_activation(asked: str | None, own: str) -> Activation:
     """The activation that was asked for; None for the bundle's `own`. Raises PairscoreError for an unknown name."""

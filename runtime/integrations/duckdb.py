@@ -8,13 +8,14 @@ DuckDB hands over 2,048 rows at a time, and only these are sorted by length toge
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 import pyarrow as pa
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.integrations.options import FunctionOptions, split
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.stream.columns import LongOptions
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -37,7 +38,8 @@ def register(
         raise PairscoreError(
             f"an SQL function {name!r} exists already: give another name, or remove_function({name!r})"
         )
-    opening, long = split(options)
+    opening, others = split(options)
+    long = cast(LongOptions, others)
     scorer = Scorer.from_pretrained(bundle, **opening)
     kind = duckdb.sqltype("FLOAT")
     several = len(scorer.labels) > 1

@@ -18,6 +18,7 @@ from pairscore.runtime.job.plan import Plan, make_plan
 from pairscore.runtime.job.progress.meter import duration
 from pairscore.runtime.job.reuse import check_not_own, find_old_files, recorded_settings
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.stream.passages import LongEvidence
 from pairscore.runtime.types import Pair
 
 # Rows are sampled in runs from the beginnings of blocks spread over the input.
@@ -78,7 +79,7 @@ def estimate_job(options: JobOptions) -> Estimate:
         return _nothing(plan)
     earlier = out.recorded_settings(output) if output is not None and not options.overwrite else None
     scorer = open_scorer(options, earlier or recorded_settings(options.reuse)).scorer
-    find_old_files(options.reuse, settings_of(options, scorer), scorer.labels)
+    find_old_files(options.reuse, settings_of(options, scorer), scorer, plan.columns)
     step = max(1, len(plan.mine) // _SAMPLED_BLOCKS)
     pairs: list[Pair] = []
     sampled_rows = 0
@@ -89,9 +90,9 @@ def estimate_job(options: JobOptions) -> Estimate:
             pairs.extend(zip(claims.to_pylist(), evidence.to_pylist(), strict=True))
         sampled_rows += rows.stop - rows.start
     count = len(pairs)
-    lengths = scorer.tokenize(pairs).lengths
+    tokenized = scorer.tokenize(pairs, plan.columns.long)
     expected = round(plan.rows * count / sampled_rows) if sampled_rows else 0
-    rate = _rate(scorer, pairs) if count else 0.0
+    rate = _rate(scorer, pairs, plan.columns.long) if count else 0.0
     return Estimate(
         files=sum(file is not None for file in plan.files),
         rows=plan.rows,
@@ -99,8 +100,8 @@ def estimate_job(options: JobOptions) -> Estimate:
         sampled_rows=sampled_rows,
         sampled_pairs=count,
         pairs=expected,
-        mean_tokens=float(lengths.mean()) if count else 0.0,
-        truncated_share=float((lengths == scorer.max_length).mean()) if count else 0.0,
+        mean_tokens=float(tokenized.lengths.mean()) if count else 0.0,
+        truncated_share=float(tokenized.truncated[tokenized.pair_of].mean()) if count else 0.0,
         pairs_per_second=rate,
         seconds=expected / rate if rate else None,
         skipped=plan.named(plan.skipped),
@@ -113,14 +114,14 @@ def _nothing(plan: Plan) -> Estimate:
     return Estimate(files, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, plan.named(plan.skipped), nothing_to_do=True)
 
 
-def _rate(scorer: Scorer, pairs: Sequence[Pair]) -> float:
+def _rate(scorer: Scorer, pairs: Sequence[Pair], long: LongEvidence | None) -> float:
     """Pairs a second over rows taken evenly from the sample, after a first few to warm up."""
     step = max(1, len(pairs) // _TIMED_PAIRS)
     pairs = [pair for first in range(step) for pair in pairs[first::step]]
-    list(scorer.stream_pairs(pairs[:_TIMED_PAIRS]))
+    list(scorer.stream_pairs(pairs[:_TIMED_PAIRS], long=long))
     done, started, size = 0, time.perf_counter(), _TIMED_PAIRS
     while time.perf_counter() - started < _TIMED_SECONDS and done < len(pairs):
-        list(scorer.stream_pairs(pairs[done : done + size]))
+        list(scorer.stream_pairs(pairs[done : done + size], long=long))
         done += min(size, len(pairs) - done)
         size *= 2
     return done / (time.perf_counter() - started)

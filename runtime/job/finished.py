@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pairscore.runtime.bundle.activation import choose_activation
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.options import AUTO, JobOptions, RunSettings
@@ -61,6 +62,7 @@ def already_whole(options: JobOptions, plan: Plan, bundle: Bundle, output: out.O
 def _settings(options: JobOptions, bundle: Bundle, before: RunSettings) -> RunSettings:
     """The settings that this command asks for. Those that it leaves to the machine are taken from the earlier run."""
     precision = before.precision if options.precision == AUTO else options.precision
+    own = bundle.manifest.activation
     chosen: dict[str, Any] = {"engine": options.engine, "tuning": None}
     if options.engine == AUTO:
         chosen = {"engine": before.engine, "tuning": before.tuning if options.tuning else None}
@@ -70,5 +72,6 @@ def _settings(options: JobOptions, bundle: Bundle, before: RunSettings) -> RunSe
         precision=precision,
         device=options.device.partition(":")[0],
         max_length=options.max_length or bundle.manifest.max_length,
+        activation=choose_activation(options.activation, own).unless(own),
         **chosen,
     )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pairscore.runtime.storage.buckets import Buckets, open_temporary, split, write
-from pairscore.runtime.types import FloatArray
+from pairscore.runtime.types import FloatArray, Int32Array
 
 _WORDS = 8  # a key, in words of 64 bits
 # An odd number near 2^64 divided by the golden ratio: makes (a, b) and (b, a) fall apart.
@@ -27,46 +27,56 @@ UInt64Array = npt.NDArray[np.uint64]
 class OldScores:
     """Filled with `add`, closed with `seal`, then asked with `lookup`. One thread at a time.
 
-    `labels`: scores a pair. `folder`: of the temporary files; None for the system's. `hash_bits`: fewer than 64 make
-    hashes collide, which costs time and changes nothing.
+    `labels`: scores a pair. `numbers`: whole numbers of 32 bits beside them. `folder`: of the temporary files; None for
+    the system's. `hash_bits`: fewer than 64 make hashes collide, which costs time and changes nothing.
     """
 
-    def __init__(self, labels: int, folder: Path | None = None, hash_bits: int = 64) -> None:
-        self._labels = labels
+    def __init__(self, labels: int, folder: Path | None = None, hash_bits: int = 64, numbers: int = 0) -> None:
+        self._kinds = {"scores": ("f4", labels), "numbers": ("i4", numbers)}
         self._folder = folder
         self._dropped = np.uint64(64 - hash_bits)
-        dtype = np.dtype([("hash", "u8"), ("key", "u8", (_WORDS,)), ("scores", "f4", (labels,))])
+        values = [(name, kind, (width,)) for name, (kind, width) in self._kinds.items()]
+        dtype = np.dtype([("hash", "u8"), ("key", "u8", (_WORDS,)), *values])
         self._dtype = dtype
         self._buckets = Buckets(dtype, folder)
         self._sorted: list[_SortedBucket] = []
         self.pairs = 0
 
-    def add(self, claims: pa.StringArray, evidence: pa.StringArray, scores: FloatArray) -> None:
-        """Add scored pairs. claims, evidence: Shape (n,), without nulls. scores: Shape (n, labels)."""
+    def add(
+        self, claims: pa.StringArray, evidence: pa.StringArray, scores: FloatArray, numbers: Int32Array | None = None
+    ) -> None:
+        """Add scored pairs. claims, evidence: Shape (n,), without nulls. scores: Shape (n, labels). numbers: Shape (n,
+        numbers).
+        """
         records = np.empty(len(claims), self._dtype)
         records["key"] = pair_keys(claims, evidence)
         records["hash"] = self._hashes(records["key"])
         records["scores"] = scores
+        if numbers is not None:
+            records["numbers"] = numbers
         self._buckets.append(records["hash"], records)
         self.pairs += len(records)
 
     def seal(self) -> None:
         """Sort what was added; nothing can be added any more."""
         for records in self._buckets.take():
-            self._sorted.append(_SortedBucket(records, self._labels, self._folder))
+            self._sorted.append(_SortedBucket(records, self._kinds, self._folder))
 
-    def lookup(self, claims: pa.StringArray, evidence: pa.StringArray) -> tuple[npt.NDArray[np.bool_], FloatArray]:
-        """Which pairs have a score, Shape (n,), and the scores, Shape (n, labels), zero for the others.
+    def lookup(
+        self, claims: pa.StringArray, evidence: pa.StringArray
+    ) -> tuple[npt.NDArray[np.bool_], FloatArray, Int32Array]:
+        """Which pairs have a score, Shape (n,); their scores, Shape (n, labels), and numbers, Shape (n, numbers).
 
-        Of a pair that was added several times, the first score counts.
+        Both are zero for the other pairs. Of a pair that was added several times, the first score counts.
         """
         keys = pair_keys(claims, evidence)
         hashes = self._hashes(keys)
         known = np.zeros(len(keys), dtype=bool)
-        scores = np.zeros((len(keys), self._labels), dtype=np.float32)
+        values = [np.zeros((len(keys), width), dtype=kind) for kind, width in self._kinds.values()]
         for bucket, rows in split(hashes):
-            self._sorted[bucket].find(hashes, keys, rows, known, scores)
-        return known, scores
+            self._sorted[bucket].find(hashes, keys, rows, known, values)
+        scores, numbers = values
+        return known, scores, numbers
 
     def close(self) -> None:
         """Give the disk back."""
@@ -80,14 +90,14 @@ class OldScores:
 
 
 class _SortedBucket:
-    """Hashes, then keys, then scores, in one file. Mapped only while it is read: the pages do not stay resident."""
+    """Hashes, then keys, scores and numbers, in one file. Mapped only while it is read: no pages stay resident."""
 
-    def __init__(self, records: npt.NDArray[Any], labels: int, folder: Path | None) -> None:
+    def __init__(self, records: npt.NDArray[Any], kinds: dict[str, tuple[str, int]], folder: Path | None) -> None:
         self._rows = len(records)
-        self._labels = labels
+        self._kinds = kinds
         self._file: IO[bytes] = open_temporary(folder)
         order = np.argsort(records["hash"], kind="stable")
-        for name in ("hash", "key", "scores"):
+        for name in ("hash", "key", *kinds):
             write(self._file, folder, records[name][order])
         self._file.flush()
 
@@ -97,14 +107,17 @@ class _SortedBucket:
         keys: UInt64Array,
         rows: npt.NDArray[np.int64],
         known: npt.NDArray[np.bool_],
-        scores: FloatArray,
+        values: list[npt.NDArray[Any]],
     ) -> None:
-        """Fill `known` and `scores` for those of `rows` that are here."""
+        """Fill `known` and `values` for those of `rows` that are here."""
         if not self._rows:
             return
         my_hashes = self._mapped("u8", 0, (self._rows,))
         my_keys = self._mapped("u8", 8 * self._rows, (self._rows, _WORDS))
-        my_scores = self._mapped("f4", 8 * (1 + _WORDS) * self._rows, (self._rows, self._labels))
+        mine, start = [], 8 * (1 + _WORDS) * self._rows
+        for kind, width in self._kinds.values():
+            mine.append(self._mapped(kind, start, (self._rows, width)) if width else np.empty((self._rows, 0), kind))
+            start += 4 * width * self._rows
         rows = rows[np.argsort(hashes[rows])]
         places = np.searchsorted(my_hashes, hashes[rows])
         while len(rows):
@@ -114,7 +127,8 @@ class _SortedBucket:
             rows, places = rows[same_hash], places[same_hash]
             equal = (my_keys[places] == keys[rows]).all(axis=1)
             known[rows[equal]] = True
-            scores[rows[equal]] = my_scores[places[equal]]
+            for found, own in zip(values, mine, strict=True):
+                found[rows[equal]] = own[places[equal]]
             rows, places = rows[~equal], places[~equal] + 1  # another key of this hash may follow
 
     def close(self) -> None:

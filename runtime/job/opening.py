@@ -125,6 +125,7 @@ def _open(options: JobOptions, precision: str, earlier: RunSettings | None) -> S
         max_length=options.max_length,
         threads=options.threads,
         tuning=tuning,
+        activation=options.activation,
     )
 
 
@@ -138,4 +139,5 @@ def settings_of(options: JobOptions, scorer: Scorer) -> RunSettings:
         device=scorer.engine.device.partition(":")[0],
         max_length=scorer.max_length,
         tuning=scorer.tuned,
+        activation=scorer.chosen_activation.unless(scorer.bundle.manifest.activation),
     )

@@ -25,7 +25,9 @@ from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 from pairscore.runtime.engines.tuned import Choice
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS
+from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, NewColumnOptions
+from pairscore.runtime.stream.passages import OVERLAP
+from pairscore.runtime.stream.score_columns import PASSAGE_COLUMNS, ScoreColumns, score_columns
 
 # What leaves the choice of a precision or an engine to the machine.
 AUTO = "auto"
@@ -34,6 +36,9 @@ RANK_COLUMN = "rank"
 Promise = Literal["fp32", "bf16", "int8"]
 OnText = Literal["error", "null"]
 OnError = Literal["fail", "skip-file"]
+AskedActivation = Literal["checkpoint", "identity", "sigmoid", "softmax"]
+LongEvidenceMode = Literal["cut", "split"]
+Combine = Literal["max", "mean"]
 Compression = Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"]
 
 
@@ -83,6 +88,24 @@ class JobOptions:
     )
     tuning: bool = _option(True, "Do without what `pairscore tune` chose.", flag="--no-tuning")
     max_length: int | None = _option(None, "Truncate pairs to fewer tokens than the bundle does.", least=1)
+    activation: AskedActivation = _option(
+        "checkpoint", "What turns logits into scores: identity for logits, or checkpoint for the model's own."
+    )
+    prediction_column: str | None = _option(None, "Add a column of the label with the largest score.", metavar="NAME")
+    truncated_column: str | None = _option(None, "Add a column that says whether a pair was cut.", metavar="NAME")
+    long_evidence: LongEvidenceMode = _option(
+        "cut", "Cut evidence that does not fit beside its claim, or split it into passages and read all of it."
+    )
+    overlap: int = _option(OVERLAP, "Tokens that neighbouring passages share.", metavar="TOKENS", least=0)
+    combine: Combine = _option("max", "Take the best passage's score, or the mean of all.")
+    passage_columns: bool = _option(
+        False,
+        "Add passage_begin and passage_end: where the best passage lies, in characters.",
+        flag="--passage-columns",
+    )
+    rank_by: str | None = _option(
+        None, "Label by whose score --top-k and passages are ranked, where there are several.", metavar="LABEL"
+    )
     on_null: OnText = _option("error", "A null claim or evidence is an error, or gets a null score.")
     on_invalid_utf8: OnText = _option(
         "error", "A claim or evidence whose bytes are not UTF-8 is an error, or gets a null score."
@@ -118,12 +141,30 @@ class JobOptions:
     @property
     def new_columns(self) -> list[str]:
         """Columns that the output gets beside the input's. A model of several labels adds them to the first's name."""
-        return [self.score_column, *([RANK_COLUMN] if self.top_k is not None else [])]
+        asked = [self.prediction_column, self.truncated_column]
+        return [
+            self.score_column,
+            *(name for name in asked if name is not None),
+            *(PASSAGE_COLUMNS if self.passage_columns else ()),
+            *([RANK_COLUMN] if self.top_k is not None else []),
+        ]
 
     @property
     def ranked_by(self) -> str | None:
         """The column whose values `top_k` ranks the rows of; None without it."""
         return None if self.top_k is None else self.by or self.claim_column
+
+    def score_columns(self, labels: Sequence[str]) -> ScoreColumns:
+        """The columns that scoring adds for a model of these labels. Raises PairscoreError for what it cannot have."""
+        names = (*NewColumnOptions.__annotations__,)
+        return score_columns(labels, **{name: getattr(self, name) for name in names})
+
+    def _option_of_column(self, column: str) -> str:
+        """The option that names a new column, with its value; of those that have fixed names, the score's."""
+        for name in ("prediction_column", "truncated_column"):
+            if getattr(self, name) == column:
+                return f"{option_of(name)} {column!r}"
+        return f"--score-column {self.score_column!r}"
 
     def _check(self) -> None:
         """Raise PairscoreError for options that do not go together."""
@@ -136,13 +177,25 @@ class JobOptions:
         for name in self.new_columns:
             if name in taken:
                 raise PairscoreError(
-                    f"--score-column {self.score_column!r}: the output would have two columns {name!r}; choose another"
+                    f"{self._option_of_column(name)}: the output would have two columns {name!r}; choose another"
                 )
             taken.append(name)
         if self.shard and self.output is not None and self.output.endswith(".parquet"):
             raise PairscoreError("--shard writes parts: give --output a folder, not a name that ends in .parquet")
         if self.by is not None and self.top_k is None:
             raise PairscoreError(f"--by {self.by!r} says whose best rows to keep: say how many with --top-k")
+        if self.long_evidence == "cut":
+            for name in ("overlap", "combine"):
+                if getattr(self, name) != JobOptions.__dataclass_fields__[name].default:
+                    value = getattr(self, name)
+                    raise PairscoreError(
+                        f"{option_of(name)} {value} is of passages: give --long-evidence split with it"
+                    )
+            if self.rank_by is not None and self.top_k is None:
+                raise PairscoreError(
+                    f"--rank-by {self.rank_by!r} names the label that --top-k or --long-evidence split goes by: give "
+                    "one of them"
+                )
 
 
 class ScoreOptions(TypedDict, total=False):
@@ -159,6 +212,14 @@ class ScoreOptions(TypedDict, total=False):
     threads: int | None
     tuning: bool
     max_length: int | None
+    activation: AskedActivation
+    prediction_column: str | None
+    truncated_column: str | None
+    long_evidence: LongEvidenceMode
+    overlap: int
+    combine: Combine
+    passage_columns: bool
+    rank_by: str | None
     on_null: OnText
     on_invalid_utf8: OnText
     on_error: OnError
@@ -178,7 +239,8 @@ class RunSettings:
     """All that decides rows, columns and scores beside the input.
 
     The names of the fields stand in run records and in the metadata of outputs: they stay. `bundle`: the variant's
-    digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen. The others are fields of `JobOptions`.
+    digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen. `activation`: None for the bundle's own.
+    The others are fields of `JobOptions`.
     """
 
     bundle: str
@@ -198,11 +260,19 @@ class RunSettings:
     tuning: Choice | None = None
     top_k: int | None = None
     by: str | None = None
+    activation: str | None = None
+    prediction_column: str | None = None
+    truncated_column: str | None = None
+    long_evidence: str = "cut"
+    overlap: int = OVERLAP
+    combine: str = "max"
+    passage_columns: bool = False
+    rank_by: str | None = None
 
     @staticmethod
     def of(options: JobOptions, **opened: Any) -> "RunSettings":
         """The options' settings. opened: what the options leave to the bundle and the machine, or say in other words:
-        bundle, precision, engine, device, max_length, tuning.
+        bundle, precision, engine, device, max_length, tuning, activation.
         """
         opened.setdefault("by", options.ranked_by)
         rest = [each.name for each in fields(RunSettings) if each.name not in opened]
@@ -221,6 +291,10 @@ SCORE_SETTINGS = {
     "max_length": "a maximum length of",
     "engine": "engine",
     "device": "device",
+    "long_evidence": "--long-evidence",
+    "overlap": "--overlap",
+    "combine": "--combine",
+    "rank_by": "--rank-by",
 }
 
 

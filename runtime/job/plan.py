@@ -16,13 +16,14 @@ from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.parts import Block, plan_blocks, shard_of
 from pairscore.runtime.job.ranking import Best, check_best
 from pairscore.runtime.job.record import InputRecord
-from pairscore.runtime.stream.columns import check_new_columns, check_text_columns, score_fields
+from pairscore.runtime.stream.columns import check_text_columns
+from pairscore.runtime.stream.score_columns import ScoreColumns
 
 
 @dataclass(frozen=True)
 class Plan:
     """`files`: in order, None for one left out (then in `skipped`, by place, with the reason). `keep`: input columns
-    of the output. `fields`: the score columns. `blocks`: of the whole run. `mine`: of this shard. `best`: the rows to
+    of the output. `columns`: the new ones. `blocks`: of the whole run. `mine`: of this shard. `best`: the rows to
     keep; None for all.
     """
 
@@ -31,7 +32,7 @@ class Plan:
     skipped: dict[int, str]
     reading: Reading
     keep: tuple[str, ...]
-    fields: tuple[pa.Field, ...]
+    columns: ScoreColumns
     blocks: tuple[Block, ...]
     mine: tuple[Block, ...]
     best: Best | None
@@ -64,8 +65,8 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
     """Check everything that can be checked before scoring. Raises PairscoreError for input that does not fit."""
     condition = parse_filter(options.filter) if options.filter else None
     text_columns = (options.claim_column, options.evidence_column)
-    fields = score_fields(manifest.labels, options.score_column)
-    best = _best(options, fields)
+    new = options.score_columns(manifest.labels)
+    best = _best(options, new)
     found = find_files(options.inputs, options.output)
     accepted: list[InputFile] = []
     left = options.limit
@@ -82,7 +83,7 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
             check_same_schema(accepted[0], file, options.keep)
         else:
             kept = [file.schema.field(name) for name in needed_columns(file.schema, options.keep)]
-            check_new_columns(pa.schema(kept), fields)
+            new.check(pa.schema(kept))
         if options.on_null == "error" and condition is None:
             check_no_nulls(file, text_columns, left)
         accepted.append(file)
@@ -115,7 +116,7 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
         skipped=skipped,
         reading=reading,
         keep=tuple(keep),
-        fields=tuple(fields),
+        columns=new,
         blocks=tuple(blocks),
         mine=tuple(mine),
         best=best,
@@ -127,13 +128,16 @@ def every_file_left_out(skipped: Mapping[int, str]) -> PairscoreError:
     return PairscoreError(f"every input file was left out, the first because: {next(iter(skipped.values()))}")
 
 
-def _best(options: JobOptions, fields: Sequence[pa.Field]) -> Best | None:
-    """What --top-k and --by ask for. fields: the score columns."""
+def _best(options: JobOptions, new: ScoreColumns) -> Best | None:
+    """What --top-k, --by and --rank-by ask for. new: the columns that scoring adds."""
     if options.top_k is None or options.ranked_by is None:
         return None
-    if len(fields) != 1:
-        raise PairscoreError(f"--top-k needs a model with one label, and this one has {len(fields)}")
-    return Best(options.ranked_by, fields[0].name, options.top_k)
+    if len(new.labels) != 1 and new.rank_by is None:
+        raise PairscoreError(
+            f"--top-k ranks by one score, and this model has {len(new.labels)} labels: name one of "
+            f"{', '.join(new.labels)} with --rank-by"
+        )
+    return Best(options.ranked_by, new.score_fields[new.rank_by or 0].name, options.top_k)
 
 
 def _check_duplicate_names(file: InputFile) -> None:

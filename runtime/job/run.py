@@ -34,9 +34,8 @@ from pairscore.runtime.job.signals import Stopped
 from pairscore.runtime.job.summary import Figures, Summary, counted
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.background import ahead, behind
-from pairscore.runtime.stream.columns import append_scores
 from pairscore.runtime.stream.pipeline import Scored, Window
-from pairscore.runtime.types import FloatArray
+from pairscore.runtime.stream.score_columns import Outcome, ScoreColumns
 
 _log = logging.getLogger(__name__)
 
@@ -46,15 +45,16 @@ class _Payload:
     """The data of a window that the engine does not need. `kept`: the columns to keep. `valid`: the rows that have a
     pair.
 
-    `known`: of the rows that have a pair, which have an old score; Shape (pairs,). `old`: Shape (pairs, labels). Both
-    are None where nothing is reused.
+    `evidence`: of the window's pairs. `known`: of the rows that have a pair, which have an old score; Shape (pairs,).
+    `old`: their outcome, to be filled with what is computed for the others. Both are None where nothing is reused.
     """
 
     part: Part
     kept: pa.Table
     valid: pa.BooleanArray
+    evidence: pa.StringArray
     known: npt.NDArray[np.bool_] | None = None
-    old: FloatArray | None = None
+    old: Outcome | None = None
 
 
 def run_job(
@@ -115,8 +115,8 @@ def _run_plan(
     scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
     record = RunRecord(settings_of(options, scorer), plan.input_records())
-    old_files = find_old_files(options.reuse, record.settings, scorer.labels)
-    with _old_scores(old_files, scorer, log) as old, _locked(output, options.shard) as held:
+    old_files = find_old_files(options.reuse, record.settings, scorer, plan.columns)
+    with _old_scores(old_files, scorer, plan.columns, log) as old, _locked(output, options.shard) as held:
         try:
             continues = out.begin(output, record, options.overwrite)
             for place, reason in unreadable.items():
@@ -134,13 +134,15 @@ def _run_plan(
 
 
 @contextmanager
-def _old_scores(files: Sequence[OldFile], scorer: Scorer, log: EventLog) -> Iterator[OldScores | None]:
+def _old_scores(
+    files: Sequence[OldFile], scorer: Scorer, columns: ScoreColumns, log: EventLog
+) -> Iterator[OldScores | None]:
     """The scores to reuse; None without a file to take them from. Nothing of this run's output is touched before."""
     if not files:
         yield None
         return
     started = time.perf_counter()
-    with closing(read_old_scores(files, len(scorer.labels))) as old:
+    with closing(read_old_scores(files, scorer, columns)) as old:
         seconds = time.perf_counter() - started
         _log.info("Reusing %s scored pairs, read in %s", f"{old.pairs:,}", duration(seconds))
         log.write("reuse", pairs=old.pairs, files=len(files), seconds=round(seconds, 3))
@@ -209,7 +211,14 @@ class _Run:
             reported(self._meter, self._progress),
             behind(self._write, "pairscore-write") as write,
             closing(ahead(self._windows(rest), "pairscore-read")) as windows,
-            closing(self._scorer.stream(windows, on_tokenized=self._tokenized, on_progress=self._meter.add)) as stream,
+            closing(
+                self._scorer.stream(
+                    windows,
+                    on_tokenized=self._tokenized,
+                    on_progress=self._meter.add,
+                    long=self._plan.columns.long,
+                )
+            ) as stream,
         ):
             for scored in stream:
                 write(scored)
@@ -247,7 +256,10 @@ class _Run:
             load_seconds=round(load_seconds, 3),
             best=self._plan.best,
             chosen=self._opened.chosen,
+            long_evidence=self._options.long_evidence,
         )
+        for line in summary.warnings():
+            _log.warning("%s", line)
         self._log.write("end", **summary.as_dict())
         return summary
 
@@ -277,10 +289,11 @@ class _Run:
         claims, evidence, valid = piece.texts(columns, options.on_null, options.on_invalid_utf8)
         kept = piece.table.select(list(self._plan.keep))
         if self._old is None:
-            return Window(claims, evidence, _Payload(piece.part, kept, valid))
-        known, old = self._old.lookup(claims, evidence)
-        rest = pa.array(~known)
-        return Window(claims.filter(rest), evidence.filter(rest), _Payload(piece.part, kept, valid, known, old))
+            return Window(claims, evidence, _Payload(piece.part, kept, valid, evidence))
+        known, scores, numbers = self._old.lookup(claims, evidence)
+        old, rest = self._plan.columns.from_numbers(scores, numbers), pa.array(~known)
+        claims, evidence = claims.filter(rest), evidence.filter(rest)
+        return Window(claims, evidence, _Payload(piece.part, kept, valid, evidence, known, old))
 
     def _tokenized(self, payload: _Payload, tokens: int) -> None:
         self._meter.expect(payload.part.stop - payload.part.start, tokens)
@@ -292,13 +305,14 @@ class _Run:
         part = payload.part
         if part.file in self._skipped:
             return
-        scores = self._scorer.scores(scored.logits)
+        columns, scorer = self._plan.columns, self._scorer
+        outcome = columns.outcome(scored, scorer.scores, payload.evidence, scorer.tokenizer)
         if payload.known is not None and payload.old is not None:
-            payload.old[~payload.known] = scores
-            scores = payload.old
-        table = append_scores(payload.kept, self._plan.fields, scores, payload.valid)
-        nulls = table.num_rows - len(scores)
-        reused = len(scores) - statistics.pairs
+            payload.old.fill(~payload.known, outcome)
+            outcome = payload.old
+        table = columns.append(payload.kept, outcome, payload.valid)
+        nulls = table.num_rows - len(outcome.scores)
+        reused = len(outcome.scores) - statistics.pairs
         if self._plan.best is not None:
             table = self._plan.best.within(table)
         rows = part.stop - part.start
@@ -324,6 +338,7 @@ class _Run:
             nulls=nulls,
             reused=reused,
             tokens=statistics.tokens,
+            truncated=statistics.truncated,
             seconds_by_stage={
                 "tokenize": round(statistics.tokenize_seconds, 4),
                 "engine": round(statistics.engine_seconds / figures.engine_callers, 4),

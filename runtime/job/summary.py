@@ -8,6 +8,9 @@ from pairscore.runtime.job.ranking import Best
 from pairscore.runtime.machine import peak_memory_bytes
 from pairscore.runtime.stream.pipeline import Statistics
 
+# Share of pairs that may be cut before a run warns.
+MANY_CUT = 0.01
+
 
 @dataclass
 class Figures:
@@ -47,6 +50,8 @@ class Figures:
             "reused": self.reused,
             "parts": self.parts,
             "tokens": measured.tokens,
+            "truncated": measured.truncated,
+            "passages": measured.passages,
             "seconds": round(self.seconds, 3),
             "pairs_per_second": round(measured.pairs / seconds, 2),
             "tokens_per_second": round(measured.tokens / seconds, 1),
@@ -80,7 +85,8 @@ class Summary:
     """The end of a run. `whole`: whether the output is; other shards may be missing. `earlier_parts`: found done.
 
     `best`: the rows that were kept; None for all. `chosen`: why `--precision auto` chose this precision; None where it
-    was not asked. `nothing_to_do`: the output was whole before, and nothing was done.
+    was not asked. `nothing_to_do`: the output was whole before, and nothing was done. `long_evidence`: cut or
+    split.
     """
 
     output: str
@@ -98,6 +104,17 @@ class Summary:
     best: Best | None = None
     chosen: str | None = None
     nothing_to_do: bool = False
+    long_evidence: str = "cut"
+
+    def warnings(self) -> list[str]:
+        """What is worth a line even where nobody reads the summary: that many pairs were cut."""
+        pairs, cut = self.figures.statistics.pairs, self.figures.statistics.truncated
+        if cut <= MANY_CUT * pairs:
+            return []
+        remedy = "read all of it with --long-evidence split, or mark such pairs with --truncated-column NAME"
+        if self.long_evidence == "split":
+            remedy = "their claims are too long for the model; mark them with --truncated-column NAME"
+        return [f"{cut:,} of {pairs:,} pairs were cut to {self.max_length} tokens ({cut / pairs:.1%}): {remedy}"]
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -123,6 +140,7 @@ class Summary:
             f"the engine {figures['share_outside_engine']:.1%} "
             f"(read {stages['read']:.1f} s, tokenize {stages['tokenize']:.1f} s, write {stages['write']:.1f} s), "
             f"loading {self.load_seconds:.1f} s{'' if peak is None else f', peak memory {peak / 2**20:,.0f} MiB'}",
+            *self._lengths(),
             *([f"--precision auto chose {self.precision}, {self.chosen}"] if self.chosen else []),
             *([f"Tuned for this machine: {self.tuning} (--no-tuning does without)"] if self.tuning else []),
             *(f"Left out: {name}: {reason}" for name, reason in self.skipped),
@@ -135,6 +153,14 @@ class Summary:
             later = f"; the shard that ends last chooses {best} over all shards" if best else ""
             lines.append(f"Wrote the parts of this shard to {self.output}; other shards still lack {lacking}{later}")
         return lines
+
+    def _lengths(self) -> list[str]:
+        """What became of pairs that are too long; nothing where there was none."""
+        found = self.figures.statistics
+        if not found.truncated and not found.passages:
+            return []
+        split = f"{found.passages:,} further passages of long evidence scored; " if found.passages else ""
+        return [f"{split}{found.truncated:,} of {found.pairs:,} pairs cut to {self.max_length} tokens"]
 
 
 def counted(count: int, noun: str) -> str:

@@ -77,8 +77,8 @@ class Histogram:
 class Survey:
     """What was seen. `scores`: score column -> its spread. `lengths`: text column -> characters, by powers of two.
 
-    `unscored`: rows without a score. `told`: the output's own metadata, empty where it has none. `whole`: whether its
-    run has ended.
+    `unscored`: rows without a score. `told`: the output's own metadata, empty where it has none. `truncated`: of the
+    `pairs` that its runs computed, those that were cut. `whole`: whether its run has ended.
     """
 
     name: str
@@ -87,6 +87,8 @@ class Survey:
     unscored: int
     files: int
     told: dict[str, Any]
+    truncated: int
+    pairs: int
     scores: dict[str, Histogram]
     lengths: dict[str, Histogram]
     claims: tuple[ClaimRows, ...]
@@ -116,6 +118,7 @@ def survey(
     if first is None:
         raise PairscoreError(f"output {url!r} holds no part yet: look again later")
     told, schema = _told(first), first.schema.to_arrow_schema()
+    statistics = [_told(footer).get("statistics", {}) for footer in footers.values()]
     named = told.get("settings", {})
     claim, evidence, score = (
         str(given or named.get(f"{kind}_column") or kind)
@@ -158,6 +161,8 @@ def survey(
         unscored=total - scored,
         files=len(footers),
         told=told,
+        truncated=sum(each.get("truncated", 0) for each in statistics),
+        pairs=sum(each.get("pairs", 0) for each in statistics),
         scores={name: Histogram(counts[name], edges[name]) for name in score_names},
         lengths={name: Histogram(each, powers_of_two) for name, each in lengths.items()},
         claims=tuple(each.without_overlap() for each in found.values() if each.rows),

@@ -47,6 +47,11 @@ def headlines(seen: Survey) -> list[str]:
             f"Scored by {source.get('name', 'an unknown model')} in {settings.get('precision')} on "
             f"{settings.get('engine')} ({settings.get('device')}), at most {settings.get('max_length')} tokens a pair"
         )
+    if seen.truncated:
+        lines.append(
+            f"{seen.truncated:,} of {seen.pairs:,} pairs were cut to {settings.get('max_length')} tokens "
+            f"({seen.truncated / seen.pairs:.1%})"
+        )
     lines += [
         f"Characters of {name}: median about {each.quantile(0.5):,.0f}, 95 % below about {each.quantile(0.95):,.0f}"
         for name, each in seen.lengths.items()

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.types import FloatArray
 
 # A window is sorted, held in memory and, in a crash, lost as a whole.
 WINDOW_PAIRS = 65_536
@@ -212,34 +211,6 @@ def windows(
                 pending, pairs, pending_bytes = [], 0, 0
     if pending:
         yield pa.Table.from_batches(pending)
-
-
-def score_fields(labels: Sequence[str], score_column: str) -> list[pa.Field]:
-    """One float32 field for one label, else one a label: `score_<label>`."""
-    names = [score_column] if len(labels) == 1 else [f"{score_column}_{label}" for label in labels]
-    return [pa.field(name, pa.float32()) for name in names]
-
-
-def check_new_columns(schema: pa.Schema, fields: Sequence[pa.Field]) -> None:
-    """Raise PairscoreError when the input already has a column of a score's name."""
-    for field in fields:
-        if field.name in schema.names:
-            raise PairscoreError(f"the input already has a column {field.name!r}: use --score-column NAME")
-
-
-def append_scores(table: pa.Table, fields: Sequence[pa.Field], scores: FloatArray, valid: pa.BooleanArray) -> pa.Table:
-    """`table` with one column a field.
-
-    scores: Shape (valid rows, labels). valid: Shape (rows,); the other rows get null.
-    """
-    places = np.flatnonzero(valid.to_numpy(zero_copy_only=False))
-    mask = np.ones(len(valid), dtype=bool)
-    mask[places] = False
-    for label, field in enumerate(fields):
-        values = np.zeros(len(valid), dtype=np.float32)
-        values[places] = scores[:, label]
-        table = table.append_column(field, pa.array(values, mask=mask))
-    return table
 
 
 def _pieces(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:

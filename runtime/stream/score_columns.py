@@ -12,7 +12,7 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.stream.passages import OVERLAP, LongEvidence, characters, choose_long_evidence, label_place
 from pairscore.runtime.stream.pipeline import Scored
 from pairscore.runtime.text.tokenizer import PairTokenizer
-from pairscore.runtime.types import FloatArray, Int64Array
+from pairscore.runtime.types import FloatArray, Int32Array, Int64Array
 
 PASSAGE_COLUMNS = ("passage_begin", "passage_end")
 
@@ -27,6 +27,13 @@ class Outcome:
     scores: FloatArray
     truncated: npt.NDArray[np.bool_]
     passages: Int64Array | None = None
+
+    def fill(self, rows: npt.NDArray[np.bool_], other: "Outcome") -> None:
+        """Put the outcome of other pairs where `rows`, Shape (pairs,), is true."""
+        self.scores[rows] = other.scores
+        self.truncated[rows] = other.truncated
+        if self.passages is not None and other.passages is not None:
+            self.passages[rows] = other.passages
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,18 @@ class ScoreColumns:
                 remedy = f"use {option or '--score-column'} NAME"
                 if field.name in PASSAGE_COLUMNS and option is None:
                     remedy = "rename it, or leave out --passage-columns"
-                raise PairscoreError(f"the input already has a column {field.name!r}: {remedy}")
+                raise PairscoreError(f"the input already has a column {spelled(field.name)!r}: {remedy}")
             taken.append(spelled(field.name))
+
+    @property
+    def number_fields(self) -> list[pa.Field]:
+        """The new columns that cannot be told from the scores, as whole numbers."""
+        return [field for field in self.fields if field.type in (pa.bool_(), pa.int32())]
+
+    def from_numbers(self, scores: FloatArray, numbers: Int32Array) -> Outcome:
+        """The outcome from scores and `number_fields`. numbers: Shape (pairs, fields)."""
+        truncated = numbers[:, 0].astype(bool) if self.truncated else np.zeros(len(scores), dtype=bool)
+        return Outcome(scores, truncated, numbers[:, -2:].astype(np.int64) if self.passages else None)
 
     def outcome(
         self,

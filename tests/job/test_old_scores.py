@@ -23,18 +23,19 @@ def arrays(pairs):
 def test_it_finds_what_a_dictionary_finds(old, new, bits):
     """The first score of a pair counts. With few bits nearly every hash collides."""
     known: dict[tuple[str, str], list[float]] = {}
-    scores = OldScores(2, hash_bits=bits)
+    scores = OldScores(2, hash_bits=bits, numbers=1)
     count = 0
     for pairs in old:
         values = np.arange(count, count + 2 * len(pairs), dtype=np.float32).reshape(-1, 2)
         count += 2 * len(pairs)
-        scores.add(*arrays(pairs), values)
+        scores.add(*arrays(pairs), values, values[:, 1:].astype(np.int32) + 2**24)
         for pair, value in zip(pairs, values.tolist(), strict=True):
             known.setdefault(pair, value)
     scores.seal()
-    found, values = scores.lookup(*arrays(new))
+    found, values, numbers = scores.lookup(*arrays(new))
     assert found.tolist() == [pair in known for pair in new]
     assert values.tolist() == [known.get(pair, [0.0, 0.0]) for pair in new]
+    assert numbers.tolist() == [[int(known[pair][1]) + 2**24] if pair in known else [0] for pair in new]
     scores.close()
 
 
@@ -44,7 +45,8 @@ def test_scores_come_back_bit_for_bit():
     scores = OldScores(1)
     scores.add(claims, evidence, bits.view(np.float32).reshape(-1, 1))
     scores.seal()
-    _, found = scores.lookup(claims, evidence)
+    _, found, numbers = scores.lookup(claims, evidence)
+    assert numbers.shape == (4, 0)
     assert found.view(np.uint32).ravel().tolist() == bits.tolist()
 
 

@@ -197,6 +197,7 @@ def test_the_same_command_again_does_nothing_and_says_so(capsys, bundle, data, w
 def test_events_are_json_lines_that_add_up(capsys, bundle, data, working_folder):
     run(capsys, "score", bundle, "data", "-o", "out", "--part-rows", 50, "--log-json", "log", "--quiet")
     events = [json.loads(line) for line in (working_folder / "log").read_text().splitlines()]
+    assert "pairs were cut to 64 tokens" in events.pop(-2)["message"]
     assert [each["event"] for each in events] == ["start", *["part"] * 5, "end"]
     assert sum(each["pairs"] for each in events[1:-1]) == events[-1]["pairs"] == 190
     assert [each["done"] for each in events[1:-1]][-1] == events[0]["rows"] == 190

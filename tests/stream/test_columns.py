@@ -1,6 +1,5 @@
 """Text columns of every encoding, windows that depend on the rows alone, sizes of values."""
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,12 +8,9 @@ from hypothesis import strategies as st
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.stream.columns import (
-    append_scores,
-    check_new_columns,
     check_text_column,
     decode,
     row_bytes,
-    score_fields,
     text_bytes,
     text_pair,
     windows,
@@ -193,17 +189,6 @@ def test_bytes_of_nested_values():
     assert row_bytes(mapping).tolist() == [9, 18]
     assert row_bytes(pa.nulls(2)).tolist() == [0, 0]
     assert row_bytes(pa.array([1, None], pa.int16())).tolist() == [2, 2]
-
-
-def test_scores_land_on_the_rows_that_have_a_pair():
-    table = pa.table({"a": [1, 2, 3]})
-    fields = score_fields(["yes", "no"], "p")
-    valid = pa.array([True, False, True])
-    result = append_scores(table, fields, np.array([[0.5, 1], [0.25, 2]], dtype=np.float32), valid)
-    assert result["p_yes"].to_pylist() == [0.5, None, 0.25]
-    assert result["p_no"].to_pylist() == [1, None, 2]
-    with pytest.raises(PairscoreError, match="already has a column 'p_no': use --score-column NAME"):
-        check_new_columns(pa.schema([("p_no", pa.int64())]), fields)
 
 
 @pytest.mark.parametrize("encoding", [name for name in ENCODINGS if not name.startswith("chunks")])
