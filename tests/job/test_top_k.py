@@ -159,5 +159,5 @@ def test_a_rank_column_and_several_labels_are_refused(small_bundle, bundle, tmp_
     pq.write_table(table, tmp_path / "in.parquet")
     with pytest.raises(PairscoreError, match="already has a column 'rank'"):
         run_job(top(bundle, tmp_path / "in.parquet", tmp_path / "out"))
-    with pytest.raises(PairscoreError, match="--top-k needs a model with one label, and this one has 3"):
+    with pytest.raises(PairscoreError, match="this model has 3 labels: name one of"):
         run_job(top(small_bundle(3), tmp_path / "in.parquet", tmp_path / "out"))
