@@ -191,16 +191,16 @@ def test_the_example(session: SparkSession, bundle: Path, tmp_path: Path) -> Non
     assert_same(*numbered)
 
 
-def test_every_new_column(session: SparkSession, exported: Callable[..., Exported]) -> None:
+def test_every_new_column(session: SparkSession, small_bundle: SmallBundle) -> None:
     """Long evidence in passages, the prediction and what was cut, as `Scorer.score_table` gives them."""
-    made = exported("bert", labels=3)
+    bundle = small_bundle(3)
     table = pa.table({"claim": ["Sea level rises."] * 3, "evidence": ["Ice melts. " * 100, "Ice.", "Warm seas. " * 60]})
     options = {"long_evidence": "split", "overlap": 8, "rank_by": "LABEL_1", "passage_columns": True}
     options |= {"prediction_column": "label", "truncated_column": "cut", "activation": "softmax"}
-    frame = score(session.createDataFrame(table), made.bundle, **options)
-    opened = Scorer.from_pretrained(made.bundle, activation=options.pop("activation"))
+    frame = score(session.createDataFrame(table), bundle, **options)
+    opened = Scorer.from_pretrained(bundle, activation=options.pop("activation"))
     expected = opened.score_table(table, **options).to_pylist()
     found = [row.asDict() for row in frame.collect()]
     assert sorted(found, key=str) == sorted(expected, key=str)
     with pytest.raises(PairscoreError, match="already has a column 'claim': use --truncated-column NAME"):
-        score(session.createDataFrame(table), made.bundle, truncated_column="CLAIM")
+        score(session.createDataFrame(table), bundle, truncated_column="CLAIM")
