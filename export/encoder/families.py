@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
-from pairscore.export.encoder.formula import Encoder, Layer, Linear, Modern, Norm, Rows
+from pairscore.export.encoder.formula import Encoder, Layer, Linear, Modern, Norm, Relative, Rows
 from pairscore.runtime.types import FloatArray
 
 # As configurations name them -> as `formula.py` does.
@@ -127,10 +129,36 @@ def modernbert(source: Source) -> Encoder:
     )
 
 
+def deberta_v2(source: Source) -> Encoder:
+    """DeBERTa-v2 and v3. The embeddings are projected before their norm, so that the tables can be."""
+    base, embeddings = source.base, source.base.embeddings
+    if base.encoder.conv is not None:
+        raise UnknownEncoderError("its first layer has a convolution")
+    if not base.encoder.relative_attention:
+        raise UnknownEncoderError("it has no relative positions")
+    body = _bert(source, [_deberta_layer(source, each, base.encoder) for each in base.encoder.layer])
+    tables = {name: table for name in ("words", "positions", "types") if (table := getattr(body, name)) is not None}
+    if embeddings.embed_proj is not None:
+        projection = array(embeddings.embed_proj.weight).T
+        tables = {name: table @ projection for name, table in tables.items()}
+    if "positions" in tables:
+        tables["positions"] = tables["positions"][: source.length]
+    attention = base.encoder.layer[0].attention.self
+    return replace(
+        body,
+        **tables,
+        length=source.length,
+        relative_rows=_log_buckets(
+            source.length, attention.position_buckets, attention.max_relative_positions, attention.pos_ebd_size
+        ),
+    )
+
+
 FAMILIES: dict[str, Callable[[Source], Encoder]] = {
     "albert": albert,
     "bert": bert,
     "camembert": roberta,
+    "deberta-v2": deberta_v2,
     "distilbert": distilbert,
     "electra": bert,
     "modernbert": modernbert,
@@ -174,6 +202,49 @@ def _bert_layer(source: Source, layer: Any) -> Layer:
     )
 
 
+def _deberta_layer(source: Source, layer: Any, encoder: Any) -> Layer:
+    """Scores are divided by the square root of how many terms they have, which goes into the queries."""
+    attention = layer.attention.self
+    terms = {"c2p", "p2c"}.intersection(attention.pos_att_type)
+    factor = np.float32((1 + len(terms)) ** -0.5)
+    shared = attention.share_att_key
+    value = source.linear(attention.value_proj)
+    # Shared projections read the relative embeddings too; what they read of the tokens is what the value's reads.
+    query, key = (
+        replace(source.linear(each), input=value.input) for each in (attention.query_proj, attention.key_proj)
+    )
+    tables = {"c2p": np.zeros((2 * attention.pos_ebd_size, len(key.weight)), np.float32)}
+    tables["p2c"] = tables["c2p"]
+    with torch.inference_mode():
+        embeddings = encoder.get_rel_embedding()[: 2 * attention.pos_ebd_size]
+        for term in terms:
+            own = ("key_proj", "pos_key_proj") if term == "c2p" else ("query_proj", "pos_query_proj")
+            tables[term] = array(getattr(attention, own[0] if shared else own[1])(embeddings))
+    return Layer(
+        replace(query, weight=query.weight * factor, bias=query.bias * factor),
+        key,
+        value,
+        source.linear(layer.attention.output.dense),
+        norm(layer.attention.output.LayerNorm),
+        source.linear(layer.intermediate.dense),
+        source.linear(layer.output.dense),
+        norm(layer.output.LayerNorm),
+        relative=Relative(tables["c2p"], tables["p2c"] * factor),
+    )
+
+
+def _log_buckets(length: int, buckets: int, largest: int, span: int) -> npt.NDArray[np.int32]:
+    """The relative position of every distance between the tokens of a pair, as `transformers` counts them.
+
+    `buckets`: of one side; 0 or less where every distance has a position of its own. `span`: positions of one side.
+    """
+    distances = torch.arange(1 - length, length)
+    if buckets > 0 and largest > 0:
+        distances = make_log_bucket_position(distances, buckets, largest)
+    rows: npt.NDArray[np.int32] = (distances.long() + span).clamp(0, 2 * span - 1).int().numpy()
+    return rows
+
+
 def _bert(
     source: Source,
     layers: Sequence[Layer],
@@ -189,7 +260,7 @@ def _bert(
     types = getattr(embeddings, "token_type_embeddings", None)
     return Encoder(
         words=array(embeddings.word_embeddings.weight),
-        positions=array(embeddings.position_embeddings.weight),
+        positions=None if embeddings.position_embeddings is None else array(embeddings.position_embeddings.weight),
         types=None if types is None else array(types.weight),
         position_offset=0,
         padding_id=None,

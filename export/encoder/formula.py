@@ -5,6 +5,8 @@ BERT's layer: x = norm(x + output(attention(query(x), key(x), value(x)))); x = n
 ModernBERT's layer: y = norm(x); x = x + output(attention(turned(query(y)), turned(key(y)), value(y)));
                     y = norm(x); x = x + down(activation(up(y)) * gate(y)); after the last one x = norm(x)
 turned: by angles that grow with the position (Su et al., arXiv 2104.09864), in the place of a table of positions.
+DeBERTa's layer is BERT's, with scores that also depend on distances (He et al., arXiv 2006.03654 and 2111.09543): query
+and key are multiplied by a key and a query of the relative position, too.
 """
 
 from collections.abc import Callable, Iterator
@@ -63,6 +65,14 @@ class Modern:
 
 
 @dataclass(frozen=True)
+class Relative:
+    """What is DeBERTa's own in a layer: its `key` and `query` of each relative position, Shape (positions, hidden)."""
+
+    key: FloatArray
+    query: FloatArray
+
+
+@dataclass(frozen=True)
 class Layer:
     """One layer's products and norms; `output` follows the attention.
 
@@ -79,6 +89,7 @@ class Layer:
     down: Linear
     output_norm: Norm
     modern: Modern | None = None
+    relative: Relative | None = None
 
     def products(self) -> dict[str, Linear]:
         """The matrix products by name, in the order in which they run."""
@@ -105,7 +116,8 @@ class Encoder:
     not counted and have the position id `padding_id`, as RoBERTa does it. `projection`: from the embeddings' width to
     the layers', where they differ. `activation`: of the feed-forward, one of `ACTIVATIONS`. `final_norm`: ModernBERT's.
     `pooling`: whether the head reads the `first` row or the `mean` of all. `length`: tokens of the longest pair that
-    was asked for, where there is no table of positions.
+    was asked for, where there is no table of positions. `relative_rows`: DeBERTa's relative position of the distance
+    from token j to token i, i - j, Shape (2 * longest - 1,), from 1 - longest on.
     """
 
     words: FloatArray
@@ -123,6 +135,7 @@ class Encoder:
     pooling: str
     length: int | None
     head: tuple[HeadLayer, ...]
+    relative_rows: npt.NDArray[np.int32] | None = None
 
     @property
     def hidden(self) -> int:
@@ -206,8 +219,27 @@ class Encoder:
         if layer.modern is not None:
             query, key = (turned(each, layer.modern.frequencies) for each in (query, key))
             mask = seen(rows.shape[1], layer.modern.window)
+        elif layer.relative is not None:
+            mask = self._relative_scores(layer.relative, query, key)
         context = functional.scaled_dot_product_attention(query, key, value, mask)
         return context.transpose(1, 2).flatten(2)
+
+    def _relative_scores(self, relative: Relative, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """What relative positions add to the scores of all heads, Shape (n, heads, length, length)."""
+        length, positions = query.shape[2], torch.from_numpy(self.relative_positions(query.shape[2]))
+        keys, queries = (self._heads(torch.from_numpy(each)[None]) for each in (relative.key, relative.query))
+        shape = (*query.shape[:2], length, length)
+        of_queries = (query @ keys.mT).gather(-1, positions.expand(shape))
+        of_keys = (key @ queries.mT).gather(-1, positions.mT.expand(shape)).mT
+        return (of_queries + of_keys) / query.shape[-1] ** 0.5
+
+    def relative_positions(self, length: int) -> npt.NDArray[np.int64]:
+        """The relative position of token j to token i, Shape (length, length)."""
+        if self.relative_rows is None:
+            raise ValueError("the encoder has no relative positions")
+        places = np.arange(length)
+        found: npt.NDArray[np.int64] = self.relative_rows[places[:, None] - places + self.longest - 1].astype(np.int64)
+        return found
 
     def _norm(self, rows: torch.Tensor, norm: Norm | None) -> torch.Tensor:
         return rows if norm is None else _norm(rows, norm, self.epsilon)

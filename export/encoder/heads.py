@@ -49,10 +49,16 @@ def _modernbert(source: Source) -> Head:
     return (layer, HeadLayer(source.linear(model.classifier), "none")), pooling
 
 
+def _deberta_v2(source: Source) -> Head:
+    model: Any = source.model
+    return _first(source, (model.pooler.dense, known_activation(source.config.pooler_hidden_act)))
+
+
 HEADS: dict[str, Callable[[Source], Head]] = {
     "albert": _albert,
     "bert": _pooler,
     "camembert": _roberta,
+    "deberta-v2": _deberta_v2,
     "distilbert": _distilbert,
     "electra": _electra,
     "modernbert": _modernbert,

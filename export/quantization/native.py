@@ -22,6 +22,7 @@ from pairscore.export.encoder.formula import Encoder, Layer, Linear, Norm, Rows,
 from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import ZERO_CODE, gptq
 from pairscore.export.quantization.int8 import Candidate
+from pairscore.export.quantization.relative import quantized_positions
 from pairscore.runtime.types import FloatArray
 
 FORMAT = 1
@@ -140,6 +141,13 @@ def plan(encoder: Encoder, recipe: Recipe) -> dict[str, Any]:
             "windows": [each.window for each in encoder.modern],
             "rotary": [tables.index(each.frequencies.tobytes()) for each in encoder.modern],
         }
+    relative = encoder.layers[0].relative
+    if relative is not None:
+        own = {
+            "architecture": "deberta",
+            "token_types": own["token_types"],
+            "relative_positions": len(relative.key),
+        }
     return {
         "format": FORMAT,
         **own,
@@ -178,8 +186,13 @@ def quantized(encoder: Encoder, recipe: Recipe, seen: Mapping[Rows, Seen]) -> Te
         tensors["embeddings.types"] = encoder.types
     if encoder.projection is not None:
         tensors |= _exact("embeddings.projection", encoder.projection)
+    if encoder.relative_rows is not None:
+        tensors["relative.rows"] = encoder.relative_rows
     for number, layer in enumerate(encoder.layers):
         tensors |= _quantized_layer(f"layers.{number}", layer, recipe, seen)
+        if layer.relative is not None:
+            positions = quantized_positions(layer.relative, encoder.heads)
+            tensors |= {f"layers.{number}.{name}": tensor for name, tensor in positions.items()}
     if encoder.final_norm is not None:
         tensors |= _exact("final_norm", encoder.final_norm)
     for place, each in enumerate(encoder.head):

@@ -41,7 +41,7 @@ def test_every_family_has_a_head():
     assert set(MAPPED) == set(HEADS)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *MODERN, "albert"])
+@pytest.mark.parametrize("family", [*FAMILIES, *MODERN, "albert", "deberta-v2"])
 def test_the_formula_gives_what_pytorch_gives(loaded, family):
     """On other tokens than those that the proof takes."""
     model, random = loaded(family), np.random.default_rng(1)
@@ -133,6 +133,31 @@ def test_what_was_misread_in_a_modernbert_shows_in_the_logits(loaded, change):
     assert largest_difference(model, replace(encoder, layers=(first, changed, *rest)), [60]) > 1e-4
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"share_att_key": False},
+        {"pos_att_type": ["c2p"]},
+        {"pos_att_type": ["p2c"]},
+        {"position_biased_input": True, "type_vocab_size": 2, "embedding_size": 16},
+        {"position_buckets": -1, "norm_rel_ebd": "none"},
+    ],
+    ids=str,
+)
+def test_relative_positions_of_every_kind(checkpoint, changed):
+    """With weights large enough to tell: as they are drawn, attention hardly depends on anything."""
+    model = logits_model(load_reference(open_checkpoint(str(checkpoint("deberta-v2", **changed)))))
+    with torch.no_grad():
+        for name, weight in model.model.named_parameters():
+            if "_proj" in name or "rel_embeddings" in name:
+                weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
+    encoder = read(model)
+    assert largest_difference(model, encoder, [40, 64]) <= 1e-5
+    moved = replace(encoder, relative_rows=np.roll(encoder.relative_rows, 1))
+    assert largest_difference(model, moved, [40]) > 1e-4
+
+
 def test_several_labels(loaded):
     assert len(read(loaded("bert", 3)).head[-1].linear.weight) == 3
 
@@ -145,6 +170,8 @@ def test_several_labels(loaded):
     [
         ("modernbert", {"hidden_activation": "silu"}, "its activation silu is not known"),
         ("bert", {"hidden_act": "silu"}, "its activation silu is not known"),
+        ("deberta-v2", {"conv_kernel_size": 3}, "its first layer has a convolution"),
+        ("deberta-v2", {"relative_attention": False}, "it has no relative positions"),
     ],
 )
 def test_another_model_is_refused_with_the_reason(loaded, family, changed, reason):

@@ -49,7 +49,7 @@ def fitted(checkpoint):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-@pytest.mark.parametrize("family", [*FAMILIES, *MODERN])
+@pytest.mark.parametrize("family", [*FAMILIES, *MODERN, "deberta-v2"])
 def test_the_kernels_compute_what_the_plan_says(fitted, family, recipe):
     encoder, seen = fitted(family)
     tensors = quantized(encoder, recipe, seen)
@@ -115,6 +115,26 @@ def test_the_plan_of_a_modernbert(fitted):
     tensors = quantized(encoder, Recipe(0, 0, 0.5), seen)
     assert tensors["rotary.1.cosines"].shape == (64, 16)
     np.testing.assert_allclose(np.arctan2(tensors["rotary.1.sines"], tensors["rotary.1.cosines"])[1, 0], 1)
+
+
+def test_the_plan_of_a_deberta(fitted):
+    encoder, seen = fitted("deberta-v2")
+    described = plan(encoder, Recipe(0, 0, 0.5))
+    assert (described["architecture"], described["token_types"], described["relative_positions"]) == ("deberta", 0, 32)
+    tensors = quantized(encoder, Recipe(0, 0, 0.5), seen)
+    assert "embeddings.positions" not in tensors
+    rows = tensors["relative.rows"]
+    # Of 16 positions on each side, 8 are of one distance each, and the last is that of 63 tokens.
+    assert (rows[63 - 7 : 63 + 8] == np.arange(16 - 7, 16 + 8)).all()
+    assert (rows[0], rows[-1], len(np.unique(rows))) == (1, 31, 31)
+    for name, exact, scale in (
+        ("key", encoder.layers[1].relative.key, 1),
+        ("query", encoder.layers[1].relative.query, 4),
+    ):
+        codes, scales = (tensors[f"layers.1.position_{name}.{part}"] for part in ("weight", "scale"))
+        stands_for = codes * np.repeat(scales, 16, axis=1) * scale
+        wanted = exact - exact.mean(axis=0) if name == "key" else exact
+        np.testing.assert_allclose(stands_for, wanted, atol=scale * scales.max() / 1.99)
 
 
 def test_everything_but_the_products_is_exact(fitted):
