@@ -53,16 +53,16 @@ def main() -> None:
     encoder.save_pretrained(str(options.out))
 
 
-def drawn(pairs: Path, steps: int) -> list[list[Pair]]:
-    """The pairs of every step: half of them annotated ones, half of a claim and evidence at random."""
+def drawn(pairs: Path, steps: int, size: int = BATCH) -> list[list[Pair]]:
+    """The `size` pairs of every step: half of them annotated ones, half of a claim and evidence at random."""
     rows, random = read_pairs(pairs, "claim", "evidence"), np.random.default_rng(0)
     found: list[list[Pair]] = []
     for step in range(steps):
-        claims, evidence = random.integers(0, len(rows), (2, BATCH))
-        evidence[: BATCH // 2] = claims[: BATCH // 2]
+        claims, evidence = random.integers(0, len(rows), (2, size))
+        evidence[: size // 2] = claims[: size // 2]
         batch = [(rows[claim][0], rows[piece][1]) for claim, piece in zip(claims, evidence, strict=True)]
         if step % LONG_EVERY == 0:
-            others = random.integers(0, len(rows), (BATCH // 4, PIECES - 1))
+            others = random.integers(0, len(rows), (size // 4, PIECES - 1))
             batch = [
                 (claim, " ".join([piece, *(rows[other][1] for other in more)]))
                 for (claim, piece), more in zip(batch[::4], others, strict=True)
@@ -130,10 +130,12 @@ def components(weights: dict[str, FloatArray], count: int) -> FloatArray:
     return found
 
 
-def learn(encoder: CrossEncoder, batches: list[list[Pair]], taught: list[FloatArray]) -> None:
+def learn(
+    encoder: CrossEncoder, batches: list[list[Pair]], taught: list[FloatArray], learning_rate: float = LEARNING_RATE
+) -> None:
     """One step a batch, of binary cross-entropy against the teacher's scores."""
     encoder.train()
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(encoder.parameters(), lr=learning_rate, weight_decay=0.01)
     warm = max(1, len(batches) // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / warm, (len(batches) - step) / (len(batches) - warm + 1))
