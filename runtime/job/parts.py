@@ -115,12 +115,20 @@ def within(parts: Iterable[Part], blocks: Iterable[Block]) -> list[Part]:
     return found
 
 
-def part_bytes(table: pa.Table, metadata: Mapping[str, Any], compression: str) -> bytes:
-    """A part as the bytes of a Parquet file of one row group, sealed. metadata: JSON-serialisable figures."""
+def part_bytes(table: pa.Table, metadata: Mapping[str, Any], compression: str, utc_times: bool = False) -> bytes:
+    """A part as the bytes of a Parquet file of one row group, sealed. metadata: JSON-serialisable figures.
+
+    utc_times: whether times of the day are in UTC.
+    """
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **as_metadata(metadata)})
     pq.write_table(
-        table, sink, row_group_size=max(1, table.num_rows), compression=compression, write_page_checksum=True
+        table,
+        sink,
+        row_group_size=max(1, table.num_rows),
+        compression=compression,
+        write_page_checksum=True,
+        write_time_adjusted_to_utc=utc_times,
     )
     data = sink.getvalue().to_pybytes()
     footer = len(data) - _footer_bytes(data)
@@ -149,11 +157,6 @@ def _footer_bytes(data: bytes) -> int:
 def as_metadata(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
     """Figures of this project as Parquet metadata."""
     return {METADATA_KEY: json.dumps(metadata, ensure_ascii=False).encode()}
-
-
-def without_figures(schema: pa.Schema) -> pa.Schema:
-    """`schema` with the metadata of others only."""
-    return schema.with_metadata({key: value for key, value in (schema.metadata or {}).items() if key != METADATA_KEY})
 
 
 def figures(metadata: pq.FileMetaData) -> dict[str, Any]:

@@ -7,14 +7,16 @@ import pyarrow as pa
 
 from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.filters import parse_filter
+from pairscore.runtime.job.input.common import Common, OutputSchema, extended, output_schema
+from pairscore.runtime.job.input.comparisons import Expression
+from pairscore.runtime.job.input.filters import Condition, parse_filter
 from pairscore.runtime.job.input.find import Found, find_files
-from pairscore.runtime.job.input.footers import FooterReading, InputFile, check_same_schema, needed_columns, open_files
+from pairscore.runtime.job.input.footers import FooterReading, InputFile, needed_columns, open_files
 from pairscore.runtime.job.input.partitions import partition_fields
 from pairscore.runtime.job.input.read import Reading, check_no_nulls
 from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.parts import Block, plan_blocks, shard_of
-from pairscore.runtime.job.ranking import Best, check_best
+from pairscore.runtime.job.ranking import RANK_FIELD, Best, check_best
 from pairscore.runtime.job.record import InputRecord
 from pairscore.runtime.stream.columns import check_text_columns
 from pairscore.runtime.stream.score_columns import ScoreColumns
@@ -23,8 +25,8 @@ from pairscore.runtime.stream.score_columns import ScoreColumns
 @dataclass(frozen=True)
 class Plan:
     """`files`: in order, None for one left out (then in `skipped`, by place, with the reason). `keep`: input columns
-    of the output. `columns`: the new ones. `blocks`: of the whole run. `mine`: of this shard. `best`: the rows to
-    keep; None for all.
+    of the output. `columns`: the new ones. `output`: the schema of what is written. `blocks`: of the whole run. `mine`:
+    of this shard. `best`: the rows to keep; None for all.
     """
 
     found: tuple[Found, ...]
@@ -33,6 +35,7 @@ class Plan:
     reading: Reading
     keep: tuple[str, ...]
     columns: ScoreColumns
+    output: OutputSchema
     blocks: tuple[Block, ...]
     mine: tuple[Block, ...]
     best: Best | None
@@ -70,23 +73,23 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
     found = find_files(options.inputs, options.output)
     accepted: list[InputFile] = []
     left = options.limit
+    common: Common | None = None
 
     def check(file: InputFile) -> None:
-        nonlocal left
+        nonlocal left, common
         _check_duplicate_names(file)
         try:
             check_text_columns(file.schema, *text_columns)
         except PairscoreError as error:
             raise PairscoreError(f"{file.found.display!r}: {error}") from error
-        needed_columns(file.schema, options.keep)
-        if accepted:
-            check_same_schema(accepted[0], file, options.keep)
-        else:
-            kept = [file.schema.field(name) for name in needed_columns(file.schema, options.keep)]
-            new.check(pa.schema(kept))
+        in_file = _in_file(options.keep, file)
+        keys = [pa.field(key, pa.string()) for key, _ in file.found.partitions if _is_kept(options.keep, key)]
+        new.check(pa.schema([*(file.schema.field(name) for name in needed_columns(file.schema, in_file)), *keys]))
+        together = extended(common, file, in_file)
         if options.on_null == "error" and condition is None:
             check_no_nulls(file, text_columns, left)
         accepted.append(file)
+        common = together
         left = None if left is None else max(0, left - file.rows)
 
     skipped: dict[int, str] = {}
@@ -97,17 +100,17 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
     files = open_files(
         found, text_columns, check, skip if options.on_error == "skip-file" else None, footers or FooterReading()
     )
-    if not accepted:
+    if common is None:
         raise every_file_left_out(skipped)
-    partitions = tuple(partition_fields(accepted))
-    schema = accepted[0].schema
-    keep = needed_columns(schema, options.keep)
-    expression, filtered = condition.bind(_with_fields(schema, partitions)) if condition else (None, frozenset[str]())
-    in_files = filtered - {field.name for field in partitions if field.name not in schema.names}
-    columns = needed_columns(schema, keep, text_columns, in_files)
+    partitions = tuple(each for each in partition_fields(accepted) if each.name not in common.first.schema.names)
+    keep = needed_columns(common.first.schema, _in_file(options.keep, common.first))
+    kept_partitions = [each for each in partitions if _is_kept(options.keep, each.name)]
+    expression, filtered = _bound(condition, common, partitions)
+    columns = needed_columns(common.first.schema, keep, text_columns, filtered - {each.name for each in partitions})
     if best is not None:
-        check_best(best, schema, keep)
-    reading = Reading(tuple(columns), text_columns, expression, partitions, options.window_bytes)
+        check_best(best, pa.schema([*common.schema(), *partitions]), [*keep, *(each.name for each in kept_partitions)])
+    reading = Reading(tuple(columns), text_columns, expression, partitions, common.schema(), options.window_bytes)
+    added = new.fields if best is None else [*new.fields, RANK_FIELD]
     blocks = plan_blocks(_limited([file.rows if file else None for file in files], options.limit), options.part_rows)
     mine = shard_of(blocks, *options.shard) if options.shard else blocks
     return Plan(
@@ -117,6 +120,7 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
         reading=reading,
         keep=tuple(keep),
         columns=new,
+        output=output_schema(common, accepted, keep, kept_partitions, added),
         blocks=tuple(blocks),
         mine=tuple(mine),
         best=best,
@@ -159,8 +163,24 @@ def _limited(rows: Sequence[int | None], limit: int | None) -> list[int | None]:
     return taken
 
 
-def _with_fields(schema: pa.Schema, fields: Sequence[pa.Field]) -> pa.Schema:
-    for field in fields:
-        if field.name not in schema.names:
-            schema = schema.append(field)
-    return schema
+def _in_file(keep: Sequence[str] | None, file: InputFile) -> list[str] | None:
+    """The columns to keep that are a file's own, not keys of its folders."""
+    keys = dict(file.found.partitions).keys() - set(file.schema.names)
+    return None if keep is None else [name for name in keep if name not in keys]
+
+
+def _is_kept(keep: Sequence[str] | None, name: str) -> bool:
+    return keep is None or name in keep
+
+
+def _bound(
+    condition: Condition | None, common: Common, partitions: Sequence[pa.Field]
+) -> tuple[Expression | None, frozenset[str]]:
+    """The condition over the columns that all files have in one type, and the names of those that it reads."""
+    if condition is None:
+        return None, frozenset()
+    schema = pa.schema([common.fields.get(each.name, each) for each in common.first.schema] + list(partitions))
+    expression, filtered = condition.bind(schema)
+    for name in filtered & common.conflicts.keys():
+        raise common.conflicts[name]
+    return expression, filtered

@@ -19,10 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, no_column
 from pairscore.runtime.job.old_scores import text_digests
 from pairscore.runtime.job.options import RANK_COLUMN
 from pairscore.runtime.storage.buckets import Buckets, open_temporary, write
+from pairscore.runtime.storage.parquet import filtered
 from pairscore.runtime.types import Int32Array
 
 RANK_FIELD = pa.field(RANK_COLUMN, pa.int32())
@@ -43,7 +44,7 @@ class Best:
 
         Rows without a score are left out; rows with a null in `by` belong together.
         """
-        table = table.filter(table.column(self.score).is_valid())
+        table = filtered(table, table.column(self.score).is_valid())
         codes = _texts(table.column(self.by)).dictionary_encode(null_encoding="encode").indices.to_numpy()
         ranks = ranked([codes], table.column(self.score).to_numpy(), self.top_k)
         return _with_ranks(table.append_column(RANK_FIELD, pa.nulls(table.num_rows, pa.int32())), ranks)
@@ -52,7 +53,7 @@ class Best:
 def check_best(best: Best, schema: pa.Schema, keep: Sequence[str]) -> None:
     """Raise PairscoreError unless rows of `schema`, of which the output has the columns `keep`, can be ranked."""
     if best.by not in schema.names:
-        raise PairscoreError(f"no column {best.by!r} for --by: the input has {', '.join(schema.names)}")
+        raise PairscoreError(f"--by: {no_column(best.by, schema.names)}")
     if best.by not in keep:
         raise PairscoreError(f"--by {best.by!r} is not in the output, where ranks need it: add it to --keep")
     if RANK_COLUMN in keep:
@@ -143,7 +144,7 @@ def ranked(groups: Sequence[npt.NDArray[Any]], scores: npt.NDArray[np.float32], 
 
 def _with_ranks(table: pa.Table, ranks: Int32Array) -> pa.Table:
     place = table.schema.names.index(RANK_COLUMN)
-    return table.set_column(place, RANK_FIELD, pa.array(ranks)).filter(pa.array(ranks > 0))
+    return filtered(table.set_column(place, RANK_FIELD, pa.array(ranks)), pa.array(ranks > 0))
 
 
 def _texts(column: pa.ChunkedArray) -> pa.StringArray:

@@ -237,7 +237,8 @@ class _Run:
         if not lacking:
             self._held.check()
             started = time.perf_counter()
-            merge.finish(self._output, self._origin, self._options.compression, self._widen, self._plan.best)
+            form = merge.Form(self._options.compression, self._plan.output.merged, self._plan.output.utc_times)
+            merge.finish(self._output, self._origin, form, self._widen, self._plan.best)
             self._figures.write_seconds += time.perf_counter() - started
             self._figures.seconds += time.perf_counter() - started
         scorer = self._scorer
@@ -314,7 +315,8 @@ class _Run:
         nulls = table.num_rows - len(outcome.scores)
         reused = len(outcome.scores) - statistics.pairs
         if self._plan.best is not None:
-            table = self._plan.best.within(table)
+            table = self._plan.best.within(self._widen(table, part))
+        table = self._plan.output.part_table(table, self._plan.file(part.file))
         rows = part.stop - part.start
         self._held.check()
         metadata = {
@@ -325,7 +327,9 @@ class _Run:
             "reused": reused,
             "statistics": asdict(statistics),
         }
-        self._output.write_part(part, part_bytes(table, metadata, self._options.compression))
+        self._output.write_part(
+            part, part_bytes(table, metadata, self._options.compression, self._plan.output.utc_times)
+        )
         write_seconds = time.perf_counter() - started
         figures.add(statistics, rows, nulls, reused, write_seconds)
         # Rows that the filter left out, rows with a null and those with an old score were never counted by a batch.
@@ -352,7 +356,7 @@ class _Run:
     def _widen(self, table: pa.Table, part: Part) -> pa.Table:
         """With the partition columns, which are folder names in a folder of parts."""
         for column in self._plan.reading.partitions:
-            if column.name not in table.column_names:
+            if column.name not in table.schema.names:
                 values = partition_array(self._plan.file(part.file).found, column, table.num_rows)
                 table = table.append_column(column, values)
         return table

@@ -4,11 +4,17 @@ With Arrow's defaults, memory grows with the size of a row group.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pairscore.runtime.storage.schema import INT96_UNIT
+from pairscore.runtime.types import Int64Array
+
 _BATCH_ROWS = 8192
+
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 
 def read_batches(
@@ -18,13 +24,68 @@ def read_batches(
     *,
     metadata: pq.FileMetaData | None = None,
     row_groups: Sequence[int] | None = None,
+    int96_unit: str = INT96_UNIT,
 ) -> Iterator[pa.RecordBatch]:
     """The columns of a file, or of some of its row groups. metadata: the file's own, where it is known already.
+
+    int96_unit: what timestamps in INT96 are read as.
 
     Raises OSError and ArrowException for a file that is damaged.
     """
     with pq.ParquetFile(
-        source, metadata=metadata, buffer_size=buffer_size, pre_buffer=False, page_checksum_verification=True
+        source,
+        metadata=metadata,
+        buffer_size=buffer_size,
+        pre_buffer=False,
+        page_checksum_verification=True,
+        coerce_int96_timestamp_unit=int96_unit,
     ) as parquet:
         wanted = list(dict.fromkeys(columns))
         yield from parquet.iter_batches(_BATCH_ROWS, row_groups=row_groups, columns=wanted, use_threads=False)
+
+
+def in_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch's columns of `schema`, in its types, which hold the same values. Raises ArrowException otherwise."""
+    columns = [
+        column if column.type == kind else cast(column, kind)
+        for column, kind in ((batch.column(each.name), each.type) for each in schema)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column in another type that holds its values."""
+    if pa.types.is_dictionary(column.type) and pa.types.is_dictionary(kind):
+        values = column.dictionary.cast(kind.value_type)
+        return pa.DictionaryArray.from_arrays(column.indices.cast(kind.index_type), values, ordered=kind.ordered)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(kind)
+
+
+def filtered(rows: Rows, condition: Any) -> Rows:
+    """The rows that meet a condition, a mask or an expression. Arrow's own filter takes no views of text and bytes."""
+    plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    kinds = [plain.get(each.type, each.type) for each in rows.schema]
+    if kinds == rows.schema.types:
+        return rows.filter(condition)
+    columns = [column.cast(kind) for column, kind in zip(rows.columns, kinds, strict=True)]
+    kept = type(rows).from_arrays(columns, rows.schema.names).filter(condition)
+    columns = [column.cast(each.type) for column, each in zip(kept.columns, rows.schema, strict=True)]
+    return type(rows).from_arrays(columns, schema=rows.schema)
+
+
+def timestamps(array: pa.Array) -> list[Int64Array]:
+    """The numbers of all timestamps in a column, nested ones too, nulls as 0."""
+    kind = array.type
+    if pa.types.is_timestamp(kind):
+        return [array.cast(pa.int64()).fill_null(0).to_numpy()]
+    if pa.types.is_struct(kind):
+        children = array.flatten()
+    elif pa.types.is_map(kind):
+        children = [array.keys, array.items]
+    elif pa.types.is_nested(kind):
+        children = [array.flatten()]
+    else:
+        children = []
+    return [numbers for child in children for numbers in timestamps(child)]

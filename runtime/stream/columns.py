@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, no_column
 
 # A window is sorted, held in memory and, in a crash, lost as a whole.
 WINDOW_PAIRS = 65_536
@@ -89,7 +89,7 @@ def check_text_column(schema: pa.Schema, name: str, option: str) -> None:
     """
     found = schema.get_all_field_indices(name)
     if not found:
-        raise PairscoreError(f"no column {name!r}: the input has {', '.join(schema.names)}; use {option} NAME")
+        raise PairscoreError(f"{no_column(name, schema.names)}; use {option} NAME")
     if len(found) > 1:
         raise PairscoreError(f"{len(found)} columns are named {name!r}: rename one, or use {option} NAME")
     kind = schema.field(found[0]).type

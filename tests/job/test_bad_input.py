@@ -54,7 +54,10 @@ BAD = {
         lambda path: replace_column(path, "claim", pa.array([None] + ["a"] * 129, pa.string())),
         "row 0 of '.*' has a null in column 'claim'",
     ),
-    "null-typed": (lambda path: replace_column(path, "evidence", pa.nulls(130)), "column 'evidence' is null in"),
+    "null-typed": (
+        lambda path: replace_column(path, "evidence", pa.nulls(130)),
+        "row 0 of '.*' has a null in column 'evidence'",
+    ),
     "corrupt page": (corrupt_page, "is damaged"),
     "not UTF-8": (
         lambda path: replace_column(path, "evidence", claimed_text([b"a"] * 60 + [b"\xff"] + [b"a"] * 69)),
@@ -75,8 +78,8 @@ def test_a_bad_file_ends_the_run_in_one_line(bundle, data, tmp_path, name):
         run_job(job(bundle, data, tmp_path / "out"))
     assert "1.parquet" in str(refused.value)
     assert "\n" not in str(refused.value)
-    # These two show only when they are read; everything else before anything is written.
-    assert (tmp_path / "out").exists() is (name in ("corrupt page", "not UTF-8"))
+    # These show only when they are read; everything else before anything is written.
+    assert (tmp_path / "out").exists() is (name in ("corrupt page", "not UTF-8", "null-typed"))
     assert not (tmp_path / "out" / "_SUCCESS").exists()
 
 
@@ -188,7 +191,7 @@ def test_files_may_differ_in_what_they_say_of_nulls(bundle, data, tmp_path):
     ("changes", "message"),
     [
         ({"evidence_column": "claim"}, "claim and evidence are both column 'claim'"),
-        ({"claim_column": "title"}, "no column 'title': the input has id, claim"),
+        ({"claim_column": "title"}, "no column 'title': the input has 'id', 'claim'"),
         ({"claim_column": "id"}, "column 'id' is of type int64, not text"),
         ({"keep": ("id", "nope")}, "no column 'nope'"),
         ({"score_column": "id"}, "already has a column 'id'"),

@@ -24,7 +24,6 @@ from pairscore.runtime.job.parts import (
     plan_blocks,
     shard_of,
     within,
-    without_figures,
 )
 
 FILES = st.lists(st.none() | st.integers(0, 60), max_size=6)
@@ -116,9 +115,6 @@ def test_a_part_is_one_row_group_with_figures_and_foreign_metadata():
     assert metadata.row_group(0).column(0).compression == "ZSTD"
     assert figures(metadata) == {"rows": [3, 4]}
     assert metadata.metadata[b"theirs"] == b"kept"
-    schema = pq.read_schema(pa.BufferReader(buffer))
-    assert METADATA_KEY not in without_figures(schema).metadata
-    assert without_figures(schema).metadata[b"theirs"] == b"kept"
     assert json.loads(as_metadata({"x": 1})[METADATA_KEY]) == {"x": 1}
 
 

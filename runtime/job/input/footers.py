@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.errors import PairscoreError, no_column, one_line
 from pairscore.runtime.job.input.find import Found
+from pairscore.runtime.storage.schema import FileSchema, file_schema, open_footer
 
 _MAGIC = b"PAR1"
 # One request for most footers of an object store.
@@ -29,9 +30,14 @@ class InputFile:
     found: Found
     size: int
     digest: str
-    schema: pa.Schema
+    columns: FileSchema
     group_rows: tuple[int, ...]
     groups_with_null: tuple[int, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns as Arrow reads them."""
+        return self.columns.arrow
 
     @property
     def rows(self) -> int:
@@ -97,18 +103,18 @@ def open_file(found: Found, text_columns: Sequence[str] = ()) -> InputFile:
         with found.storage.open(found.path) as source:
             size = source.size()
             footer = read_footer(source)
-        metadata = pq.read_metadata(pa.BufferReader(footer))
-        schema = metadata.schema.to_arrow_schema()
+        metadata, _ = open_footer(footer)
+        columns = file_schema(footer)
         groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
         groups_with_null = [place for place, group in enumerate(groups) if _tells_of_null(group, text_columns)]
-        _ = schema.names  # Arrow decodes names when they are asked for
+        _ = columns.arrow.names  # Arrow decodes names when they are asked for
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise unreadable(found, error, "is not a whole Parquet file") from error
     return InputFile(
         found,
         size,
         hashlib.sha256(footer).hexdigest(),
-        schema,
+        columns,
         tuple(group.num_rows for group in groups),
         tuple(groups_with_null),
     )
@@ -145,21 +151,8 @@ def needed_columns(schema: pa.Schema, keep: Sequence[str] | None, *others: Itera
     wanted = set(schema.names if keep is None else keep).union(*others)
     missing = sorted(wanted - set(schema.names))
     if missing:
-        raise PairscoreError(f"no column {missing[0]!r}: the input has {', '.join(schema.names)}")
+        raise PairscoreError(no_column(missing[0], schema.names))
     return [name for name in schema.names if name in wanted]
-
-
-def check_same_schema(first: InputFile, other: InputFile, keep: Sequence[str] | None) -> None:
-    """Raise PairscoreError unless the columns to keep have the same names and types in both files."""
-    expected, got = ({field.name: field.type for field in file.schema} for file in (first, other))
-    names = list(dict.fromkeys([*expected, *got])) if keep is None else keep
-    for name in names:
-        if expected.get(name) != got.get(name):
-            raise PairscoreError(
-                f"column {name!r} is {got.get(name, 'missing')} in {other.found.display!r} and "
-                f"{expected.get(name, 'missing')} in {first.found.display!r}: score them separately, "
-                "or name columns that agree with --keep"
-            )
 
 
 def _tells_of_null(group: pq.RowGroupMetaData, columns: Sequence[str]) -> bool:

@@ -14,7 +14,8 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.footers import InputFile, read_footer, unreadable
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.parts import Block, Part
-from pairscore.runtime.storage.parquet import read_batches
+from pairscore.runtime.storage.parquet import filtered, in_schema, read_batches, timestamps
+from pairscore.runtime.storage.schema import INT96_UNIT, open_footer
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, text_pair, windows
 from pairscore.runtime.text.ragged import offsets_of
 
@@ -24,13 +25,15 @@ _ROW_COLUMN = "pairscore row number"
 @dataclass(frozen=True)
 class Reading:
     """What to read of every file. `columns`: in the file's order. `condition`: rows to keep, over `columns` and the
-    columns of `partitions`; None for all. `window_bytes`: what a piece may hold.
+    columns of `partitions`; None for all. `schema`: the types of the columns, which in a file may be encoded otherwise;
+    None for the file's own. `window_bytes`: what a piece may hold.
     """
 
     columns: tuple[str, ...]
     text_columns: tuple[str, str]
     condition: pc.Expression | None = None
     partitions: tuple[pa.Field, ...] = ()
+    schema: pa.Schema | None = None
     window_bytes: int = WINDOW_BYTES
 
 
@@ -112,12 +115,12 @@ def _block_pieces(
     if held is not None:
         yield Piece(file, part, held.select(reading.columns), _row_numbers(held))
     else:
-        schema = pa.schema([file.schema.field(name) for name in reading.columns])
-        yield Piece(file, part, pa.Table.from_batches([], schema), np.empty(0, dtype=np.int64))
+        yield Piece(file, part, _schema(file, reading).empty_table(), np.empty(0, dtype=np.int64))
 
 
 def _numbered(file: InputFile, batch: pa.RecordBatch, first_row: int, reading: Reading) -> pa.RecordBatch:
     """The batch's rows that meet the condition, with their places in the file as a last column."""
+    batch = in_schema(batch, _schema(file, reading))
     numbers = pa.array(np.arange(first_row, first_row + batch.num_rows))
     batch = batch.append_column(_ROW_COLUMN, numbers)
     if reading.condition is None:
@@ -127,7 +130,13 @@ def _numbered(file: InputFile, batch: pa.RecordBatch, first_row: int, reading: R
         [*batch.columns, *(partition_array(file.found, field, batch.num_rows) for field in more)],
         schema=pa.schema([*batch.schema, *more]),
     )
-    return wide.filter(reading.condition).select(batch.schema.names)
+    return filtered(wide, reading.condition).select(batch.schema.names)
+
+
+def _schema(file: InputFile, reading: Reading) -> pa.Schema:
+    """The columns to read, in the types that they have in all files where that is asked for."""
+    common = reading.schema or file.schema
+    return pa.schema([(common if name in common.names else file.schema).field(name) for name in reading.columns])
 
 
 def _row_numbers(table: pa.Table) -> np.ndarray:
@@ -151,7 +160,10 @@ def _batches(file: InputFile, columns: Sequence[str], start: int, stop: int) -> 
         footer = read_footer(source)
         if hashlib.sha256(footer).hexdigest() != file.digest:
             raise PairscoreError(f"{file.found.display!r} changed while it was being read: start again")
-        metadata = pq.read_metadata(pa.BufferReader(footer))
+        metadata, _ = open_footer(footer)
+        timestamps = [name for name in columns if name in file.columns.int96]
+        if timestamps:
+            _check_int96(file, source, timestamps, metadata, groups)
         for batch in read_batches(source, columns, storage.buffer_size, metadata=metadata, row_groups=groups):
             first, last = max(start - row, 0), min(stop - row, batch.num_rows)
             row += batch.num_rows
@@ -161,6 +173,32 @@ def _batches(file: InputFile, columns: Sequence[str], start: int, stop: int) -> 
                 return
     if row < stop:
         raise PairscoreError(f"{file.found.display!r} ends at row {row} of {file.rows}: write it again")
+
+
+def _check_int96(
+    file: InputFile, source: pa.NativeFile, columns: Sequence[str], metadata: pq.FileMetaData, groups: Sequence[int]
+) -> None:
+    """Raise PairscoreError for a timestamp in INT96 that microseconds do not hold: one finer, or too far away.
+
+    Arrow drops the rest and wraps around silently. Seconds hold every INT96, and nanoseconds wrap around by a known
+    amount, so the three together tell.
+    """
+    buffer_size = file.found.storage.buffer_size
+    units = [
+        read_batches(source, columns, buffer_size, metadata=metadata, row_groups=groups, int96_unit=unit)
+        for unit in ("s", INT96_UNIT, "ns")
+    ]
+    for batches in zip(*units, strict=True):
+        for name in columns:
+            for seconds, micros, nanos in zip(*(timestamps(batch.column(name)) for batch in batches), strict=True):
+                rest = nanos - micros * 1000
+                wrong = np.flatnonzero((micros // 1_000_000 != seconds) | (rest != 0))
+                if len(wrong):
+                    value = f"{np.datetime64(int(seconds[wrong[0]]), 's')}.{int(nanos[wrong[0]]) % 10**9:09d}"
+                    raise PairscoreError(
+                        f"column {name!r} of {file.found.display!r} holds {value} as INT96, which microseconds cannot "
+                        "hold: write the column as TIMESTAMP, or leave it out with --keep"
+                    )
 
 
 class _Cursor:

@@ -2,8 +2,9 @@
 
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.job.output.layout import RECORD, SUCCESS_NAME, Output, cannot_write
-from pairscore.runtime.job.parts import Part, add_figures, as_metadata, figures, part_bytes, without_figures
+from pairscore.runtime.job.parts import Part, add_figures, as_metadata, figures, part_bytes
 from pairscore.runtime.job.ranking import Best, Ranking
+from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the output is written. `schema`: of a single file, whose parts lack the partition columns."""
+
+    compression: str
+    schema: pa.Schema
+    utc_times: bool = False
 
 
 def finish(
     output: Output,
     metadata: dict[str, Any],
-    compression: str,
+    form: Form,
     widen: Callable[[pa.Table, Part], pa.Table],
     best: Best | None = None,
 ) -> None:
@@ -31,17 +42,17 @@ def finish(
         with ExitStack() as stack:
             ranking = None
             if best is not None:
-                ranking = stack.enter_context(closing(_ranking(output, best)))
+                ranking = stack.enter_context(closing(_ranking(output, best, widen)))
             if output.file is None:
                 if ranking is not None:
-                    _rank_parts(output, ranking, compression)
+                    _rank_parts(output, ranking, form)
                 output.storage.write(f"{output.folder}/{SUCCESS_NAME}", b"", f"{output.control}/tmp")
             else:
 
                 def edited(table: pa.Table, part: Part) -> pa.Table:
                     return widen(table if ranking is None else ranking.apply(table, part), part)
 
-                _merge(output, output.file, metadata, compression, edited)
+                _merge(output, output.file, metadata, form, edited)
         # The record is removed first: as long as it is there, every part is there too.
         output.storage.remove(f"{output.folder}/{RECORD}")
         output.storage.remove_folder(output.control if output.file is None else output.folder)
@@ -49,20 +60,21 @@ def finish(
         raise cannot_write(output.url, error) from error
 
 
-def _ranking(output: Output, best: Best) -> Ranking:
+def _ranking(output: Output, best: Best, widen: Callable[[pa.Table, Part], pa.Table]) -> Ranking:
     def columns(part: Part, names: list[str]) -> pa.Table:
-        return _read(output, part, names)[0]
+        # A name that is no column of the part is a key of its folders.
+        return widen(_read(output, part, names)[0], part).select(names)
 
     return Ranking(output.parts(), columns, best, _temporary_folder(output))
 
 
-def _rank_parts(output: Output, ranking: Ranking, compression: str) -> None:
+def _rank_parts(output: Output, ranking: Ranking, form: Form) -> None:
     """Write every part anew in which rows go or get another rank. It may be stopped and repeated at any moment."""
     for part in output.parts():
         table, told = _read(output, part)
         ranked = ranking.apply(table, part)
         if ranked is not table:
-            output.write_part(part, part_bytes(ranked, told, compression))
+            output.write_part(part, part_bytes(ranked, told, form.compression, form.utc_times))
 
 
 def _read(output: Output, part: Part, columns: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
@@ -83,35 +95,44 @@ def _merge(
     output: Output,
     target: str,
     metadata: dict[str, Any],
-    compression: str,
+    form: Form,
     edited: Callable[[pa.Table, Part], pa.Table],
 ) -> None:
-    """Write part after part, each as a row group, into a temporary file, then give that file the target's name.
+    """Write part after part into a temporary file, then give that file the target's name.
 
-    The metadata gets the sums of the parts' figures, whichever run wrote them.
+    Small parts share a row group, so that thousands of tiny inputs do not become thousands of groups. The metadata gets
+    the sums of the parts' figures, whichever run wrote them.
     """
     storage, parts = output.storage, output.parts()
     temporary = _temporary_folder(output) / f"pairscore-{secrets.token_hex(4)}.partial"
     try:
-        with ExitStack() as stack:
-            writer: pq.ParquetWriter | None = None
-            totals: dict[str, Any] = {"nulls": 0, "reused": 0, "statistics": {}}
+        totals: dict[str, Any] = {"nulls": 0, "reused": 0, "statistics": {}}
+        with pq.ParquetWriter(
+            temporary,
+            form.schema,
+            compression=form.compression,
+            write_page_checksum=True,
+            write_time_adjusted_to_utc=form.utc_times,
+        ) as writer:
+            waiting: list[pa.Table] = []
             for part in parts:
                 table, told = _read(output, part)
                 add_figures(totals, told)
-                table = edited(table, part)
-                if writer is None:
-                    # Parts of several files may differ in which columns say that they hold no null.
-                    schema = without_figures(table.schema)
-                    schema = pa.schema([each.with_nullable(True) for each in schema], schema.metadata)
-                    writer = stack.enter_context(
-                        pq.ParquetWriter(temporary, schema, compression=compression, write_page_checksum=True)
-                    )
-                if table.num_rows or len(parts) == 1:
-                    table = pa.Table.from_arrays(table.columns, schema=writer.schema)
-                    writer.write_table(table, row_group_size=max(1, table.num_rows))
-            if writer is not None:
-                writer.add_key_value_metadata(as_metadata({**metadata, **totals}))
+                table = edited(table, part).select(form.schema.names).cast(form.schema)
+                waiting += [table] if table.num_rows else []
+                rows, size = (sum(getattr(each, of) for each in waiting) for of in ("num_rows", "nbytes"))
+                if rows >= WINDOW_PAIRS or size >= WINDOW_BYTES:
+                    _write_group(writer, waiting)
+                    waiting = []
+            _write_group(writer, waiting)
+            writer.add_key_value_metadata(as_metadata({**metadata, **totals}))
         storage.publish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_group(writer: pq.ParquetWriter, tables: Sequence[pa.Table]) -> None:
+    """Write tables as one row group, if there are any."""
+    if tables:
+        table = pa.concat_tables(tables)
+        writer.write_table(table, row_group_size=table.num_rows)
