@@ -1,4 +1,4 @@
-# What a newcomer would type: make demo, make test, make test FILE=tests/job, make test-all, make lint, make format, make fuzz, make kills, make bench, make bench-quick, make clean.
+# What a newcomer would type: make demo, make test, make test FILE=tests/job, make test-all, make lint, make format, make fuzz, make kills, make mutations, make bench, make bench-quick, make clean.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +17,7 @@ INSTALL_KERNELS := $(BIN)/python -m pip install --quiet --no-deps --upgrade ./ke
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
 
-.PHONY: demo test test-all test5 lint format fuzz kills kernels kernels-emulate kernels-sanitize kernels-arm check-wheel bench bench-again bench-quick bench-bundle bench-peers bench-report clean
+.PHONY: demo test test-all test5 lint format fuzz kills mutations kernels kernels-emulate kernels-sanitize kernels-arm check-wheel bench bench-again bench-quick bench-bundle bench-peers bench-report clean
 
 demo: $(VENV)/.demo $(VENV)/.kernels
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
@@ -63,6 +63,10 @@ fuzz: $(VENV)/.test $(VENV)/.kernels
 kills: $(VENV)/.test
 	mkdir -p out
 	$(BIN)/python -m tests.robustness.kills --times 100 --json out/kills.json
+
+# Faults that tests have to find, made in a copy: some minutes.
+mutations: $(VENV)/.test $(VENV)/.kernels
+	$(BIN)/python -m tests.robustness.mutations
 
 format: $(VENV)/.test
 	$(BIN)/ruff format

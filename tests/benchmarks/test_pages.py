@@ -168,7 +168,9 @@ def test_long_pairs_are_those_of_the_file_or_made(checkpoint) -> None:
     assert len(made) == 20
     assert 250 <= min(lengths) < 300
     assert 450 < max(lengths) <= 520
-    assert long_pairs(file, [*short, *made[2:5]], 3)[1] is not all(256 <= each <= 512 for each in lengths[2:5])
+    long = [pair for pair, length in zip(made, lengths, strict=True) if 256 <= length <= 512][:3]
+    assert long_pairs(file, [*short, *long], 3) == (long, False)
+    assert long_pairs(file, [*short, *long[1:]], 3)[1]
 
 
 def test_made_pairs_are_different_and_of_the_wanted_length(checkpoint) -> None:

@@ -50,16 +50,6 @@ def no_gpu_needed(monkeypatch):
     monkeypatch.setattr(cuda, "open_session", on_cpu)
 
 
-def test_the_provider_rounds_as_fp32_and_takes_no_attention_that_is_built_for_each_shape(exported, monkeypatch):
-    given = []
-    monkeypatch.setattr(cuda, "check_cuda", lambda ort, device: None)
-    monkeypatch.setattr(cuda, "open_session", lambda *arguments: given.append(arguments[3]) or on_cpu(*arguments))
-    cuda.CudaEngine(exported("bert").bundle / "onnx/model.onnx", "cuda:1", EngineOptions())
-    flash, memory_efficient = 1, 2
-    options = {"device_id": "1", "use_tf32": "0", "sdpa_kernel": str(flash | memory_efficient)}
-    assert given == [("CUDAExecutionProvider", options)]
-
-
 def test_a_bound_run_gives_what_a_plain_run_gives(graph, no_gpu_needed):
     plain = OnnxRuntimeEngine(graph, EngineOptions())
     engine = cuda.CudaEngine(graph, "cuda:1", EngineOptions(streams=3))
