@@ -16,9 +16,9 @@ from tests.pairs_files import AtPart, job, write_pairs
 
 
 @pytest.fixture(scope="module")
-def bundle(exported, tmp_path_factory):
-    """fp32 as exported; int8 and fp16 are the same graph by other names, of which fp16 has no engine here."""
-    copy = shutil.copytree(exported("bert").bundle, tmp_path_factory.mktemp("several") / "bundle")
+def bundle(small_bundle, tmp_path_factory):
+    """fp32 as it is; int8 and fp16 are the same graph by other names, of which fp16 has no engine here."""
+    copy = shutil.copytree(small_bundle(), tmp_path_factory.mktemp("several") / "bundle")
     manifest = json.loads((copy / "pairscore.json").read_text())
     exact = manifest["variants"]["fp32"]
     manifest["variants"]["int8"] = {**exact, "precision": "int8", "engines": ["onnxruntime"]}

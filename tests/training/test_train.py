@@ -171,7 +171,7 @@ def test_saving_leaves_the_model_as_it_was(checkpoint, tmp_path):
 
 def test_a_stack_of_modules_is_trained_and_stays_one(tables, checkpoint, tmp_path):
     """Ettin's layout: every module learns, is saved in fp16, and the result is evaluated, exported and scored."""
-    start = checkpoint("ettin")
+    start = checkpoint("ettin", layers=1)
     run = replace(quick_run(tables, checkpoint, tmp_path, replace(QUICK, epochs=1)), start=str(start))
     evaluations = train(run)
     assert [figures.system for figures in evaluations[0].systems] == ["BM25", "start", "this model"]
