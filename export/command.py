@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict
+from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pairscore.export.environment import require_export_extra
+from pairscore.export.api import export_bundle
+from pairscore.export.api import verify as verify_bundle
 from pairscore.export.errors import ParityError
 from pairscore.runtime.bundle.manifest import PAIR_ORDERS, Manifest
 from pairscore.runtime.bundle.parity import ParityReport, Tier
-from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.pairs_file import read_labels, read_pairs
 
 if TYPE_CHECKING:
     from pairscore.export.parity.verify import Verification
@@ -56,10 +56,6 @@ def export(
     bundle: Path,
     precision: str,
     pairs: Path | None,
-    calibration: Path | None,
-    claim_column: str,
-    evidence_column: str,
-    label_column: str | None,
     quiet: bool,
     **options: Any,
 ) -> int:
@@ -70,30 +66,10 @@ def export(
     int8 tries several ways and takes the fastest that keeps the promise on pairs of --calibration that it was not
     calibrated on.
     """
-    require_export_extra()
-    if label_column is not None and calibration is None:
-        raise PairscoreError("--label-column names a column of --calibration: give that file too")
-    from pairscore.export.bundle import export_bundle
-    from pairscore.export.quantization.calibration import Calibration
-
-    calibration_pairs = None
-    if calibration is not None:
-        rows = read_pairs(calibration, claim_column, evidence_column, option="--calibration")
-        labels = read_labels(calibration, label_column) if label_column else None
-        calibration_pairs = Calibration(tuple(rows), labels)
-
     _clean_up_when_terminated()
     say = _say_nothing if quiet else _say
     try:
-        manifest = export_bundle(
-            source,
-            bundle,
-            precision=precision,
-            pairs=read_pairs(pairs, claim_column, evidence_column) if pairs else (),
-            calibration=calibration_pairs,
-            say=say,
-            **options,
-        )
+        manifest = unwrap(export_bundle)(source, bundle, precision=precision, pairs=pairs or (), say=say, **options)
     except ParityError as error:
         click.echo(f"pairscore: error: {error}", err=True)
         return BROKEN_PROMISE
@@ -119,9 +95,6 @@ def verify(
     bundle: Path,
     reference: str,
     pairs: Path,
-    claim_column: str,
-    evidence_column: str,
-    limit: int | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -129,11 +102,7 @@ def verify(
 
     Exit code 1 when a difference is past the precision's promise.
     """
-    require_export_extra()
-    rows = read_pairs(pairs, claim_column, evidence_column, limit)
-    from pairscore.export.parity.verify import verify_bundle
-
-    result = verify_bundle(bundle, reference, rows, **options)
+    result = unwrap(verify_bundle)(bundle, reference, pairs, **options)
     if as_json:
         click.echo(json.dumps({**asdict(result), "passed": not result.broken}, indent=2, ensure_ascii=False))
     else:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -123,7 +124,7 @@ def show(*, output: str, html: Path | None, **chosen: Any) -> int:
     from pairscore.runtime.report.views import print_survey, survey_page
     from pairscore.runtime.storage.local import LocalStorage
 
-    seen = survey(output, **chosen)
+    seen = unwrap(survey)(output, **chosen)
     if html is None:
         print_survey(seen, Console())
         return 0
@@ -141,7 +142,7 @@ def show(*, output: str, html: Path | None, **chosen: Any) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info(*, bundle: str, revision: str | None, as_json: bool) -> int:
     """Show what BUNDLE holds, what was measured for it, and what of it runs on this machine."""
-    description = describe(str(find_bundle(bundle, revision)))
+    description = unwrap(describe)(bundle, revision=revision)
     click.echo(_json(description) if as_json else "\n".join(description_lines(description)))
     return 0
 
@@ -161,37 +162,22 @@ def info(*, bundle: str, revision: str | None, as_json: bool) -> int:
 def tune(
     *,
     bundle: str,
-    revision: str | None,
-    precision: str,
     pairs: Path | None,
-    claim_column: str,
-    evidence_column: str,
-    device: str,
-    seconds: float,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Measure engines, batch sizes and threads or streams for BUNDLE on this machine, and remember the fastest.
 
     `pairscore score` and Scorer.from_pretrained use the choice from then on, on this machine and with these library
     releases only. Run it while the machine does nothing else.
     """
-    from pairscore.runtime.bundle.manifest import Bundle
-    from pairscore.runtime.engines import tuned as tuning
-    from pairscore.runtime.pairs_file import read_pairs
-    from pairscore.runtime.tuning import tune as race
+    from pairscore.runtime.engines.tuned import machine
+    from pairscore.runtime.tuning import tune as tune_bundle
 
-    bundle = str(find_bundle(bundle, revision))
-    digest = Bundle.open(bundle).digest(precision)
-    own = read_pairs(pairs, claim_column, evidence_column, 4096) if pairs else ()
-    results, default, choice = race(bundle, precision, own, seconds, device)
-    if choice is None:
-        tuning.forget(digest, default.device)
-    else:
-        tuning.remember(digest, choice)
+    found = unwrap(tune_bundle)(bundle, pairs=pairs or (), **options)
+    results, default, choice = found.results, found.default, found.choice
     if as_json:
-        plain = {"results": [asdict(each) for each in results], "default": asdict(default)}
-        chosen = asdict(choice) if choice else None
-        click.echo(_json({**plain, "choice": chosen, "machine": tuning.machine()}))
+        click.echo(_json({**asdict(found), "machine": machine()}))
         return 0
     standard = next(each for each in results if each.setting == default).pairs_per_second
     table = Table("engine", "at once", "tokens", "pairs/s", "ratio", "")

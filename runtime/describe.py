@@ -1,8 +1,11 @@
 """A bundle in words: its contents, its promises, and what of it runs here."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from pairscore.runtime.arguments import python_call
+from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.engines.native import instruction_set
 from pairscore.runtime.engines.registry import ENGINES
@@ -10,16 +13,19 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.scorer import Scorer
 
 
-def describe(folder: str) -> dict[str, Any]:
-    """Everything of note about a bundle, JSON-serialisable; every file's digest is checked.
+@python_call
+def describe(bundle: str | Path, *, revision: str | None = None) -> dict[str, Any]:
+    """What a bundle holds, what was measured for it, and what of it runs here, as `pairscore info --json` prints it.
+
+    `bundle`: a folder, or the id of one on the Hugging Face hub at `revision`. Every file's digest is checked.
 
     Raises PairscoreError for a folder that is no bundle and for a changed or missing file.
     """
-    bundle = Bundle.open(folder)
-    manifest = bundle.manifest
-    sizes = {name: bundle.path(name).stat().st_size for name in manifest.files}
+    opened = Bundle.open(find_bundle(bundle, revision))
+    manifest = opened.manifest
+    sizes = {name: opened.path(name).stat().st_size for name in manifest.files}
     return {
-        "bundle": str(bundle.folder),
+        "bundle": str(opened.folder),
         "source": asdict(manifest.source),
         "model_type": manifest.model_type,
         "labels": list(manifest.labels),
@@ -32,7 +38,7 @@ def describe(folder: str) -> dict[str, Any]:
         "files": {name: {"bytes": sizes[name], "sha256": digest} for name, digest in manifest.files.items()},
         "variants": {
             name: {
-                "digest": bundle.digest(name),
+                "digest": opened.digest(name),
                 "bytes": sum(sizes[file] for file in variant.files),
                 "engines": list(variant.engines),
                 "measured_on": variant.measured_on,
@@ -41,7 +47,7 @@ def describe(folder: str) -> dict[str, Any]:
                 "ranking": {system: dict(figures) for system, figures in variant.ranking.items()},
                 "settings": dict(variant.settings),
                 "notes": list(variant.notes),
-                "runs_here": _runs_here(bundle, variant),
+                "runs_here": _runs_here(opened, variant),
                 "instruction_sets": {"native": instruction_set()} if "native" in variant.engines else {},
             }
             for name, variant in manifest.variants.items()

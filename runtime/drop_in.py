@@ -7,11 +7,12 @@ passes one of its functions, or wants its tensors, has imported it.
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 import numpy as np
 
+from pairscore.runtime.arguments import check_keywords
 from pairscore.runtime.bundle.activation import Activation, activate
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.types import FloatArray
@@ -29,7 +30,7 @@ _DECIDED = {
 class Keywords(TypedDict, total=False):
     """What `Scorer.predict` and `Scorer.rank` take beside their own arguments: see `PredictOptions`."""
 
-    batch_size: int
+    sentences: Any
     show_progress_bar: bool | None
     activation_fn: Callable[[Any], Any] | None
     apply_softmax: bool | None
@@ -64,6 +65,13 @@ class PredictOptions:
     device: Any = None
     pool: Any = None
     chunk_size: int | None = None
+
+    @staticmethod
+    def of(function: str, keywords: dict[str, Any]) -> "PredictOptions":
+        """The keywords of a call of `function`. Raises PairscoreError for one that does not exist or means nothing."""
+        allowed = [each.name for each in fields(PredictOptions)]
+        check_keywords(function, keywords, [*allowed, "activation"])
+        return PredictOptions(**{name: value for name, value in keywords.items() if name != "activation"})
 
     def __post_init__(self) -> None:
         for name, reason in _DECIDED.items():
@@ -116,6 +124,14 @@ class PredictOptions:
                 f"activation_fn made {scores.shape} of logits of shape {logits.shape}: it has to keep their shape"
             )
         return scores
+
+
+def given_pairs(inputs: Any, keywords: dict[str, Any]) -> Any:
+    """The pairs of a call of `predict`, which may name them `sentences`. Raises PairscoreError for none and for two."""
+    sentences = keywords.pop("sentences", None)
+    if (inputs is None) == (sentences is None):
+        raise PairscoreError("predict takes its pairs as inputs or as sentences: give one of them")
+    return sentences if inputs is None else inputs
 
 
 class NoModelCard:

@@ -16,10 +16,11 @@ from typing import Any, Literal, TypeVar, Unpack
 import numpy as np
 import pyarrow as pa
 
+from pairscore.runtime.arguments import python_call
 from pairscore.runtime.bundle.activation import Activation, choose_activation
 from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.bundle.manifest import Bundle
-from pairscore.runtime.drop_in import Keywords, NoModelCard, PredictOptions
+from pairscore.runtime.drop_in import Keywords, NoModelCard, PredictOptions, given_pairs
 from pairscore.runtime.engines.protocol import Engine, EngineOptions
 from pairscore.runtime.engines.registry import is_installed, open_variant
 from pairscore.runtime.engines.several_devices import SpreadEngine
@@ -71,6 +72,7 @@ class Scorer:
     activation: Activation | None = None
 
     @staticmethod
+    @python_call
     def from_pretrained(
         bundle: str | Path,
         *,
@@ -138,7 +140,8 @@ class Scorer:
 
     def predict(
         self,
-        pairs: Sequence[Pair] | Pair | np.ndarray,
+        inputs: Sequence[Pair] | Pair | np.ndarray | None = None,
+        batch_size: int | None = None,
         *,
         activation: str | None = None,
         long_evidence: Literal["cut", "split"] = "cut",
@@ -149,16 +152,19 @@ class Scorer:
     ) -> Any:
         """Score pairs as `sentence_transformers.CrossEncoder.predict` does.
 
-        pairs: a list of (claim, evidence), or one such pair. `activation`: in place of the scorer's own; "identity"
-        gives logits. `long_evidence`, `overlap`, `combine`, `rank_by`: see `ColumnOptions`; an `activation_fn` is then
-        called with the logits of a window's passages. `keywords`: those of CrossEncoder; `PredictOptions` says what
-        each does.
+        `inputs`, which earlier releases of CrossEncoder call `sentences`: a list of (claim, evidence), or one such
+        pair. `batch_size`: at most so many pairs are computed at once; scores do not depend on it. `activation`: in
+        place of the scorer's own; "identity" gives logits. `long_evidence`, `overlap`, `combine`, `rank_by`: see
+        `ColumnOptions`; an `activation_fn` is then called with the logits of a window's passages. `keywords`: those of
+        CrossEncoder; `PredictOptions` says what each does.
 
         Returns float32 of Shape (pairs,), or (pairs, labels) for a multi-label model; for a single pair that
         row alone. Raises PairscoreError for anything that is not a pair of strings, and for a keyword that means
         nothing here.
         """
-        options = PredictOptions(**keywords)
+        given: dict[str, Any] = {"batch_size": batch_size, **keywords}
+        pairs = given_pairs(inputs, given)
+        options = PredictOptions.of("predict", given)
         if activation is not None and options.activation_fn is not None:
             raise PairscoreError("activation and activation_fn are two names of one thing: give one of them")
         if isinstance(pairs, np.ndarray):
@@ -186,14 +192,15 @@ class Scorer:
         self,
         query: str,
         documents: Sequence[str],
-        *,
         top_k: int | None = None,
         return_documents: bool = False,
+        *,
         rank_by: str | None = None,
         activation: str | None = None,
         long_evidence: Literal["cut", "split"] = "cut",
         overlap: int = OVERLAP,
         combine: Literal["max", "mean"] = "max",
+        batch_size: int | None = None,
         **keywords: Unpack[Keywords],
     ) -> list[dict[str, Any]]:
         """Documents by falling score, as `sentence_transformers.CrossEncoder.rank` gives them.
@@ -208,8 +215,10 @@ class Scorer:
                 f"{', '.join(self.labels)} with rank_by, or use predict"
             )
         place = label_place(rank_by, self.labels)
+        PredictOptions.of("rank", {"batch_size": batch_size, **keywords})
         scores = self.predict(
             [(query, document) for document in documents],
+            batch_size,
             activation=activation,
             long_evidence=long_evidence,
             overlap=overlap,

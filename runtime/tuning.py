@@ -1,6 +1,6 @@
 """Find the fastest engine, batch size and use of cores for a variant on this machine.
 
-The candidates race in rounds (successive halving, Jamieson and Talwalkar 2016, arXiv 1502.07943): each gets an equal
+The candidates compete in rounds (successive halving, Jamieson and Talwalkar 2016, arXiv 1502.07943): each gets an equal
 share of a round's time, and the faster half goes on. They take turns, so that a slower moment of the machine meets
 them all, and the defaults stay in to the end: a choice has to beat them by a margin.
 
@@ -17,14 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
+from pairscore.runtime.arguments import python_call
+from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.devices import split_devices
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import ENGINES, EngineSpec, is_installed
-from pairscore.runtime.engines.tuned import Choice, Setting
+from pairscore.runtime.engines.tuned import Choice, Setting, forget, remember
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.machine import available_cores
+from pairscore.runtime.pairs_file import read_pairs
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
 
@@ -33,6 +36,8 @@ _STREAMS = (1, 2, 3, 4)
 # A choice that is not this much faster than the defaults is not made: less is noise.
 MARGIN = 0.03
 _FINALISTS = 3
+# Pairs of the user's file that lengths are taken from.
+_SAMPLED_PAIRS = 4096
 _TURNS = 3
 # Quantiles of the pairs' lengths whose batches are timed.
 _QUANTILES = (0.125, 0.375, 0.625, 0.875)
@@ -50,20 +55,60 @@ class Result:
     rounds: int
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """`results`: of every setting, those that went furthest and fastest first. `default`: what scoring does untuned.
+
+    `choice`: the fastest; None where the defaults are as good.
+    """
+
+    results: tuple[Result, ...]
+    default: Setting
+    choice: Choice | None
+
+
+@python_call
 def tune(
+    bundle: str | Path,
+    *,
+    revision: str | None = None,
+    precision: str = "fp32",
+    pairs: str | Path | Sequence[Pair] = (),
+    claim_column: str = "claim",
+    evidence_column: str = "evidence",
+    device: str = "cpu",
+    seconds: float = 60.0,
+) -> Tuning:
+    """Measure engines, batch sizes and threads or streams for a bundle on this machine, and remember the fastest.
+
+    `score_files` and `Scorer.from_pretrained` use the choice from then on, on this machine and with these library
+    releases only. Run it while the machine does nothing else.
+
+    `pairs`: your own, a Parquet file with `claim_column` and `evidence_column` or a list of pairs; without them, the
+    bundle's golden rows. `seconds`: of measuring; opening the engines comes on top. `device`: cpu, cuda or cuda:N.
+
+    Raises PairscoreError for a precision that the bundle lacks, and where the defaults do not run.
+    """
+    folder = find_bundle(bundle, revision)
+    digest = Bundle.open(folder).digest(precision)
+    if isinstance(pairs, str | Path):
+        pairs = read_pairs(Path(pairs), claim_column, evidence_column, _SAMPLED_PAIRS)
+    found = compare_settings(folder, precision, pairs, seconds, device)
+    if found.choice is None:
+        forget(digest, found.default.device)
+    else:
+        remember(digest, found.choice)
+    return found
+
+
+def compare_settings(
     folder: str | Path,
     precision: str = "fp32",
     pairs: Sequence[Pair] = (),
     seconds: float = 60.0,
     device: str = "cpu",
-) -> tuple[list[Result], Setting, Choice | None]:
-    """Race every setting of a bundle's variant on this machine's processor, or on its GPU.
-
-    pairs: the user's own; without them, the bundle's golden rows, each claim with each piece of evidence. seconds: of
-    measuring; opening the engines comes on top. device: cpu, cuda or cuda:N. Returns the results, those that went
-    furthest and fastest first, the defaults, and the choice; None where the defaults are as good. Raises PairscoreError
-    where the defaults do not run.
-    """
+) -> Tuning:
+    """Measure every setting of a bundle's variant; nothing is remembered. Arguments and errors are those of `tune`."""
     bundle = Bundle.open(folder)
     golden = bundle.golden_rows()
     sample = list(pairs or [(claim, evidence) for claim in golden.claims for evidence in golden.evidence])
@@ -103,8 +148,8 @@ def tune(
                 done += sum(len(batch.rows) for batch in batches)
         return done, time.perf_counter() - started
 
-    results = race(settings, default, measure, seconds)
-    return results, default, choose(results, default)
+    results = successive_halving(settings, default, measure, seconds)
+    return Tuning(tuple(results), default, choose(results, default))
 
 
 def ways(device: str, engine: EngineSpec) -> list[Setting]:
@@ -130,7 +175,7 @@ def typical_batches(scorer: Scorer, pairs: Sequence[Pair], token_budget: int) ->
     ]
 
 
-def race(settings: Sequence[Setting], default: Setting, measure: Measure, seconds: float) -> list[Result]:
+def successive_halving(settings: Sequence[Setting], default: Setting, measure: Measure, seconds: float) -> list[Result]:
     """Successive halving within about `seconds`: longer only where a single turn of everybody takes longer."""
     running = list(dict.fromkeys([default, *settings]))
     results: dict[Setting, Result] = {}

@@ -8,7 +8,20 @@ from duckdb import DuckDBPyConnection
 from pyspark.sql import DataFrame
 from ray.data import Dataset
 
-from pairscore import PairscoreError, Progress, Scorer, Summary, __version__, score_files
+from pairscore import (
+    PairscoreError,
+    ParityError,
+    Progress,
+    Scorer,
+    Summary,
+    __version__,
+    describe,
+    export_bundle,
+    score_files,
+    survey,
+    tune,
+    verify,
+)
 from pairscore.integrations import duckdb as duckdb_function
 from pairscore.integrations import ray as ray_data
 from pairscore.integrations import spark
@@ -20,8 +33,11 @@ def calls(table: pa.Table, stream: object) -> None:
     scorer = Scorer.from_pretrained("bundle", precision="fp32", engine="auto", device="cpu", max_length=256, threads=2)
     many: np.ndarray = scorer.predict([("claim", "evidence")])
     logits: np.ndarray = scorer.predict([["claim", "evidence"]], activation="identity", apply_softmax=False)
+    many = scorer.predict(sentences=[("claim", "evidence")], show_progress_bar=False)
+    many = scorer.predict([("claim", "evidence")], 32)
     single: np.float32 = scorer.predict(("claim", "evidence"))
     hits: list[dict[str, object]] = scorer.rank("claim", ["evidence"], top_k=1, return_documents=True)
+    hits = scorer.rank("claim", ["evidence"], 5)
     scored: pa.Table = scorer.score_table(
         table, claim_column="c", evidence_column="e", score_column="s", on_null="null", on_invalid_utf8="null"
     )
@@ -61,6 +77,21 @@ def jobs() -> None:
         "bundle", ["a.parquet", Path("b.parquet")], Path("c.parquet"), precision="auto", promise="bf16"
     )
     whole: bool = summary.whole
-    reused: int = summary.figures.reused
+    reused: int = summary.reused + summary.pairs + summary.nulls + summary.rows
+    rate: float = summary.pairs_per_second
     told: dict[str, object] = summary.as_dict()
-    del whole, reused, told
+    del whole, reused, rate, told
+
+
+def bundles() -> None:
+    """What the other commands do."""
+    try:
+        variants = export_bundle("checkpoint", Path("bundle"), precision="int8", calibration="pairs.parquet").variants
+    except ParityError as error:
+        raise SystemExit(str(error)) from error
+    broken: tuple[str, ...] = verify("bundle", "checkpoint", [("claim", "evidence")]).broken
+    choice = tune("bundle", seconds=10).choice
+    gain: float = choice.gain if choice else 1.0
+    told: dict[str, object] = describe("bundle")
+    rows: int = survey(Path("scored"), text="sea", claims=3).rows
+    del variants, broken, gain, told, rows

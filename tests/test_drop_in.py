@@ -132,8 +132,28 @@ def test_what_means_nothing_is_an_error(scorer, keywords, message):
 
 
 def test_an_unknown_keyword(scorer):
-    with pytest.raises(TypeError, match="batchsize"):
-        scorer.predict(PAIRS, batchsize=3)
+    for error in (TypeError, PairscoreError):
+        with pytest.raises(error, match="predict has no argument 'batchsize': did you mean batch_size"):
+            scorer.predict(PAIRS, batchsize=3)
+    with pytest.raises(PairscoreError, match="rank has no argument 'topk': did you mean"):
+        scorer.rank("claim", ["evidence"], topk=3)
+
+
+def test_arguments_by_the_names_and_places_of_every_release(scorer):
+    expected = scorer.predict(PAIRS)
+    for given in (
+        scorer.predict(PAIRS, 4),
+        scorer.predict(sentences=PAIRS),
+        scorer.predict(inputs=PAIRS, batch_size=4),
+    ):
+        np.testing.assert_array_equal(given, expected)
+    with pytest.raises(PairscoreError, match="as inputs or as sentences: give one"):
+        scorer.predict(PAIRS, sentences=PAIRS)
+    with pytest.raises(PairscoreError, match="as inputs or as sentences: give one"):
+        scorer.predict()
+    documents = [evidence for _, evidence in PAIRS[:10]]
+    assert scorer.rank(PAIRS[0][0], documents, 5) == scorer.rank(PAIRS[0][0], documents)[:5]
+    assert scorer.rank(PAIRS[0][0], documents, 2, True)[1]["text"] in documents
 
 
 def test_without_torch(exported):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
+from pairscore.runtime.arguments import python_call
 from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.job.options import JobOptions, ScoreOptions, in_python, python_names, shown_options
 from pairscore.runtime.job.progress.events import EventLog, heard
@@ -14,6 +15,7 @@ from pairscore.runtime.job.run import run_job
 from pairscore.runtime.job.summary import Summary
 
 
+@python_call
 def score_files(
     bundle: str | Path,
     inputs: str | Path | Sequence[str | Path],

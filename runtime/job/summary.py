@@ -116,6 +116,41 @@ class Summary:
             remedy = "their claims are too long for the model; mark them with --truncated-column NAME"
         return [f"{cut:,} of {pairs:,} pairs were cut to {self.max_length} tokens ({cut / pairs:.1%}): {remedy}"]
 
+    @property
+    def rows(self) -> int:
+        """Rows of the input that this run covered."""
+        return self.figures.rows
+
+    @property
+    def pairs(self) -> int:
+        """Pairs that were computed; `reused` and `nulls` come on top."""
+        return self.figures.statistics.pairs
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of these pairs."""
+        return self.figures.statistics.tokens
+
+    @property
+    def reused(self) -> int:
+        """Rows whose score an old output gave."""
+        return self.figures.reused
+
+    @property
+    def nulls(self) -> int:
+        """Rows without a score."""
+        return self.figures.nulls
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run, without loading the model."""
+        return self.figures.seconds
+
+    @property
+    def pairs_per_second(self) -> float:
+        """`pairs` by `seconds`."""
+        return self.pairs / max(self.seconds, 1e-9)
+
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         plain = asdict(self)

@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pairscore.runtime.arguments import python_call
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.output.written import Written, find_written
 from pairscore.runtime.job.parts import figures
@@ -94,8 +96,9 @@ class Survey:
     claims: tuple[ClaimRows, ...]
 
 
+@python_call
 def survey(
-    url: str,
+    output: str | Path,
     *,
     claim_column: str | None = None,
     evidence_column: str | None = None,
@@ -104,16 +107,17 @@ def survey(
     claims: int = 6,
     rows: int = 2,
 ) -> Survey:
-    """Look through an output.
+    """Look through an output of `pairscore score`: spread of the scores, lengths, best and worst rows of some claims.
 
-    url: a Parquet file or a folder of parts. Columns: None for those that the output's metadata names, or else `claim`,
-    `evidence` and `score`. `text`: show claims that contain it, whatever the case; None for claims from all over the
-    output. `claims`: how many claims to show. `rows`: how many of the best and of the worst rows of each.
+    `output`: a Parquet file or a folder of parts. Columns: None for those that the output's metadata names, or else
+    `claim`, `evidence` and `score`. `text`: show claims that contain it, whatever the case; None for claims from all
+    over the output. `claims`: how many claims to show. `rows`: how many of the best and of the worst rows of each.
 
     Raises PairscoreError for what is no Parquet, has no score column, or no claim that contains the text.
     """
-    output = find_written(url)
-    footers = {path: output.metadata(path) for path in output.paths}
+    url = str(output)
+    written = find_written(url)
+    footers = {path: written.metadata(path) for path in written.paths}
     first = next(iter(footers.values()), None)
     if first is None:
         raise PairscoreError(f"output {url!r} holds no part yet: look again later")
@@ -133,12 +137,12 @@ def survey(
         raise PairscoreError(f"{url!r} lacks column {claim!r} or {evidence!r}: without both no claim can be shown")
     found: dict[str, ClaimRows] = {}
     if text is None and len(texts) == 2:
-        found = {each: ClaimRows(each) for each in _spread_claims(output, footers, claim, score_names[0], claims)}
-    edges = {name: _edges(output, footers, name) for name in score_names}
+        found = {each: ClaimRows(each) for each in _spread_claims(written, footers, claim, score_names[0], claims)}
+    edges = {name: _edges(written, footers, name) for name in score_names}
     counts = {name: np.zeros(_BINS, np.int64) for name in score_names}
     lengths = {name: np.zeros(_LENGTH_BINS, np.int64) for name in texts}
     total = scored = 0
-    for window in chain.from_iterable(output.tables(path, [*texts, *score_names], texts) for path in footers):
+    for window in chain.from_iterable(written.tables(path, [*texts, *score_names], texts) for path in footers):
         numbers = pa.array(np.arange(total, total + window.num_rows))
         total += window.num_rows
         table = window.append_column("", numbers).filter(window.column(score_names[0]).is_valid())
@@ -156,7 +160,7 @@ def survey(
     powers_of_two = np.concatenate([[0.0], 2.0 ** np.arange(_LENGTH_BINS)])
     return Survey(
         name=url,
-        whole=output.whole,
+        whole=written.whole,
         rows=total,
         unscored=total - scored,
         files=len(footers),

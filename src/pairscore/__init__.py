@@ -1,12 +1,62 @@
-"""Score claim-evidence pairs with a cross-encoder, offline, by the million, exact to PyTorch."""
+"""Score claim-evidence pairs with a cross-encoder, offline, by the million, exact to PyTorch.
 
+Each name is imported when it is first used, so `import pairscore` loads neither PyTorch nor an engine.
+"""
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.progress.meter import Progress
-from pairscore.runtime.job.score import score_files
-from pairscore.runtime.job.summary import Summary
-from pairscore.runtime.scorer import Scorer
+if TYPE_CHECKING:
+    from pairscore.export.api import export_bundle, verify
+    from pairscore.export.errors import ParityError
+    from pairscore.runtime.describe import describe
+    from pairscore.runtime.errors import PairscoreError
+    from pairscore.runtime.job.progress.meter import Progress
+    from pairscore.runtime.job.score import score_files
+    from pairscore.runtime.job.summary import Summary
+    from pairscore.runtime.report.survey import survey
+    from pairscore.runtime.scorer import Scorer
+    from pairscore.runtime.tuning import tune
 
 __version__ = version("pairscore")
-__all__ = ["PairscoreError", "Progress", "Scorer", "Summary", "__version__", "score_files"]
+__all__ = [
+    "PairscoreError",
+    "ParityError",
+    "Progress",
+    "Scorer",
+    "Summary",
+    "__version__",
+    "describe",
+    "export_bundle",
+    "score_files",
+    "survey",
+    "tune",
+    "verify",
+]
+
+_MODULE_OF = {
+    "PairscoreError": "runtime.errors",
+    "ParityError": "export.errors",
+    "Progress": "runtime.job.progress.meter",
+    "Scorer": "runtime.scorer",
+    "Summary": "runtime.job.summary",
+    "describe": "runtime.describe",
+    "export_bundle": "export.api",
+    "score_files": "runtime.job.score",
+    "survey": "runtime.report.survey",
+    "tune": "runtime.tuning",
+    "verify": "export.api",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module 'pairscore' has no attribute {name!r}")
+        found = getattr(import_module(f"pairscore.{_MODULE_OF[name]}"), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

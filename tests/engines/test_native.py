@@ -16,7 +16,7 @@ from pairscore.export.quantization.calibration import Calibration
 from pairscore.runtime.bundle.manifest import Bundle, sha256
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import open_engine
-from pairscore.runtime.tuning import tune
+from pairscore.runtime.tuning import compare_settings
 from tests.command_line import run
 from tests.native import FILES, LOOSE, PAIRS, add_native, changes
 
@@ -311,6 +311,6 @@ def test_scoring_needs_no_pytorch_and_no_graph(native, tmp_path):
 
 def test_tune_tries_one_core_a_batch_alone(native):
     """The engine computes a batch on the thread that calls it: more cores a batch would leave cores idle."""
-    results, default, _ = tune(native, "int8", PAIRS, seconds=0.5)
-    assert default.engine == "native"
-    assert {result.setting.threads_per_batch for result in results} == {1}
+    found = compare_settings(native, "int8", PAIRS, seconds=0.5)
+    assert found.default.engine == "native"
+    assert {result.setting.threads_per_batch for result in found.results} == {1}

@@ -14,7 +14,7 @@ from pairscore.runtime.engines import tuned as tuning
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import ENGINES, EngineSpec
 from pairscore.runtime.engines.tuned import Choice, forget, recall, remember
-from pairscore.runtime.tuning import TOKEN_BUDGETS, Result, Setting, choose, race, typical_batches
+from pairscore.runtime.tuning import TOKEN_BUDGETS, Result, Setting, choose, successive_halving, typical_batches
 from tests import gpu_fakes
 from tests.command_line import run
 
@@ -39,7 +39,7 @@ def raced(rates, noise=0.0):
         spent.append(pairs / rates[setting] * (1 + noise * draw.random()))
         return pairs, spent[-1]
 
-    return race(SETTINGS, DEFAULT, measure, 60.0), sum(spent)
+    return successive_halving(SETTINGS, DEFAULT, measure, 60.0), sum(spent)
 
 
 @pytest.mark.parametrize("best", [0, 5, 9])
@@ -170,7 +170,8 @@ def test_streams_are_raced_on_a_gpu(exported, monkeypatch):
     monkeypatch.setitem(ENGINES, "onnxruntime", EngineSpec("tests.gpu_fakes", "onnxruntime", ("cpu", "cuda")))
     monkeypatch.setitem(tune.TOKEN_BUDGETS, "cuda", (64, 128))
     gpu_fakes.opened.clear()
-    results, default, choice = tune.tune(bundle, seconds=1, device="cuda:1")
+    found = tune.compare_settings(bundle, seconds=1, device="cuda:1")
+    results, default, choice = found.results, found.default, found.choice
     assert {each.device for each in gpu_fakes.opened} == {"cuda:1"}
     assert default == Setting("onnxruntime", 1, gpu_fakes.opened[0].token_budget, "cuda", streams=3)
     raced = {(each.setting.streams, each.setting.token_budget) for each in results}

@@ -1,0 +1,122 @@
+"""`export_bundle` and `verify`: the commands of these names, from Python. PyTorch is imported when they are called."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pairscore.export.environment import require_export_extra
+from pairscore.runtime.arguments import python_call
+from pairscore.runtime.bundle.manifest import Manifest
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.pairs_file import read_labels, read_pairs
+from pairscore.runtime.types import Pair
+
+if TYPE_CHECKING:
+    from pairscore.export.parity.verify import Verification
+
+# A Parquet file of pairs, or the pairs themselves.
+Pairs = str | Path | Sequence[Pair]
+
+
+@python_call
+def export_bundle(
+    source: str | Path,
+    bundle: str | Path,
+    *,
+    revision: str | None = None,
+    precision: str = "fp32",
+    exporter: str = "auto",
+    pairs: Pairs = (),
+    calibration: Pairs | None = None,
+    claim_column: str = "claim",
+    evidence_column: str = "evidence",
+    label_column: str | None = None,
+    engine: str = "auto",
+    max_difference: float | None = None,
+    min_spearman: float | None = None,
+    max_length: int | None = None,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Manifest:
+    """Export the cross-encoder `source`, a folder or a Hugging Face id, into the folder `bundle`; return its manifest.
+
+    fp32 makes a new bundle. Any other precision is added to the bundle of the same source that is there. The result is
+    compared with PyTorch before the folder appears.
+
+    `pairs`: your own, on which parity is checked beside the built-in ones. `calibration`: your own, which int8 is
+    fitted to and judged on. Both are a Parquet file, with `claim_column` and `evidence_column`, or a list of pairs.
+    `label_column`: column of the calibration file that marks relevant evidence; adds ranking figures. `engine`: the
+    one that int8 is made for; auto tries all. `max_difference`, `min_spearman`: in place of the precision's promise.
+    `max_length`: tokens a pair is truncated to, in place of the model's. `say`: called with a line about each step.
+
+    Raises PairscoreError for what cannot be exported, and ParityError, one of those, for scores further from PyTorch's
+    than promised. In both cases nothing is written.
+    """
+    require_export_extra()
+    if label_column is not None and not isinstance(calibration, str | Path):
+        raise PairscoreError("--label-column names a column of --calibration: give that file too")
+    from pairscore.export import bundle as exporting
+    from pairscore.export.quantization.calibration import Calibration
+
+    chosen = None
+    if calibration is not None:
+        rows = _pairs(calibration, claim_column, evidence_column, option="--calibration")
+        labels = read_labels(Path(str(calibration)), label_column) if label_column else None
+        chosen = Calibration(tuple(rows), labels)
+    return exporting.export_bundle(
+        str(source),
+        Path(bundle),
+        revision=revision,
+        precision=precision,
+        exporter=exporter,
+        pairs=_pairs(pairs, claim_column, evidence_column),
+        calibration=chosen,
+        engine=engine,
+        max_difference=max_difference,
+        min_spearman=min_spearman,
+        max_length=max_length,
+        overwrite=overwrite,
+        say=say,
+    )
+
+
+@python_call
+def verify(
+    bundle: str | Path,
+    reference: str | Path,
+    pairs: Pairs,
+    *,
+    revision: str | None = None,
+    claim_column: str = "claim",
+    evidence_column: str = "evidence",
+    limit: int | None = None,
+    precision: str = "fp32",
+    engine: str = "auto",
+    device: str = "cpu",
+) -> "Verification":
+    """Compare a bundle with the checkpoint that it was exported from, on pairs of your own.
+
+    `reference`: the checkpoint, a folder or a Hugging Face id, at `revision`. `pairs`: a Parquet file or a list of
+    pairs, of which the first `limit` are compared. The result's `report` has the differences; its `broken` lists what
+    passes the precision's promise and is empty where nothing does.
+
+    Raises PairscoreError where `reference` is another checkpoint or the pairs cannot be read.
+    """
+    require_export_extra()
+    from pairscore.export.parity.verify import verify_bundle
+
+    rows = _pairs(pairs, claim_column, evidence_column, limit)
+    return verify_bundle(
+        Path(bundle), str(reference), rows, revision=revision, precision=precision, engine=engine, device=device
+    )
+
+
+def _pairs(
+    given: Pairs, claim_column: str, evidence_column: str, limit: int | None = None, *, option: str = "--pairs"
+) -> list[Pair]:
+    if isinstance(given, str | Path):
+        return read_pairs(Path(given), claim_column, evidence_column, limit, option=option)
+    for place, pair in enumerate(given):
+        if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise PairscoreError(f"{option} {place} is {pair!r:.80}: a pair is (claim, evidence), two strings")
+    return [(claim, evidence) for claim, evidence in given][:limit]
