@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pairscore.export.environment import require_export_extra
 from pairscore.runtime.arguments import python_call
-from pairscore.runtime.bundle.manifest import Manifest
+from pairscore.runtime.bundle.manifest import Manifest, PairOrder
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.pairs_file import read_labels, read_pairs
 from pairscore.runtime.types import Pair
@@ -35,6 +35,7 @@ def export_bundle(
     max_difference: float | None = None,
     min_spearman: float | None = None,
     max_length: int | None = None,
+    pair_order: PairOrder | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
@@ -47,7 +48,8 @@ def export_bundle(
     fitted to and judged on. Both are a Parquet file, with `claim_column` and `evidence_column`, or a list of pairs.
     `label_column`: column of the calibration file that marks relevant evidence; adds ranking figures. `engine`: the
     one that int8 is made for; auto tries all. `max_difference`, `min_spearman`: in place of the precision's promise.
-    `max_length`: tokens a pair is truncated to, in place of the model's. `say`: called with a line about each step.
+    `max_length`: tokens a pair is truncated to, in place of the model's. `pair_order`: which text the
+    model reads first; claim-evidence, or the bundle's own, by default. `say`: called with a line about each step.
 
     Raises PairscoreError for what cannot be exported, and ParityError, one of those, for scores further from PyTorch's
     than promised. In both cases nothing is written.
@@ -75,6 +77,7 @@ def export_bundle(
         max_difference=max_difference,
         min_spearman=min_spearman,
         max_length=max_length,
+        pair_order=pair_order,
         overwrite=overwrite,
         say=say,
     )

@@ -27,6 +27,10 @@ _DECIDED = {
 }
 
 
+# Arguments that have places of their own, so that a misspelt one is recognised.
+_OWN = ("activation", "long_evidence", "overlap", "combine", "rank_by", "top_k", "return_documents")
+
+
 class Keywords(TypedDict, total=False):
     """What `Scorer.predict` and `Scorer.rank` take beside their own arguments: see `PredictOptions`."""
 
@@ -69,9 +73,8 @@ class PredictOptions:
     @staticmethod
     def of(function: str, keywords: dict[str, Any]) -> "PredictOptions":
         """The keywords of a call of `function`. Raises PairscoreError for one that does not exist or means nothing."""
-        allowed = [each.name for each in fields(PredictOptions)]
-        check_keywords(function, keywords, [*allowed, "activation"])
-        return PredictOptions(**{name: value for name, value in keywords.items() if name != "activation"})
+        check_keywords(function, keywords, [*(each.name for each in fields(PredictOptions)), *_OWN])
+        return PredictOptions(**keywords)
 
     def __post_init__(self) -> None:
         for name, reason in _DECIDED.items():
