@@ -95,7 +95,7 @@ class Scorer:
         computes on; by default all that this process may use. `options`: how the engine uses them, in place of
         `threads`. `tuning`: where none of these is given, take what `pairscore tune` chose on this machine; or a choice
         to take instead. `activation`: what turns logits into scores, in place of the checkpoint's: "identity" (scores
-        are logits), "sigmoid" or "softmax".
+        are logits), "sigmoid", "softmax", or "calibrated" (see `pairscore calibrate`).
 
         Raises PairscoreError for a folder that is no bundle, a changed file, a precision that the bundle lacks, an
         engine or device that is not there, and a machine on which the golden rows come out different from PyTorch.
@@ -107,7 +107,7 @@ class Scorer:
             raise PairscoreError(
                 f"max length {max_length} is more than this bundle's {manifest.max_length}: use at most that"
             )
-        chosen = choose_activation(activation, manifest.activation)
+        chosen = choose_activation(activation, manifest.activation, variant.scaling)
         tokenizer = PairTokenizer.of_bundle(opened)
         tuned = tuning if isinstance(tuning, Choice) else None
         if tuning is True and engine == "auto" and threads is None and options is None:
@@ -287,7 +287,8 @@ class Scorer:
         return self.activation or self._chosen(None)
 
     def _chosen(self, activation: str | None) -> Activation:
-        return choose_activation(activation, self.bundle.manifest.activation)
+        variant = self.bundle.manifest.variants.get(self.precision)
+        return choose_activation(activation, self.bundle.manifest.activation, variant and variant.scaling)
 
     def tokenize(self, pairs: Sequence[Pair], long: LongEvidence | None = None) -> TokenizedPairs:
         """Tokenize each unique text once."""

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from pairscore.runtime.bundle.activation import ACTIVATIONS
+from pairscore.runtime.bundle.activation import ACTIVATIONS, Scaling
 from pairscore.runtime.bundle.parity import TIERS, ParityReport, Tier
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.typed_json import from_json
@@ -55,7 +55,8 @@ class Variant:
     scores, by the engine's own names. `promise`: the promise that the export was given in place of the precision's own.
     `ranking`: system -> figure -> value, of PyTorch and of the variant, where the export was given labels.
     `golden_logits`: what the variant itself gives for each golden row, float32 to the last bit, where its engine
-    computes the same bytes on every processor; else empty.
+    computes the same bytes on every processor; else empty. `scaling`: what `pairscore calibrate` fitted; no part of the
+    digest, since it changes no logit.
     """
 
     precision: str
@@ -69,6 +70,7 @@ class Variant:
     promise: Tier | None = None
     ranking: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     golden_logits: tuple[tuple[float, ...], ...] = ()
+    scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
         if self.promise is None and self.precision not in TIERS:

@@ -72,6 +72,6 @@ def _settings(options: JobOptions, bundle: Bundle, before: RunSettings) -> RunSe
         precision=precision,
         device=options.device.partition(":")[0],
         max_length=options.max_length or bundle.manifest.max_length,
-        activation=choose_activation(options.activation, own).unless(own),
+        activation=choose_activation(options.activation, own, bundle.variant(precision).scaling).unless(own),
         **chosen,
     )

@@ -36,7 +36,7 @@ RANK_COLUMN = "rank"
 Promise = Literal["fp32", "bf16", "int8"]
 OnText = Literal["error", "null"]
 OnError = Literal["fail", "skip-file"]
-AskedActivation = Literal["checkpoint", "identity", "sigmoid", "softmax"]
+AskedActivation = Literal["checkpoint", "identity", "sigmoid", "softmax", "calibrated"]
 LongEvidenceMode = Literal["cut", "split"]
 Combine = Literal["max", "mean"]
 Compression = Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"]
@@ -89,7 +89,9 @@ class JobOptions:
     tuning: bool = _option(True, "Do without what `pairscore tune` chose.", flag="--no-tuning")
     max_length: int | None = _option(None, "Truncate pairs to fewer tokens than the bundle does.", least=1)
     activation: AskedActivation = _option(
-        "checkpoint", "What turns logits into scores: identity for logits, or checkpoint for the model's own."
+        "checkpoint",
+        "What turns logits into scores: identity for logits, checkpoint for the model's own, or what `pairscore "
+        "calibrate` fitted.",
     )
     prediction_column: str | None = _option(None, "Add a column of the label with the largest score.", metavar="NAME")
     truncated_column: str | None = _option(None, "Add a column that says whether a pair was cut.", metavar="NAME")
