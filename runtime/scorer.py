@@ -288,7 +288,8 @@ class Scorer:
 
     def _chosen(self, activation: str | None) -> Activation:
         variant = self.bundle.manifest.variants.get(self.precision)
-        return choose_activation(activation, self.bundle.manifest.activation, variant and variant.scaling)
+        scaling = None if variant is None else variant.scaling
+        return choose_activation(activation, self.bundle.manifest.activation, scaling)
 
     def tokenize(self, pairs: Sequence[Pair], long: LongEvidence | None = None) -> TokenizedPairs:
         """Tokenize each unique text once."""

@@ -1,8 +1,9 @@
-"""Calibrate the shipped model on half of the dev claims' candidates, and judge it on those of the other half.
+"""Calibrate the shipped model on half of the dev claims' pairs, and judge it on those of the other half.
 
-Candidates are those of `pairscore evaluate`: BM25's best 50 sentences of the dev files, plus the relevant ones. A
-bundle given with --bundle holds the precisions; it is copied, and the copy is calibrated. Run: python -m
-studies.calibration --bundle out/bundle --checkpoint models/climate-claims-minilm-l6 --pairs dev.parquet --output FILE
+Pairs are the candidates of `pairscore evaluate` (BM25's best 50 sentences of the dev files, plus the relevant ones),
+and in a second part the annotated pairs alone, all of which are near their claim. The bundle is copied, and the copy is
+calibrated. Run it with: python -m studies.calibration --bundle out/bundle --checkpoint models/climate-claims-minilm-l6
+--pairs dev.parquet --output FILE
 """
 
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pairscore.runtime.bundle.activation import CALIBRATED, CHECKPOINT, choose_activation
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
@@ -33,6 +35,13 @@ def candidates(file: Path) -> tuple[list[Pair], list[bool]]:
     return pairs, relevant
 
 
+def annotated(file: Path) -> tuple[list[Pair], list[bool]]:
+    """The annotated pairs alone."""
+    claims = read_annotations([file]).claims
+    pairs = [(claim.text, sentence) for claim in claims for sentence in (*claim.relevant, *claim.irrelevant)]
+    return pairs, [sentence in claim.relevant for claim in claims for sentence in (*claim.relevant, *claim.irrelevant)]
+
+
 def halves(pairs: list[Pair]) -> list[bool]:
     """Whether a pair's claim is one of the first half, in an order drawn once."""
     claims = list(dict.fromkeys(claim for claim, _ in pairs))
@@ -47,19 +56,18 @@ def judged(bundle: Path, precision: str, pairs: list[Pair], relevant: list[bool]
     rest = [row for row, inside in enumerate(fitted) if not inside]
     found = calibrate(bundle, [pairs[row] for row in mine], [relevant[row] for row in mine], precision=precision)
     truth = np.array([relevant[row] for row in rest], dtype=np.int64)
-    scores = {
-        name: Scorer.from_pretrained(bundle, precision=precision, activation=name).predict([pairs[row] for row in rest])
-        for name in ("checkpoint", "calibrated")
-    }
-    same_order = np.array_equal(*(np.argsort(each, kind="stable") for each in scores.values()))
+    scorer = Scorer.from_pretrained(bundle, precision=precision, activation="identity")
+    logits = scorer.predict([pairs[row] for row in rest])[:, None]
+    own, scaling = scorer.bundle.manifest.activation, scorer.bundle.variant(precision).scaling
+    before, after = (choose_activation(name, own, scaling)(logits) for name in (CHECKPOINT, CALIBRATED))
     return {
         "slope": found.scaling.slope,
         "intercept": found.scaling.intercept,
         "fitted_pairs": len(mine),
         "judged_pairs": len(rest),
-        "same_order": bool(same_order),
-        "before": figures(scores["checkpoint"][:, None], truth),
-        "after": figures(scores["calibrated"][:, None], truth),
+        "same_order": bool((np.diff(after[np.argsort(logits[:, 0]), 0]) >= 0).all()),
+        "before": figures(before, truth),
+        "after": figures(after, truth),
     }
 
 
@@ -67,15 +75,17 @@ def main() -> None:
     parser = study_options(__doc__)
     parser.add_argument("--bundle", required=True, type=Path)
     options = parser.parse_args()
-    pairs, relevant = candidates(options.pairs)
-    found = {}
+    kinds = {"candidates": candidates(options.pairs), "annotated": annotated(options.pairs)}
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(options.bundle, Path(folder) / "bundle"))
-        for precision in Bundle.open(copy).manifest.variants:
-            found[precision] = judged(copy, precision, pairs, relevant)
-            print(precision, found[precision], flush=True)
-    data = {"claims": len({claim for claim, _ in pairs}), "pairs": len(pairs), "relevant": sum(relevant)}
-    write_result(options.output, study_result(options, data, precisions=found))
+        for kind, (pairs, relevant) in kinds.items():
+            counts = {"claims": len({claim for claim, _ in pairs}), "pairs": len(pairs), "relevant": sum(relevant)}
+            found[kind] = {**counts, "precisions": {}}
+            for precision in Bundle.open(copy).manifest.variants:
+                found[kind]["precisions"][precision] = judged(copy, precision, pairs, relevant)
+                print(kind, precision, found[kind]["precisions"][precision], flush=True)
+    write_result(options.output, study_result(options, {}, kinds=found))
 
 
 if __name__ == "__main__":
