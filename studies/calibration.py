@@ -18,7 +18,7 @@ from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
 from pairscore.training.annotations import read_annotations
-from pairscore.training.calibration.fit import calibrate, figures
+from pairscore.training.calibration.fit import calibrate_bundle, figures
 from pairscore.training.evaluate import reranking_evaluator
 from studies.harness import study_options, study_result, write_result
 
@@ -54,7 +54,7 @@ def judged(bundle: Path, precision: str, pairs: list[Pair], relevant: list[bool]
     fitted = halves(pairs)
     mine = [row for row, inside in enumerate(fitted) if inside]
     rest = [row for row, inside in enumerate(fitted) if not inside]
-    found = calibrate(bundle, [pairs[row] for row in mine], [relevant[row] for row in mine], precision=precision)
+    found = calibrate_bundle(bundle, [pairs[row] for row in mine], [relevant[row] for row in mine], precision=precision)
     truth = np.array([relevant[row] for row in rest], dtype=np.int64)
     scorer = Scorer.from_pretrained(bundle, precision=precision, activation="identity")
     logits = scorer.predict([pairs[row] for row in rest])[:, None]

@@ -93,14 +93,17 @@ def activate(name: str, logits: FloatArray) -> FloatArray:
 
 
 def _in_double(name: str, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    scores: npt.NDArray[np.float64]
     match name:
         case "sigmoid":
             # exp of a negative number only: no overflow at either end.
             decay = np.exp(-np.abs(x))
-            return np.where(x >= 0, 1.0, decay) / (1.0 + decay)
+            scores = np.where(x >= 0, 1.0, decay) / (1.0 + decay)
         case "tanh":
-            return np.tanh(x)
+            scores = np.tanh(x)
         case "softmax":
             weights = np.exp(x - x.max(axis=1, keepdims=True, initial=-np.inf))
-            return weights / weights.sum(axis=1, keepdims=True)
-    raise PairscoreError(f"unknown activation {name!r}: use {', '.join(ACTIVATIONS)}")
+            scores = weights / weights.sum(axis=1, keepdims=True)
+        case _:
+            raise PairscoreError(f"unknown activation {name!r}: use {', '.join(ACTIVATIONS)}")
+    return scores

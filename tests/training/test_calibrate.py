@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 
-from pairscore import PairscoreError, Scorer
+from pairscore import PairscoreError, Scorer, calibrate
 from pairscore.cli import main
 from pairscore.runtime.bundle.activation import scaled
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.job.run import run_job
-from pairscore.training.calibration.fit import calibrate, figures, fit, reliability, thresholds
+from pairscore.training.calibration.fit import calibrate_bundle, figures, fit, reliability, thresholds
 from tests.pairs_files import job, pairs_table, read_output
 
 
@@ -51,6 +51,7 @@ def test_the_fit_finds_the_scaling_that_made_the_labels(labels):
             assert loss(*other, logits, truth) > best
 
 
+@pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one")  # they are float32
 def test_figures_are_scikit_learn_s():
     logits, truth = drawn(500)
     p = scaled(1.0, 0.0, logits)
@@ -148,13 +149,13 @@ def test_jobs_take_another_calibration_for_another_activation(bundle, labelled, 
         run_job(job(bundle, labelled, tmp_path / "out", **asked))
     table = pq.read_table(labelled)
     pairs = list(zip(table["claim"].to_pylist(), table["evidence"].to_pylist(), strict=True))
-    calibrate(bundle, pairs, table["relevant"].to_pylist())
+    calibrate_bundle(bundle, pairs, table["relevant"].to_pylist())
     run_job(job(bundle, labelled, tmp_path / "out", **asked))
     assert run_job(job(bundle, labelled, tmp_path / "out", **asked)).nothing_to_do
     scorer = Scorer.from_pretrained(bundle, activation="calibrated")
     assert np.array_equal(read_output(tmp_path / "out")["score"].to_numpy(), scorer.predict(pairs))
     run_job(job(bundle, labelled, tmp_path / "logits", activation="identity"))
-    calibrate(bundle, pairs[:500], table["relevant"].to_pylist()[:500])
+    calibrate_bundle(bundle, pairs[:500], table["relevant"].to_pylist()[:500])
     with pytest.raises(PairscoreError, match="--activation was 'calibrated"):
         run_job(job(bundle, labelled, tmp_path / "out", **asked))
     with pytest.raises(PairscoreError, match="holds scores of activation calibrated"):
@@ -163,6 +164,18 @@ def test_jobs_take_another_calibration_for_another_activation(bundle, labelled, 
     assert summary.figures.statistics.pairs == 0
     scorer = Scorer.from_pretrained(bundle, activation="calibrated")
     assert np.array_equal(read_output(tmp_path / "new")["score"].to_numpy(), scorer.predict(pairs))
+
+
+def test_the_public_function_takes_a_file_or_pairs(bundle, labelled):
+    table = pq.read_table(labelled)
+    pairs = list(zip(table["claim"].to_pylist(), table["evidence"].to_pylist(), strict=True))
+    found = calibrate(bundle, labelled, want_precision=[0.7], want_recall=[])
+    assert [each.wanted for each in found.thresholds] == ["precision 0.7"]
+    assert calibrate(bundle, pairs, table["relevant"].to_pylist()).scaling == found.scaling
+    with pytest.raises(PairscoreError, match="pairs without labels: give labels"):
+        calibrate(bundle, pairs)
+    with pytest.raises(PairscoreError, match="leave out labels"):
+        calibrate(bundle, labelled, [True])
 
 
 def test_several_labels_get_a_temperature(small_bundle, tmp_path, capfd):
@@ -182,7 +195,7 @@ def test_several_labels_get_a_temperature(small_bundle, tmp_path, capfd):
     scores = Scorer.from_pretrained(bundle, activation="calibrated").predict([("a", "b")])
     assert scores.sum() == pytest.approx(1.0)
     with pytest.raises(PairscoreError, match="the label 'x' is none of this model's, LABEL_0, LABEL_1, LABEL_2"):
-        calibrate(bundle, [("a", "b")], ["x"])
+        calibrate_bundle(bundle, [("a", "b")], ["x"])
 
 
 def test_too_few_labels_and_scores_that_fall_are_errors_and_change_nothing(bundle, labelled):
@@ -191,13 +204,13 @@ def test_too_few_labels_and_scores_that_fall_are_errors_and_change_nothing(bundl
     with pytest.raises(
         PairscoreError, match=r"too few labels .*: 50 false, 10 true, of 12 claims; at least 20 of each"
     ):
-        calibrate(bundle, pairs, [row < 10 for row in range(60)])
+        calibrate_bundle(bundle, pairs, [row < 10 for row in range(60)])
     with pytest.raises(PairscoreError, match=r"30 false, 30 true, of 3 claims"):
-        calibrate(bundle, [(f"claim {row % 3}", f"{row}") for row in range(60)], [row < 30 for row in range(60)])
+        calibrate_bundle(bundle, [(f"claim {row % 3}", f"{row}") for row in range(60)], [row < 30 for row in range(60)])
     with pytest.raises(PairscoreError, match="there are 60 pairs and 59 labels"):
-        calibrate(bundle, pairs, [True] * 59)
+        calibrate_bundle(bundle, pairs, [True] * 59)
     table = pq.read_table(labelled)
     pairs = list(zip(table["claim"].to_pylist(), table["evidence"].to_pylist(), strict=True))
     with pytest.raises(PairscoreError, match="scores fall as the labels rise"):
-        calibrate(bundle, pairs, [not label for label in table["relevant"].to_pylist()])
+        calibrate_bundle(bundle, pairs, [not label for label in table["relevant"].to_pylist()])
     assert (bundle / "pairscore.json").read_bytes() == before

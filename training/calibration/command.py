@@ -54,17 +54,13 @@ def calibrate(
     changes the order of one label's scores. Give pairs like those that you score, with as large a share of true ones.
     """
     require_modules(("sklearn",), "calibrating", "train")
-    from pairscore.runtime.bundle.manifest import Bundle
-    from pairscore.runtime.pairs_file import read_label_names, read_labels, read_pairs
-    from pairscore.training.calibration.fit import TARGETS
-    from pairscore.training.calibration.fit import calibrate as fit
+    from pairscore.training.calibration.api import read_labelled_pairs
+    from pairscore.training.calibration.fit import TARGETS, calibrate_bundle
     from pairscore.training.calibration.page import calibration_page, threshold_cells
 
-    several = len(Bundle.open(bundle).manifest.labels) > 1
-    rows = read_pairs(pairs, claim_column, evidence_column)
-    labels = read_label_names(pairs, label_column) if several else read_labels(pairs, label_column)
     options |= {name: options[name] or TARGETS for name in ("precisions", "recalls")}
-    found = fit(bundle, rows, labels, **options)
+    rows, labels = read_labelled_pairs(bundle, pairs, claim_column, evidence_column, label_column)
+    found = calibrate_bundle(bundle, rows, labels, **options)
     if html is not None:
         try:
             html.write_text(calibration_page(found), encoding="utf-8")

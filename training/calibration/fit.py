@@ -73,7 +73,7 @@ class Calibration:
         return asdict(self)
 
 
-def calibrate(
+def calibrate_bundle(
     bundle: str | Path,
     pairs: Sequence[Pair],
     labels: Sequence[bool] | Sequence[str],
