@@ -242,7 +242,7 @@ class RunSettings:
 
     The names of the fields stand in run records and in the metadata of outputs: they stay. `bundle`: the variant's
     digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen. `activation`: None for the bundle's own.
-    The others are fields of `JobOptions`.
+    `delta_versions`: of the input's Delta tables, in order. The others are fields of `JobOptions`.
     """
 
     bundle: str
@@ -270,6 +270,7 @@ class RunSettings:
     combine: str = "max"
     passage_columns: bool = False
     rank_by: str | None = None
+    delta_versions: tuple[int, ...] | None = None
 
     @staticmethod
     def of(options: JobOptions, **opened: Any) -> "RunSettings":
@@ -277,6 +278,7 @@ class RunSettings:
         bundle, precision, engine, device, max_length, tuning, activation.
         """
         opened.setdefault("by", options.ranked_by)
+        opened.setdefault("delta_versions", None)
         rest = [each.name for each in fields(RunSettings) if each.name not in opened]
         return RunSettings(**opened, **{name: getattr(options, name) for name in rest})
 

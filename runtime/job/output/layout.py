@@ -19,13 +19,20 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.job.options import RunSettings
-from pairscore.runtime.job.parts import Block, Part, figures, is_intact, listed_parts, within
+from pairscore.runtime.job.parts import (
+    CONTROL_NAME,
+    RECORD,
+    SUCCESS_NAME,
+    Block,
+    Part,
+    figures,
+    is_intact,
+    listed_parts,
+    within,
+)
 from pairscore.runtime.job.record import RunRecord, differences
 from pairscore.runtime.storage.local import Storage, open_storage
 
-SUCCESS_NAME = "_SUCCESS"
-CONTROL_NAME = "_pairscore"
-RECORD = f"{CONTROL_NAME}/run.json"
 _SKIPPED_PREFIX = "skipped-"
 # Parts that are checked at the same time, each of them whole in memory.
 _PARTS_AT_ONCE = 4
