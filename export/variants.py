@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pairscore.export.checkpoint import Checkpoint
+from pairscore.export.encoder.formula import Encoder
+from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
 from pairscore.export.graphs.exporter import GRAPH_NAME, export_graph, input_names
 from pairscore.export.graphs.fp16 import write_fp16
 from pairscore.export.graphs.rewrites import rewrite_file
-from pairscore.export.model import load_model
+from pairscore.export.model import load_model, logits_model
 from pairscore.export.reference import Reference
 from pairscore.runtime.bundle.manifest import Variant
 from pairscore.runtime.bundle.parity import ParityReport
@@ -38,10 +40,23 @@ def build_bf16(reference: Reference, folder: Path) -> Variant:
 
 def build_fp16(reference: Reference, folder: Path) -> Variant:
     """The fp32 graph, which is in `folder` already, without padding where possible, converted to fp16."""
-    target, note = write_fp16(folder / GRAPH_FOLDER / GRAPH_NAME, reference.max_length)
+    graph = folder / GRAPH_FOLDER / GRAPH_NAME
+    target, note = write_fp16(graph, reference.max_length, _relative_encoder(reference))
     name = target.relative_to(folder).as_posix()
     notes = (note, "fp16: weights and arithmetic in half precision")
     return unmeasured(folder, "fp16", (name,), ("onnxruntime",), notes)
+
+
+def _relative_encoder(reference: Reference) -> Encoder | None:
+    """A DeBERTa whose head reads the first row; None for any other model."""
+    model = logits_model(reference)
+    if model.transformer.config.model_type != "deberta-v2":
+        return None
+    try:
+        encoder = read_encoder(model, reference.max_length)
+    except UnknownEncoderError:
+        return None
+    return encoder if encoder.pooling == "first" else None
 
 
 # Precision -> builder: (loaded reference, bundle folder) -> the variant that it made there of the fp32 graph.

@@ -13,7 +13,9 @@ from pathlib import Path
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from pairscore.export.encoder.formula import Encoder
 from pairscore.export.graphs.editing import LARGEST_GRAPH
+from pairscore.export.graphs.relative import unpadded_relative
 from pairscore.export.graphs.unpadded import unpadded
 from pairscore.runtime.errors import PairscoreError, one_line
 
@@ -22,10 +24,11 @@ PADDED_NAME = "model_fp16.onnx"
 UNPADDED_NAME = "model_fp16_unpadded.onnx"
 
 
-def write_fp16(graph: Path, max_length: int) -> tuple[Path, str]:
+def write_fp16(graph: Path, max_length: int, relative: Encoder | None = None) -> tuple[Path, str]:
     """Convert the graph at `graph` to fp16 in a file beside it; inputs stay integers and logits float32.
 
-    max_length: the longest pair, in tokens. Returns the file and what was done, in a sentence. Raises PairscoreError
+    max_length: the longest pair, in tokens. relative: what the graph computes, where that is an encoder with relative
+    positions whose head reads the first row. Returns the file and what was done, in a sentence. Raises PairscoreError
     for a graph that is too large for one file, or that the converter cannot read.
     """
     model = onnx.load(str(graph))
@@ -33,7 +36,7 @@ def write_fp16(graph: Path, max_length: int) -> tuple[Path, str]:
         raise PairscoreError(
             f"{str(graph)!r} is {model.ByteSize():,} bytes, too large to convert: use --precision fp32"
         )
-    rewritten = unpadded(model, max_length)
+    rewritten = unpadded(model, max_length) if relative is None else unpadded_relative(model, relative, max_length)
     target = graph.with_name(PADDED_NAME if rewritten.model is model else UNPADDED_NAME)
     # The converter warns of every constant that fp16 cannot hold, such as the mask's lowest number, which becomes
     # fp16's lowest.

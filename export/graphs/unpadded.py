@@ -57,11 +57,16 @@ def unpadded(model: onnx.ModelProto, max_length: int) -> Rewritten:
     del rewritten.graph.input[:]
     rewritten.graph.input.extend(inputs)
     rewritten = _library_fusions(rewritten)
+    return proved(model, rewritten, len(fused), max_length)
+
+
+def proved(model: onnx.ModelProto, rewritten: onnx.ModelProto, fused: int, max_length: int) -> Rewritten:
+    """The graph `rewritten`, of so many fused attentions, where it gives the logits of `model`; else `model`."""
     lengths = [*(length for length in _LENGTHS if length < max_length), max_length]
     difference = _largest_difference(model, rewritten, lengths)
     if not difference <= TOLERANCE:
         return Rewritten(model, f"{_NOT_APPLIED}logits would differ by {difference:.2g}")
-    return Rewritten(rewritten, f"unpadded: {len(fused)} attentions fused, no mask, for batches of one length")
+    return Rewritten(rewritten, f"unpadded: {fused} attentions fused, no mask, for batches of one length")
 
 
 def _fused_node(found: Attention) -> onnx.NodeProto:
