@@ -85,9 +85,13 @@ class Output:
 def open_output(url: str) -> Output:
     """The output that `url` names: one file if it ends in `.parquet`, else a folder."""
     storage, path = open_storage(url)
+    is_file = path.endswith(".parquet")
+    if storage.scheme == "file" and Path(path).is_symlink():
+        # What the link leads to is written, there or not: parts lie beside it, on its own disk.
+        path = str(Path(path).resolve())
     if storage.scheme == "hf":
         raise PairscoreError(f"output {url!r}: hf:// can be read but not written: use a folder, then upload it")
-    if not path.endswith(".parquet"):
+    if not is_file:
         return Output(url, storage, path.rstrip("/"), None)
     pure = PurePosixPath(path)
     return Output(url, storage, str(pure.parent / f"_{pure.name}.parts"), path)
@@ -101,13 +105,11 @@ def check_output(output: Output) -> None:
         raise PairscoreError(f"output {output.url!r} ends in .parquet and is a folder: choose another name")
     if storage.kind(output.folder) == "file":
         raise PairscoreError(f"output {output.url!r} is a file: choose a folder, or a name that ends in .parquet")
-    if (
-        not _is_finished(output, names)
-        and RECORD not in names
-        and not all(name.startswith(f"{CONTROL_NAME}/") for name in names)
-    ):
+    # Readers pass over names with a dot: .gitkeep, .DS_Store.
+    others = [name for name in names if not name.startswith((f"{CONTROL_NAME}/", "."))]
+    if others and not _is_finished(output, names) and RECORD not in names:
         raise PairscoreError(
-            f"output folder {output.url!r} holds other files ({names[0]}): choose an empty folder, or a new one"
+            f"output folder {output.url!r} holds other files ({others[0]}): choose an empty folder, or a new one"
         )
 
 
