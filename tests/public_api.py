@@ -15,7 +15,6 @@ from pairscore import (
     Scorer,
     Summary,
     __version__,
-    calibrate,
     describe,
     export_bundle,
     score_files,
@@ -95,6 +94,4 @@ def bundles() -> None:
     gain: float = choice.gain if choice else 1.0
     told: dict[str, object] = describe("bundle")
     rows: int = survey(Path("scored"), text="sea", claims=3).rows
-    slope: float = calibrate("bundle", "labelled.parquet", precision="int8", want_precision=[0.9]).scaling.slope
-    slope = calibrate("bundle", [("claim", "evidence")], [True]).scaling.slope
-    del variants, broken, gain, told, rows, slope
+    del variants, broken, gain, told, rows

@@ -68,8 +68,7 @@ def read_pieces(
     """
     try:
         for run in _runs(blocks):
-            there = [name for name in reading.columns if name in file.schema.names]
-            with closing(_batches(file, there, run[0].start, run[-1].stop)) as batches:
+            with closing(_batches(file, reading.columns, run[0].start, run[-1].stop)) as batches:
                 cursor = _Cursor(batches, run[0].start)
                 for block in run:
                     announce(block)

@@ -1,1 +1,0 @@
-"""Scores that are probabilities: fitted, kept in the bundle, judged on held-out folds."""
