@@ -46,6 +46,7 @@ def describe(bundle: str | Path, *, revision: str | None = None) -> dict[str, An
                 "promise": asdict(variant.tier),
                 "ranking": {system: dict(figures) for system, figures in variant.ranking.items()},
                 "settings": dict(variant.settings),
+                "scaling": None if variant.scaling is None else asdict(variant.scaling),
                 "notes": list(variant.notes),
                 "runs_here": _runs_here(opened, variant),
                 "instruction_sets": {"native": instruction_set()} if "native" in variant.engines else {},
@@ -82,6 +83,7 @@ def description_lines(description: dict[str, Any]) -> list[str]:
                 for system, figures in variant["ranking"].items()
             ),
             f"  measured on {variant['measured_on']}",
+            *_calibration(variant["scaling"]),
             *(f"  graph       {note}" for note in variant["notes"]),
             *(
                 f"  {engine:<11} {f'does not run here: {reason}' if reason else _runs(engine, variant)}"
@@ -89,6 +91,15 @@ def description_lines(description: dict[str, Any]) -> list[str]:
             ),
         ]
     return lines
+
+
+def _calibration(scaling: dict[str, Any] | None) -> list[str]:
+    if scaling is None:
+        return []
+    figures = ", ".join(
+        f"{name} {scaling['before'][name]:.4f} -> {value:.4f}" for name, value in scaling["after"].items()
+    )
+    return [f"  calibrated  on {scaling['pairs']:,} pairs: {figures}"]
 
 
 def _runs(engine: str, variant: dict[str, Any]) -> str:

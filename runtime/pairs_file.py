@@ -47,14 +47,30 @@ def read_labels(path: Path, column: str) -> tuple[bool, ...]:
 
     Raises PairscoreError for a column that is missing, of another type, or has a null.
     """
+    values = _labels(path, column)
+    kind = values.type
+    if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise PairscoreError(f"column {column!r} is {kind}, not truth values: name another with --label-column")
+    return tuple(value > 0 for value in values.to_pylist())
+
+
+def read_label_names(path: Path, column: str) -> tuple[str, ...]:
+    """A column of names of labels, one a row. Raises PairscoreError as `read_labels` does."""
+    values = _labels(path, column)
+    try:
+        return tuple(values.cast(pa.string()).to_pylist())
+    except pa.ArrowException as error:
+        raise PairscoreError(
+            f"column {column!r} is {values.type}, not names of labels: name another with --label-column"
+        ) from error
+
+
+def _labels(path: Path, column: str) -> pa.ChunkedArray:
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if column not in names:
             raise PairscoreError(f"no column {column!r} (there are {', '.join(names)}): name one with --label-column")
         values = file.read(columns=[column])[column]
-    kind = values.type
-    if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise PairscoreError(f"column {column!r} is {kind}, not truth values: name another with --label-column")
     if values.null_count:
         raise PairscoreError(f"column {column!r} has {values.null_count} nulls: drop such rows")
-    return tuple(value > 0 for value in values.to_pylist())
+    return values

@@ -6,9 +6,9 @@
 Every method goes through `Scorer.stream`: windows of pairs in, logits out, in order.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack
@@ -39,6 +39,7 @@ from pairscore.runtime.stream.columns import (
     windows,
 )
 from pairscore.runtime.stream.golden_replay import replay_golden_rows
+from pairscore.runtime.stream.pairs import PAIR_COLUMNS, pair_rows
 from pairscore.runtime.stream.passages import OVERLAP, LongEvidence, choose_long_evidence, label_place
 from pairscore.runtime.stream.pipeline import Scored, Window, stream
 from pairscore.runtime.stream.score_columns import score_columns
@@ -48,7 +49,6 @@ from pairscore.runtime.types import FloatArray
 
 T = TypeVar("T")
 Pair = Sequence[str]
-_PAIR_COLUMNS = ("claim", "evidence")
 # A table, its rows' evidence where both texts are there, and which rows those are.
 _Prepared = tuple[pa.Table, pa.StringArray, pa.BooleanArray]
 
@@ -59,7 +59,9 @@ class Scorer:
 
     `tuned`: the choice of `pairscore tune` that the engine was opened with. `window_pairs`, `window_bytes`: how much of
     a table or a list of pairs is sorted by length and held in memory together. `activation`: what turns logits into
-    scores; None for the checkpoint's.
+    scores; None for the checkpoint's. `opened_as`: arguments of `from_pretrained` that open the same again.
+
+    It can be pickled, and used in a `with` block.
     """
 
     bundle: Bundle
@@ -70,6 +72,19 @@ class Scorer:
     window_pairs: int = WINDOW_PAIRS
     window_bytes: int = WINDOW_BYTES
     activation: Activation | None = None
+    opened_as: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy opens the bundle again, also in another process, with the same engine and options."""
+        digest = self.bundle.digest(self.precision)
+        return _opened_again, (dict(self.opened_as), digest, self.window_pairs, self.window_bytes, self.activation)
+
+    def __enter__(self) -> "Scorer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the engine, its threads and its memory; the scorer scores no more."""
+        object.__setattr__(self, "engine", _Closed())
 
     @staticmethod
     @python_call
@@ -95,7 +110,7 @@ class Scorer:
         computes on; by default all that this process may use. `options`: how the engine uses them, in place of
         `threads`. `tuning`: where none of these is given, take what `pairscore tune` chose on this machine; or a choice
         to take instead. `activation`: what turns logits into scores, in place of the checkpoint's: "identity" (scores
-        are logits), "sigmoid" or "softmax".
+        are logits), "sigmoid", "softmax", or "calibrated" (see `pairscore calibrate`).
 
         Raises PairscoreError for a folder that is no bundle, a changed file, a precision that the bundle lacks, an
         engine or device that is not there, and a machine on which the golden rows come out different from PyTorch.
@@ -107,8 +122,9 @@ class Scorer:
             raise PairscoreError(
                 f"max length {max_length} is more than this bundle's {manifest.max_length}: use at most that"
             )
-        chosen = choose_activation(activation, manifest.activation)
+        chosen = choose_activation(activation, manifest.activation, variant.scaling)
         tokenizer = PairTokenizer.of_bundle(opened)
+        given_options = options
         tuned = tuning if isinstance(tuning, Choice) else None
         if tuning is True and engine == "auto" and threads is None and options is None:
             tuned = recall(opened.digest(precision), device.partition(":")[0])
@@ -121,7 +137,18 @@ class Scorer:
             replay_golden_rows(opened, precision, tokenizer, member)
         if max_length is not None and max_length != manifest.max_length:
             tokenizer = PairTokenizer.of_bundle(opened, max_length)
-        return Scorer(opened, precision, runner, tokenizer, tuned, activation=chosen)
+        again = {
+            "bundle": str(Path(bundle).absolute() if Path(bundle).exists() else bundle),
+            "revision": revision,
+            "precision": precision,
+            "engine": runner.name,
+            "device": device,
+            "max_length": max_length,
+            "threads": threads,
+            "options": given_options,
+            "tuning": tuned or False,
+        }
+        return Scorer(opened, precision, runner, tokenizer, tuned, activation=chosen, opened_as=again)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -140,7 +167,7 @@ class Scorer:
 
     def predict(
         self,
-        inputs: Sequence[Pair] | Pair | np.ndarray | None = None,
+        inputs: Any = None,
         batch_size: int | None = None,
         *,
         activation: str | None = None,
@@ -152,11 +179,11 @@ class Scorer:
     ) -> Any:
         """Score pairs as `sentence_transformers.CrossEncoder.predict` does.
 
-        `inputs`, which earlier releases of CrossEncoder call `sentences`: a list of (claim, evidence), or one such
-        pair. `batch_size`: at most so many pairs are computed at once; scores do not depend on it. `activation`: in
-        place of the scorer's own; "identity" gives logits. `long_evidence`, `overlap`, `combine`, `rank_by`: see
-        `ColumnOptions`; an `activation_fn` is then called with the logits of a window's passages. `keywords`: those of
-        CrossEncoder; `PredictOptions` says what each does.
+        `inputs`, which earlier releases of CrossEncoder call `sentences`: any iterable of (claim, evidence), one such
+        pair, or a table or frame with the columns claim and evidence. `batch_size`: at most so many pairs are computed
+        at once; scores do not depend on it. `activation`: in place of the scorer's own; "identity" gives logits.
+        `long_evidence`, `overlap`, `combine`, `rank_by`: see `ColumnOptions`; an `activation_fn` is then called with
+        the logits of a window's passages. `keywords`: those of CrossEncoder; `PredictOptions` says what each does.
 
         Returns float32 of Shape (pairs,), or (pairs, labels) for a multi-label model; for a single pair that
         row alone. Raises PairscoreError for anything that is not a pair of strings, and for a keyword that means
@@ -167,15 +194,9 @@ class Scorer:
         options = PredictOptions.of("predict", given)
         if activation is not None and options.activation_fn is not None:
             raise PairscoreError("activation and activation_fn are two names of one thing: give one of them")
-        if isinstance(pairs, np.ndarray):
-            pairs = pairs.tolist()
-        single = len(pairs) > 0 and isinstance(pairs[0], str)
-        rows: list[Any] = [pairs] if single else list(pairs)
+        rows, single = pair_rows(pairs)
         if not rows:
             return options.converted(np.asarray([]))  # as CrossEncoder returns it
-        for place, row in enumerate(rows):
-            if not isinstance(row, list | tuple) or len(row) != 2 or not all(isinstance(text, str) for text in row):
-                raise PairscoreError(f"pair {place} is {row!r:.80}: a pair is (claim, evidence), two strings")
         chosen = self.chosen_activation if activation is None else self._chosen(activation)
         long = choose_long_evidence(long_evidence, overlap, combine, rank_by, self.labels)
         activate = partial(options.scores, chosen)
@@ -287,7 +308,9 @@ class Scorer:
         return self.activation or self._chosen(None)
 
     def _chosen(self, activation: str | None) -> Activation:
-        return choose_activation(activation, self.bundle.manifest.activation)
+        variant = self.bundle.manifest.variants.get(self.precision)
+        scaling = None if variant is None else variant.scaling
+        return choose_activation(activation, self.bundle.manifest.activation, scaling)
 
     def tokenize(self, pairs: Sequence[Pair], long: LongEvidence | None = None) -> TokenizedPairs:
         """Tokenize each unique text once."""
@@ -301,9 +324,9 @@ class Scorer:
         long: LongEvidence | None = None,
     ) -> Generator[Scored[None], None, None]:
         """Score pairs, in order, a window at a time."""
-        table = pa.table(pair_arrays(pairs), _PAIR_COLUMNS)
-        cut = self._cut(table.to_batches(), _PAIR_COLUMNS)
-        ready = (Window(*text_pair(piece, _PAIR_COLUMNS)[:2], None) for piece in cut)
+        table = pa.table(pair_arrays(pairs), PAIR_COLUMNS)
+        cut = self._cut(table.to_batches(), PAIR_COLUMNS)
+        ready = (Window(*text_pair(piece, PAIR_COLUMNS)[:2], None) for piece in cut)
         return self.stream(ready, on_progress=on_progress, batch_size=batch_size, long=long)
 
     def stream(
@@ -329,6 +352,28 @@ class Scorer:
 
     def _cut(self, batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Iterator[pa.Table]:
         return windows(batches, columns, self.window_pairs, self.window_bytes)
+
+
+def _opened_again(
+    arguments: dict[str, Any], digest: str, window_pairs: int, window_bytes: int, activation: Activation | None
+) -> Scorer:
+    """The scorer that was pickled. Raises PairscoreError where its bundle is not there, or is another one by now."""
+    if not arguments:
+        raise PairscoreError("this scorer was put together by hand: pickle one from Scorer.from_pretrained")
+    scorer = Scorer.from_pretrained(**arguments)
+    if scorer.bundle.digest(scorer.precision) != digest:
+        raise PairscoreError(
+            f"bundle {arguments['bundle']!r} has changed since this scorer was pickled: open it with "
+            "Scorer.from_pretrained instead"
+        )
+    return replace(scorer, window_pairs=window_pairs, window_bytes=window_bytes, activation=activation)
+
+
+class _Closed:
+    """The engine of a scorer whose `with` block has ended."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise PairscoreError("this scorer was closed at the end of its `with` block: open another one")
 
 
 def _row_name(first_row: int, row: int) -> str:

@@ -15,6 +15,7 @@ from pairscore import (
     Scorer,
     Summary,
     __version__,
+    calibrate,
     describe,
     export_bundle,
     score_files,
@@ -94,4 +95,6 @@ def bundles() -> None:
     gain: float = choice.gain if choice else 1.0
     told: dict[str, object] = describe("bundle")
     rows: int = survey(Path("scored"), text="sea", claims=3).rows
-    del variants, broken, gain, told, rows
+    slope: float = calibrate("bundle", "labelled.parquet", precision="int8", want_precision=[0.9]).scaling.slope
+    slope = calibrate("bundle", [("claim", "evidence")], [True]).scaling.slope
+    del variants, broken, gain, told, rows, slope

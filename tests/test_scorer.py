@@ -251,7 +251,7 @@ def test_score_batches_is_lazy(scorer: Scorer) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"claim_column": "nope"}, "no column 'nope': the input has id, claim, evidence; use --claim-column"),
+        ({"claim_column": "nope"}, "no column 'nope': the input has 'id', 'claim', 'evidence'; use --claim-column"),
         ({"evidence_column": "id"}, "column 'id' is of type int64, not text"),
         ({"score_column": "id"}, "already has a column 'id': use --score-column"),
     ],

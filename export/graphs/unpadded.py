@@ -4,166 +4,146 @@ A batch whose pairs all have the same length has nothing to mask. Without a mask
 runs in a flash attention kernel on a GPU (Dao 2023, arXiv 2307.08691), which never writes the matrix of scores to
 memory. Such a graph is wrong for padded batches, so it stands beside the standard one, under a name of its own.
 
-The graph is written from the `Encoder`, whose formula was proved to be PyTorch's. ONNX Runtime has one operation for a
-bias and its activation, and one for a residual and its norm. Where the head reads the first row, the last layer
-computes no other.
+What is left, ONNX Runtime's optimizer fuses: embeddings, bias and activation, residual and normalisation.
 
-The biases of keys and values are folded away. Adding a constant to every key adds one number to all scores of a query,
-which softmax takes off again; and since its weights sum to one, the bias of the values comes through unchanged and can
-be added behind the next projection instead. Each saves a pass over the activations.
+The biases of keys and values are folded away on the way. Adding a constant to every key adds one number to all scores
+of a query, which softmax takes off again; and since its weights sum to one, the bias of the values comes through
+unchanged and can be added behind the next projection instead. Each saves a pass over the activations.
+
+Attention is proved by its values (`attention.py`). Then both graphs score random tokens of several lengths, up to the
+longest that the model takes, where a window or a bias by distance would show.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
+from onnxruntime.transformers.fusion_options import FusionOptions
+from onnxruntime.transformers.optimizer import optimize_model
 
-from pairscore.export.encoder.formula import Encoder, HeadLayer, Layer, Linear, Norm
-from pairscore.export.graphs.editing import MICROSOFT
+from pairscore.export.graphs.attention import TOLERANCE, Attention, find_attentions
+from pairscore.export.graphs.editing import MICROSOFT, session_of, with_nodes
+from pairscore.export.graphs.probe import Probe, random_feed
+from pairscore.export.graphs.rewrites import Rewritten
 
-_OPSET = 20
+# Lengths at which both graphs are compared, beside the longest.
+_LENGTHS = (3, 61, 200)
+_NOT_APPLIED = "unpadded: not applied, "
 
 
-def unpadded(encoder: Encoder, precision: type[np.floating[Any]] = np.float32) -> onnx.ModelProto | None:
-    """The graph of an encoder, its weights and arithmetic in `precision`, its logits in fp32.
+def unpadded(model: onnx.ModelProto, max_length: int) -> Rewritten:
+    """Fuse every attention of `model` and drop its mask: exact for batches of one length, up to `max_length` tokens.
 
-    None for an encoder whose attention is more than one fused operation: ModernBERT's windows, DeBERTa's positions.
+    The graph comes back as it was, and the note says why, where an attention is not understood or the logits differ.
     """
-    if encoder.modern or any(layer.relative is not None for layer in encoder.layers):
-        return None
-    return _Writer(encoder, precision).model()
+    probe = Probe.of(model)
+    if probe is None:
+        return Rewritten(model, _NOT_APPLIED + "the graph is too large to be probed")
+    found, attentions = find_attentions(model, probe)
+    if not attentions or len(found) < attentions:
+        return Rewritten(model, f"{_NOT_APPLIED}{len(found)} of {attentions} attentions were recognised")
+    fused = {each.context: each for each in found}
+    rewritten = deepcopy(model)
+    kept = [node for node in rewritten.graph.node if node.output[0] not in fused]
+    made = list(map(_fused_node, fused.values()))
+    _fold_biases(rewritten, kept, made)
+    rewritten = with_nodes(rewritten, [*kept, *made])
+    used = {name for node in rewritten.graph.node for name in node.input}
+    inputs = [value for value in rewritten.graph.input if value.name in used]
+    if "attention_mask" in {value.name for value in inputs}:
+        return Rewritten(model, _NOT_APPLIED + "the mask is needed outside of attention too")
+    del rewritten.graph.input[:]
+    rewritten.graph.input.extend(inputs)
+    rewritten = _library_fusions(rewritten)
+    return proved(model, rewritten, len(fused), max_length)
 
 
-class _Writer:
-    """Nodes and weights, as they are made."""
+def proved(model: onnx.ModelProto, rewritten: onnx.ModelProto, fused: int, max_length: int) -> Rewritten:
+    """The graph `rewritten`, of so many fused attentions, where it gives the logits of `model`; else `model`."""
+    lengths = [*(length for length in _LENGTHS if length < max_length), max_length]
+    difference = _largest_difference(model, rewritten, lengths)
+    if not difference <= TOLERANCE:
+        return Rewritten(model, f"{_NOT_APPLIED}logits would differ by {difference:.2g}")
+    return Rewritten(rewritten, f"unpadded: {fused} attentions fused, no mask, for batches of one length")
 
-    def __init__(self, encoder: Encoder, precision: type[np.floating[Any]]) -> None:
-        self._encoder = encoder
-        self._precision = precision
-        self._nodes: list[onnx.NodeProto] = []
-        self._weights: list[onnx.TensorProto] = []
 
-    def model(self) -> onnx.ModelProto:
-        encoder = self._encoder
-        typed = encoder.types is not None and len(encoder.types) > 1
-        rows = self._embedded(typed)
-        for layer in encoder.layers[:-1]:
-            rows = self._layer(layer, rows, rows)
-        last = encoder.layers[-1]
-        if encoder.pooling == "first":
-            bounds = [self._constant(np.array([place], np.int64)) for place in (0, 1, 1)]
-            rows = self._layer(last, rows, self._node("Slice", rows, *bounds))
-            pooled = self._node("Squeeze", rows, self._constant(np.array([1], np.int64)))
-        else:
-            axes = self._constant(np.array([1], np.int64))
-            pooled = self._node("ReduceMean", self._layer(last, rows, rows), axes, keepdims=0)
-        for each in encoder.head:
-            pooled = self._head_layer(each, pooled)
-        self._nodes.append(helper.make_node("Cast", [pooled], ["logits"], to=TensorProto.FLOAT))
-        names = ["input_ids", *(["token_type_ids"] if typed else [])]
-        axes_of_ids = ["batch_size", "sequence_length"]
-        labels = len(encoder.head[-1].linear.weight)
-        graph = helper.make_graph(
-            self._nodes,
-            "unpadded",
-            [helper.make_tensor_value_info(name, TensorProto.INT64, axes_of_ids) for name in names],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch_size", labels])],
-            self._weights,
+def _fused_node(found: Attention) -> onnx.NodeProto:
+    return helper.make_node(
+        "MultiHeadAttention",
+        [found.query, found.key, found.value],
+        [found.context],
+        name=f"{found.context}/fused",
+        domain=MICROSOFT,
+        num_heads=found.heads,
+    )
+
+
+def _fold_biases(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], fused: Sequence[onnx.NodeProto]) -> None:
+    """Take the bias off every key, and move the bias of every value behind the projection that follows.
+
+    nodes: the graph's, without the attentions of `fused`; both are changed in place. A bias in a place that is not
+    understood stays where it is.
+    """
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    producer = {name: node for node in nodes for name in node.output}
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in (*nodes, *fused):
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+
+    def biased(node: onnx.NodeProto | None) -> tuple[str, str] | None:
+        """What a node adds a bias to, and the bias; None for a node that does something else."""
+        if node is None or node.op_type != "Add":
+            return None
+        names = sorted(node.input, key=lambda name: name in weights)
+        return (names[0], names[1]) if names[1] in weights and len(weights[names[1]].dims) == 1 else None
+
+    def only_consumer(name: str) -> onnx.NodeProto | None:
+        found = consumers.get(name, [])
+        return found[0] if len(found) == 1 else None
+
+    for attention in fused:
+        key = biased(producer.get(attention.input[1]))
+        if key is not None:
+            attention.input[1] = key[0]
+        value = biased(producer.get(attention.input[2]))
+        projection = only_consumer(attention.output[0])
+        if value is None or projection is None or projection.op_type != "MatMul" or projection.input[1] not in weights:
+            continue
+        added = only_consumer(projection.output[0])
+        behind = biased(added)
+        if added is None or behind is None:
+            continue
+        moved = numpy_helper.to_array(weights[value[1]]).astype(np.float64)
+        moved = moved @ numpy_helper.to_array(weights[projection.input[1]])
+        moved += numpy_helper.to_array(weights[behind[1]])
+        name = f"{behind[1]}/with the values' bias of {attention.output[0]}"
+        model.graph.initializer.append(numpy_helper.from_array(moved.astype(np.float32), name))
+        attention.input[2] = value[0]
+        added.input[list(added.input).index(behind[1])] = name
+
+
+def _library_fusions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What ONNX Runtime's own optimizer fuses: embeddings, bias and GELU, residual and normalisation."""
+    options = FusionOptions("bert")
+    options.enable_attention = False
+    # The optimizer changes the model that it is given; levels above 0 would fuse for the CPU of this machine.
+    made = optimize_model(deepcopy(model), model_type="bert", opt_level=0, optimization_options=options).model
+    if not isinstance(made, onnx.ModelProto):
+        raise TypeError(f"the optimizer gave a {type(made).__name__}")
+    return made
+
+
+def _largest_difference(model: onnx.ModelProto, rewritten: onnx.ModelProto, lengths: Sequence[int]) -> float:
+    """Between the logits of both graphs, over random tokens."""
+    sessions = [session_of(each) for each in (model, rewritten)]
+    differences = []
+    for length in lengths:
+        first, second = (
+            session.run(None, {node.name: random_feed(node.name, 2, length) for node in session.get_inputs()})[0]
+            for session in sessions
         )
-        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
-
-    def _embedded(self, typed: bool) -> str:
-        encoder = self._encoder
-        summed = self._node("Gather", self._weight(encoder.words), "input_ids")
-        if encoder.types is not None:
-            table = self._weight(encoder.types)
-            zero = self._constant(np.array(0, np.int64))
-            summed = self._node("Add", summed, self._node("Gather", table, "token_type_ids" if typed else zero))
-        if encoder.positions is not None:
-            table = self._weight(encoder.positions)
-            summed = self._node("Add", summed, self._node("Gather", table, self._position_ids()))
-        rows = self._norm(summed, encoder.embedding_norm, encoder.epsilon)
-        return rows if encoder.projection is None else self._product(encoder.projection, rows)
-
-    def _position_ids(self) -> str:
-        """Shape (length,), or of all ids where padding tokens are not counted."""
-        encoder = self._encoder
-        axis = self._constant(np.array(1, np.int64))
-        if encoder.padding_id is None:
-            length = self._node("Gather", self._node("Shape", "input_ids"), axis)
-            first, step = self._constant(np.array(encoder.position_offset, np.int64)), axis
-            return self._node("Range", first, self._node("Add", length, first), step)
-        padding = self._constant(np.array(encoder.padding_id, np.int64))
-        counted = self._node("Not", self._node("Equal", "input_ids", padding))
-        counted = self._node("Cast", counted, to=TensorProto.INT64)
-        places = self._node("Mul", self._node("CumSum", counted, axis), counted)
-        return self._node("Add", places, padding)
-
-    def _layer(self, layer: Layer, rows: str, wanted: str) -> str:
-        """rows: all of them, Shape (batch, length, hidden). wanted: those to compute."""
-        context = self._node(
-            "MultiHeadAttention",
-            self._product(layer.query, wanted),
-            self._product(layer.key, rows, biased=False),
-            self._product(layer.value, rows, biased=False),
-            domain=MICROSOFT,
-            num_heads=self._encoder.heads,
-        )
-        bias = layer.output.bias + layer.output.weight @ layer.value.bias
-        wanted = self._added(wanted, self._product(layer.output, context, biased=False), bias, layer.attention_norm)
-        inner = self._activated(layer.up, wanted)
-        down = self._product(layer.down, inner, biased=False)
-        return self._added(wanted, down, layer.down.bias, layer.output_norm)
-
-    def _added(self, rows: str, more: str, bias: npt.NDArray[np.float32], norm: Norm | None) -> str:
-        """The norm of a sum of two tensors and a bias."""
-        if norm is None:
-            raise ValueError("a layer of BERT has no norm")
-        weights = [self._weight(each) for each in (norm.weight, norm.bias, bias)]
-        return self._node(
-            "SkipLayerNormalization", rows, more, *weights, domain=MICROSOFT, epsilon=self._encoder.epsilon
-        )
-
-    def _activated(self, linear: Linear, rows: str) -> str:
-        product, activation = self._product(linear, rows, biased=False), self._encoder.activation
-        fused = {"gelu": "BiasGelu", "gelu_tanh": "FastGelu"}.get(activation)
-        if fused is not None:
-            return self._node(fused, product, self._weight(linear.bias), domain=MICROSOFT)
-        return self._activation(activation, self._node("Add", product, self._weight(linear.bias)))
-
-    def _head_layer(self, each: HeadLayer, pooled: str) -> str:
-        pooled = self._activation(each.activation, self._product(each.linear, pooled))
-        return pooled if each.norm is None else self._norm(pooled, each.norm, each.epsilon)
-
-    def _activation(self, activation: str, rows: str) -> str:
-        match activation:
-            case "none":
-                return rows
-            case "gelu" | "gelu_tanh":
-                return self._node("Gelu", rows, approximate="tanh" if activation == "gelu_tanh" else "none")
-        return self._node({"relu": "Relu", "tanh": "Tanh"}[activation], rows)
-
-    def _product(self, linear: Linear, rows: str, *, biased: bool = True) -> str:
-        product = self._node("MatMul", rows, self._weight(linear.weight.T))
-        return self._node("Add", product, self._weight(linear.bias)) if biased else product
-
-    def _norm(self, rows: str, norm: Norm, epsilon: float) -> str:
-        weights = self._weight(norm.weight), self._weight(norm.bias)
-        return self._node("LayerNormalization", rows, *weights, epsilon=epsilon)
-
-    def _node(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        output = f"{kind}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, list(inputs), [output], name=output, domain=domain, **attributes))
-        return output
-
-    def _weight(self, values: npt.NDArray[np.float32]) -> str:
-        largest = np.finfo(self._precision).max
-        return self._constant(values.clip(-largest, largest).astype(self._precision))
-
-    def _constant(self, values: npt.NDArray[Any]) -> str:
-        name = f"weight_{len(self._weights)}"
-        self._weights.append(numpy_helper.from_array(np.array(values, order="C"), name))
-        return name
+        differences.append(np.abs(np.asarray(first) - np.asarray(second)).max())
+    return float(np.max(differences))

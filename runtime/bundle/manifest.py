@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from pairscore.runtime.bundle.activation import ACTIVATIONS
+from pairscore.runtime.bundle.activation import ACTIVATIONS, Scaling
 from pairscore.runtime.bundle.parity import TIERS, ParityReport, Tier
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.typed_json import from_json
@@ -55,7 +55,8 @@ class Variant:
     scores, by the engine's own names. `promise`: the promise that the export was given in place of the precision's own.
     `ranking`: system -> figure -> value, of PyTorch and of the variant, where the export was given labels.
     `golden_logits`: what the variant itself gives for each golden row, float32 to the last bit, where its engine
-    computes the same bytes on every processor; else empty.
+    computes the same bytes on every processor; else empty. `scaling`: what `pairscore calibrate` fitted; no part of the
+    digest, since it changes no logit.
     """
 
     precision: str
@@ -69,6 +70,7 @@ class Variant:
     promise: Tier | None = None
     ranking: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     golden_logits: tuple[tuple[float, ...], ...] = ()
+    scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
         if self.promise is None and self.precision not in TIERS:
@@ -89,8 +91,7 @@ class Manifest:
 
     `activation`: what turns logits into scores, one of `ACTIVATIONS`. `truncation_side`: the end at which
     the tokenizer cuts. `prompt`: what stands before every claim. `pair_order`: which text the model reads first.
-    `empty_logits`: PyTorch's for two empty texts, where those have no token at all. `files`: path within the bundle ->
-    SHA-256. `versions`: library -> release at export.
+    `files`: path within the bundle -> SHA-256. `versions`: library -> release at export.
     """
 
     source: Source
@@ -105,7 +106,6 @@ class Manifest:
     versions: Mapping[str, str]
     prompt: str = ""
     pair_order: PairOrder = CLAIM_FIRST
-    empty_logits: tuple[float, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -116,8 +116,6 @@ class Manifest:
         for name, least in (("max_length", 1), ("pad_token_id", 0)):
             if not least <= getattr(self, name) <= _LARGEST:
                 raise ValueError(f"{name} is {getattr(self, name)}, not {least} to {_LARGEST}")
-        if len(self.empty_logits) not in (0, len(self.labels)):
-            raise ValueError(f"empty_logits has {len(self.empty_logits)} values for {len(self.labels)} labels")
         for path, digest in self.files.items():
             if not _DIGEST.fullmatch(digest):
                 raise ValueError(f"files.{path} is {digest!r:.80}, not a SHA-256")

@@ -46,6 +46,7 @@ class Estimate:
     seconds: float | None
     skipped: tuple[tuple[str, str], ...]
     nothing_to_do: bool = False
+    hidden: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -62,6 +63,7 @@ class Estimate:
             f"(from {self.sampled_pairs:,} sampled pairs)",
             f"{self.pairs_per_second:,.0f} pairs/s here: {time_expected}; nothing was written",
             *(f"Would leave out {name}: {reason}" for name, reason in self.skipped),
+            *([f"Not counted: {self.hidden:,} Parquet files whose names start with . or _"] if self.hidden else []),
         ]
 
 
@@ -105,6 +107,7 @@ def estimate_job(options: JobOptions) -> Estimate:
         pairs_per_second=rate,
         seconds=expected / rate if rate else None,
         skipped=plan.named(plan.skipped),
+        hidden=len(plan.hidden),
     )
 
 

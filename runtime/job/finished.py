@@ -1,5 +1,6 @@
 """The same command on an output that is already whole: there is nothing to do."""
 
+from dataclasses import replace
 from typing import Any
 
 from pairscore.runtime.bundle.activation import choose_activation
@@ -26,7 +27,7 @@ def already_whole(options: JobOptions, plan: Plan, bundle: Bundle, output: out.O
         digest = told["run"]
     except (ValueError, KeyError) as error:
         raise out.finished_error(output) from error
-    now = _settings(options, bundle, before)
+    now = replace(_settings(options, bundle, before), delta_versions=plan.delta_versions)
     if RunRecord(now, plan.input_records()).digest != digest:
         changed = [*changed_settings(before, now), "its input was another one"]
         raise out.finished_error(output, changed[0])
@@ -72,6 +73,6 @@ def _settings(options: JobOptions, bundle: Bundle, before: RunSettings) -> RunSe
         precision=precision,
         device=options.device.partition(":")[0],
         max_length=options.max_length or bundle.manifest.max_length,
-        activation=choose_activation(options.activation, own).unless(own),
+        activation=choose_activation(options.activation, own, bundle.variant(precision).scaling).unless(own),
         **chosen,
     )

@@ -36,7 +36,7 @@ RANK_COLUMN = "rank"
 Promise = Literal["fp32", "bf16", "int8"]
 OnText = Literal["error", "null"]
 OnError = Literal["fail", "skip-file"]
-AskedActivation = Literal["checkpoint", "identity", "sigmoid", "softmax"]
+AskedActivation = Literal["checkpoint", "identity", "sigmoid", "softmax", "calibrated"]
 LongEvidenceMode = Literal["cut", "split"]
 Combine = Literal["max", "mean"]
 Compression = Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"]
@@ -89,7 +89,9 @@ class JobOptions:
     tuning: bool = _option(True, "Do without what `pairscore tune` chose.", flag="--no-tuning")
     max_length: int | None = _option(None, "Truncate pairs to fewer tokens than the bundle does.", least=1)
     activation: AskedActivation = _option(
-        "checkpoint", "What turns logits into scores: identity for logits, or checkpoint for the model's own."
+        "checkpoint",
+        "What turns logits into scores: identity for logits, checkpoint for the model's own, or what `pairscore "
+        "calibrate` fitted.",
     )
     prediction_column: str | None = _option(None, "Add a column of the label with the largest score.", metavar="NAME")
     truncated_column: str | None = _option(None, "Add a column that says whether a pair was cut.", metavar="NAME")
@@ -240,7 +242,7 @@ class RunSettings:
 
     The names of the fields stand in run records and in the metadata of outputs: they stay. `bundle`: the variant's
     digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen. `activation`: None for the bundle's own.
-    The others are fields of `JobOptions`.
+    `delta_versions`: of the input's Delta tables, in order. The others are fields of `JobOptions`.
     """
 
     bundle: str
@@ -268,6 +270,7 @@ class RunSettings:
     combine: str = "max"
     passage_columns: bool = False
     rank_by: str | None = None
+    delta_versions: tuple[int, ...] | None = None
 
     @staticmethod
     def of(options: JobOptions, **opened: Any) -> "RunSettings":
@@ -275,6 +278,7 @@ class RunSettings:
         bundle, precision, engine, device, max_length, tuning, activation.
         """
         opened.setdefault("by", options.ranked_by)
+        opened.setdefault("delta_versions", None)
         rest = [each.name for each in fields(RunSettings) if each.name not in opened]
         return RunSettings(**opened, **{name: getattr(options, name) for name in rest})
 

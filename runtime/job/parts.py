@@ -21,6 +21,10 @@ import pyarrow.parquet as pq
 
 # Key of this project's JSON in the Parquet metadata of what it writes.
 METADATA_KEY = b"pairscore"
+# What stands beside the parts: the mark of a run that has ended, and the folder of control files with the run's record.
+SUCCESS_NAME = "_SUCCESS"
+CONTROL_NAME = "_pairscore"
+RECORD = f"{CONTROL_NAME}/run.json"
 _SEAL_BYTES = hashlib.sha256().digest_size
 _NAME = re.compile(r"part-(\d{5,})-(\d{10,})-(\d{10,})\.parquet")
 

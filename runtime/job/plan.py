@@ -14,7 +14,7 @@ from pairscore.runtime.job.input.find import Found, find_files
 from pairscore.runtime.job.input.footers import FooterReading, InputFile, needed_columns, open_files
 from pairscore.runtime.job.input.partitions import partition_fields
 from pairscore.runtime.job.input.read import Reading, check_no_nulls
-from pairscore.runtime.job.options import JobOptions
+from pairscore.runtime.job.options import JobOptions, RunSettings
 from pairscore.runtime.job.parts import Block, plan_blocks, shard_of
 from pairscore.runtime.job.ranking import RANK_FIELD, Best, check_best
 from pairscore.runtime.job.record import InputRecord
@@ -24,12 +24,15 @@ from pairscore.runtime.stream.score_columns import ScoreColumns
 
 @dataclass(frozen=True)
 class Plan:
-    """`files`: in order, None for one left out (then in `skipped`, by place, with the reason). `keep`: input columns
+    """`hidden`: Parquet files that folders and patterns leave out by their names.
+
+    `files`: in order, None for one left out (then in `skipped`, by place, with the reason). `keep`: input columns
     of the output. `columns`: the new ones. `output`: the schema of what is written. `blocks`: of the whole run. `mine`:
     of this shard. `best`: the rows to keep; None for all.
     """
 
     found: tuple[Found, ...]
+    hidden: tuple[str, ...]
     files: tuple[InputFile | None, ...]
     skipped: dict[int, str]
     reading: Reading
@@ -39,6 +42,11 @@ class Plan:
     blocks: tuple[Block, ...]
     mine: tuple[Block, ...]
     best: Best | None
+
+    @property
+    def delta_versions(self) -> tuple[int, ...] | None:
+        """The versions of the Delta tables among the inputs, in order; None without one."""
+        return tuple({file.table.url: file.table.version for file in self.found if file.table}.values()) or None
 
     @property
     def rows(self) -> int:
@@ -64,13 +72,23 @@ class Plan:
         )
 
 
-def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | None = None) -> Plan:
-    """Check everything that can be checked before scoring. Raises PairscoreError for input that does not fit."""
+def make_plan(
+    options: JobOptions,
+    manifest: Manifest,
+    footers: FooterReading | None = None,
+    earlier: RunSettings | None = None,
+) -> Plan:
+    """Check everything that can be checked before scoring. earlier: the settings of a run to continue.
+
+    Raises PairscoreError for input that does not fit.
+    """
     condition = parse_filter(options.filter) if options.filter else None
     text_columns = (options.claim_column, options.evidence_column)
     new = options.score_columns(manifest.labels)
     best = _best(options, new)
-    found = find_files(options.inputs, options.output)
+    left_out: list[str] = []
+    versions = (earlier and earlier.delta_versions) or ()
+    found = find_files(options.inputs, options.output, left_out.append, versions)
     accepted: list[InputFile] = []
     left = options.limit
     common: Common | None = None
@@ -102,11 +120,13 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
     )
     if common is None:
         raise every_file_left_out(skipped)
-    partitions = tuple(each for each in partition_fields(accepted) if each.name not in common.first.schema.names)
-    keep = needed_columns(common.first.schema, _in_file(options.keep, common.first))
+    inputs = common.columns()
+    partitions = tuple(each for each in partition_fields(accepted) if each.name not in inputs.names)
+    keys = {each.name for each in partitions}
+    keep = needed_columns(inputs, None if options.keep is None else [name for name in options.keep if name not in keys])
     kept_partitions = [each for each in partitions if _is_kept(options.keep, each.name)]
     expression, filtered = _bound(condition, common, partitions)
-    columns = needed_columns(common.first.schema, keep, text_columns, filtered - {each.name for each in partitions})
+    columns = needed_columns(inputs, keep, text_columns, filtered - keys)
     if best is not None:
         check_best(best, pa.schema([*common.schema(), *partitions]), [*keep, *(each.name for each in kept_partitions)])
     reading = Reading(tuple(columns), text_columns, expression, partitions, common.schema(), options.window_bytes)
@@ -115,6 +135,7 @@ def make_plan(options: JobOptions, manifest: Manifest, footers: FooterReading | 
     mine = shard_of(blocks, *options.shard) if options.shard else blocks
     return Plan(
         found=tuple(found),
+        hidden=tuple(left_out),
         files=tuple(files),
         skipped=skipped,
         reading=reading,
@@ -164,9 +185,10 @@ def _limited(rows: Sequence[int | None], limit: int | None) -> list[int | None]:
 
 
 def _in_file(keep: Sequence[str] | None, file: InputFile) -> list[str] | None:
-    """The columns to keep that are a file's own, not keys of its folders."""
-    keys = dict(file.found.partitions).keys() - set(file.schema.names)
-    return None if keep is None else [name for name in keep if name not in keys]
+    """The columns to keep that are a file's own: not keys of its folders, nor columns that its table got later."""
+    table = file.found.table
+    others = {*dict(file.found.partitions), *(table.schema.names if table else ())} - set(file.schema.names)
+    return None if keep is None else [name for name in keep if name not in others]
 
 
 def _is_kept(keep: Sequence[str] | None, name: str) -> bool:
@@ -179,7 +201,7 @@ def _bound(
     """The condition over the columns that all files have in one type, and the names of those that it reads."""
     if condition is None:
         return None, frozenset()
-    schema = pa.schema([common.fields.get(each.name, each) for each in common.first.schema] + list(partitions))
+    schema = pa.schema([*common.columns(), *partitions])
     expression, filtered = condition.bind(schema)
     for name in filtered & common.conflicts.keys():
         raise common.conflicts[name]

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -88,7 +88,8 @@ def run_job(
     with noted(output, options.shard) as note:
         culprits = note.culprits(options, bundle.manifest)
         note.set()
-        plan = make_plan(options, bundle.manifest, FooterReading(culprits.footers))
+        begun = None if options.overwrite else out.recorded_settings(output)
+        plan = make_plan(options, bundle.manifest, FooterReading(culprits.footers), begun)
         note.clear()
         if culprits.rows and options.on_error != "skip-file":
             place, reason = next(iter(culprits.rows.items()))
@@ -114,7 +115,7 @@ def _run_plan(
     scorer = opened.scorer
     scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
-    record = RunRecord(settings_of(options, scorer), plan.input_records())
+    record = RunRecord(replace(settings_of(options, scorer), delta_versions=plan.delta_versions), plan.input_records())
     old_files = find_old_files(options.reuse, record.settings, scorer, plan.columns)
     with _old_scores(old_files, scorer, plan.columns, log) as old, _locked(output, options.shard) as held:
         try:
@@ -199,6 +200,7 @@ class _Run:
             run=self._record.digest,
             rows=self._plan.rows,
             earlier_parts=len(done),
+            hidden_files=len(self._plan.hidden),
             settings=self._record.settings.as_dict(),
         )
         blocks = self._without_skipped(self._plan.mine)

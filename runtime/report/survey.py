@@ -38,9 +38,13 @@ class Row:
 
 @dataclass
 class ClaimRows:
-    """Rows of one claim that have a score: how many, the best ones from the top, the worst ones from the bottom."""
+    """Rows of one claim that have a score: how many, the best ones from the top, the worst ones from the bottom.
+
+    `label`: whose score counts, where there are several; of these only the best rows are shown.
+    """
 
     claim: str
+    label: str = ""
     rows: int = 0
     best: list[Row] = field(default_factory=list)
     worst: list[Row] = field(default_factory=list)
@@ -53,7 +57,8 @@ class ClaimRows:
 
     def without_overlap(self) -> "ClaimRows":
         """The same with no row among the worst that is among the best."""
-        return ClaimRows(self.claim, self.rows, self.best, [row for row in self.worst if row not in self.best])
+        worst = [] if self.label else [row for row in self.worst if row not in self.best]
+        return ClaimRows(self.claim, self.label, self.rows, self.best, worst)
 
 
 @dataclass(frozen=True)
@@ -135,9 +140,11 @@ def survey(
     texts = [name for name in (claim, evidence) if name in schema.names]
     if text is not None and len(texts) < 2:
         raise PairscoreError(f"{url!r} lacks column {claim!r} or {evidence!r}: without both no claim can be shown")
-    found: dict[str, ClaimRows] = {}
+    labels = [name.removeprefix(f"{score}_") if len(score_names) > 1 else "" for name in score_names]
+    found: dict[str, list[ClaimRows]] = {}
     if text is None and len(texts) == 2:
-        found = {each: ClaimRows(each) for each in _spread_claims(written, footers, claim, score_names[0], claims)}
+        spread = _spread_claims(written, footers, claim, score_names[0], claims)
+        found = {each: [ClaimRows(each, label) for label in labels] for each in spread}
     edges = {name: _edges(written, footers, name) for name in score_names}
     counts = {name: np.zeros(_BINS, np.int64) for name in score_names}
     lengths = {name: np.zeros(_LENGTH_BINS, np.int64) for name in texts}
@@ -154,7 +161,11 @@ def survey(
             powers = np.ceil(np.log2(np.maximum(characters, 1))).astype(np.int64)
             lengths[name] += np.bincount(np.minimum(powers, _LENGTH_BINS - 1), minlength=_LENGTH_BINS)
         if len(texts) == 2:
-            _note(table, (claim, evidence, score_names[0]), found, text, claims, rows)
+            for each in _matching(table.column(claim), text) if text is not None else ():
+                if len(found) < claims:
+                    found.setdefault(each, [ClaimRows(each, label) for label in labels])
+            for place, name in enumerate(score_names):
+                _note(table, (claim, evidence, name), {each: many[place] for each, many in found.items()}, rows)
     if text is not None and not found:
         raise PairscoreError(f"no claim of {url!r} contains {text!r}: give a part of a claim's text")
     powers_of_two = np.concatenate([[0.0], 2.0 ** np.arange(_LENGTH_BINS)])
@@ -169,7 +180,7 @@ def survey(
         pairs=sum(each.get("pairs", 0) for each in statistics),
         scores={name: Histogram(counts[name], edges[name]) for name in score_names},
         lengths={name: Histogram(each, powers_of_two) for name, each in lengths.items()},
-        claims=tuple(each.without_overlap() for each in found.values() if each.rows),
+        claims=tuple(each.without_overlap() for many in found.values() for each in many if each.rows),
     )
 
 
@@ -221,24 +232,20 @@ def _spread_claims(
     return list(chosen)[:most]
 
 
-def _note(  # noqa: PLR0917
-    table: pa.Table,
-    columns: tuple[str, str, str],
-    found: dict[str, ClaimRows],
-    text: str | None,
-    claims: int,
-    rows: int,
-) -> None:
+def _matching(claims: pa.ChunkedArray, text: str) -> list[str]:
+    """The different claims that contain the text, whatever the case."""
+    names = claims.cast(pa.string())
+    options = pc.MatchSubstringOptions(text, ignore_case=True)
+    found: list[str] = names.filter(pc.call_function("match_substring", [names], options)).unique().to_pylist()
+    return found
+
+
+def _note(table: pa.Table, columns: tuple[str, str, str], found: dict[str, ClaimRows], rows: int) -> None:
     """Add a table's rows of the claims that are shown. Its last column is the row numbers.
 
     columns: claim, evidence, score.
     """
     claim_texts = table.column(columns[0]).cast(pa.string())
-    if text is not None:
-        matching = pc.call_function("match_substring", [claim_texts], pc.MatchSubstringOptions(text, ignore_case=True))
-        for each in claim_texts.filter(matching).unique().to_pylist():
-            if each not in found and len(found) < claims:
-                found[each] = ClaimRows(each)
     mine = pc.call_function("is_in", [claim_texts], pc.SetLookupOptions(pa.array(list(found), pa.string())))
     places = np.flatnonzero(mine.to_numpy())
     if not len(places):

@@ -27,12 +27,10 @@ def print_survey(seen: Survey, console: Console) -> None:
         for label, count, share in _bins(spread):
             say(f"{label:>17} {'█' * round(_BAR_CHARACTERS * share):<{_BAR_CHARACTERS}} {count:,}", highlight=False)
     if seen.claims:
-        table = Table("claim", "", "evidence", "score", title="Best and worst evidence", show_lines=True)
-        for claim in seen.claims:
-            first = shorten(claim.claim, _CHARACTERS) + f" ({claim.rows:,} rows)"
-            for label, row in _labelled(claim):
-                table.add_row(Text(first), label, Text(shorten(row.evidence, _CHARACTERS)), f"{row.score:.4f}")
-                first = ""
+        table = Table("claim", "", "evidence", "score", title=_heading(seen), show_lines=True)
+        for claim, name, row in _shown(seen):
+            first = f"{shorten(claim.claim, _CHARACTERS)} ({claim.rows:,} rows)" if claim else ""
+            table.add_row(Text(first), Text(name), Text(shorten(row.evidence, _CHARACTERS)), f"{row.score:.4f}")
         console.print(table)
 
 
@@ -82,22 +80,34 @@ def survey_page(seen: Survey) -> str:
     body = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in headlines(seen))]
     body += ['<div class="pictures">', *pictures, "</div>"]
     if seen.claims:
-        body += ["<h2>Best and worst evidence</h2>", '<div class="wide"><table>']
+        body += [f"<h2>{_heading(seen)}</h2>", '<div class="wide"><table>']
         body.append("<thead><tr><th>claim</th><th></th><th>evidence</th><th>score</th></tr></thead><tbody>")
-        for claim in seen.claims:
-            first = f"{escape(shorten(claim.claim, _CHARACTERS))} <span class=soft>({claim.rows:,} rows)</span>"
-            for label, row in _labelled(claim):
-                body.append(
-                    f'<tr><td class="text">{first}</td><td>{label}</td>'
-                    f'<td class="text">{escape(shorten(row.evidence, _CHARACTERS))}</td><td>{row.score:.4f}</td></tr>'
-                )
-                first = ""
+        for claim, name, row in _shown(seen):
+            rows = f" <span class=soft>({claim.rows:,} rows)</span>" if claim else ""
+            first = escape(shorten(claim.claim, _CHARACTERS)) + rows if claim else ""
+            body.append(
+                f'<tr><td class="text">{first}</td><td>{escape(name)}</td>'
+                f'<td class="text">{escape(shorten(row.evidence, _CHARACTERS))}</td><td>{row.score:.4f}</td></tr>'
+            )
         body.append("</tbody></table></div>")
     return whole_page(title, body)
 
 
-def _labelled(claim: ClaimRows) -> list[tuple[str, Row]]:
-    return [*(("best", row) for row in claim.best), *(("worst", row) for row in reversed(claim.worst))]
+def _heading(seen: Survey) -> str:
+    return "Best evidence for each label" if seen.claims[0].label else "Best and worst evidence"
+
+
+def _shown(seen: Survey) -> list[tuple[ClaimRows | None, str, Row]]:
+    """The rows of the table: the claim where it stands for the first time, what the row is, and the row."""
+    shown: list[tuple[ClaimRows | None, str, Row]] = []
+    before = None
+    for claim in seen.claims:
+        best = f"best {claim.label}".strip()
+        named = [*((best, row) for row in claim.best), *(("worst", row) for row in reversed(claim.worst))]
+        for name, row in named:
+            shown.append((claim if claim.claim != before else None, name, row))
+            before = claim.claim
+    return shown
 
 
 def _bins(spread: Histogram) -> list[tuple[str, int, float]]:

@@ -10,17 +10,16 @@ import glob
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
 from pairscore.runtime.errors import PairscoreError
 
-# Spark, Hive and Arrow datasets skip files whose names start with one of these.
-HIDDEN = (".", "_")
 _TEMPORARY_SUFFIX = ".partial"
 
 
@@ -99,11 +98,11 @@ class LocalStorage:
         return "file" if Path(path).exists() else None
 
     def files(self, folder: str) -> list[str]:
-        root = Path(folder)
-        return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+        """Links are followed; one to a folder that it lies in leads to no new file, and one to nothing is a file."""
+        return sorted(_walk(folder, "", ()))
 
     def matching(self, pattern: str) -> list[str]:
-        return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (pathlib takes no absolute pattern)
+        return sorted(glob.glob(_literally(pattern), recursive=True))  # noqa: PTH207 (pathlib takes no absolute pattern)
 
     def size(self, path: str) -> int:
         return Path(path).stat().st_size
@@ -155,19 +154,60 @@ def open_storage(url: str, **options: Any) -> tuple[Storage, str]:
     """
     if not url:
         raise PairscoreError("an empty path names nothing: give a file, a folder or a pattern")
+    if url == "-":
+        raise PairscoreError("'-' would be a stream, and Parquet needs a file: name one (./- for a file of that name)")
     scheme = urlsplit(url).scheme if "://" in url else ""
-    if not scheme:
-        return LocalStorage(), os.path.abspath(url)  # noqa: PTH100 (resolve() would follow links)
-    if scheme == "file":
-        return LocalStorage(), os.path.abspath(url.removeprefix("file://"))  # noqa: PTH100
+    if scheme in ("", "file"):
+        return LocalStorage(), os.path.abspath(local_path(url))  # noqa: PTH100 (resolve() would follow links)
     from pairscore.runtime.storage.remote import open_remote
 
     return open_remote(scheme, url, **options)
 
 
+def local_path(url: str) -> str:
+    """The path that a local address names: `~` is the home folder, and in `file:` addresses %20 is a space."""
+    if not url.startswith("file:"):
+        return os.path.expanduser(url)  # noqa: PTH111 (a Path would lose a slash at the end)
+    path = url.removeprefix("file:")
+    if path.startswith("//"):
+        path = path.removeprefix("//").removeprefix("localhost")
+    decoded = unquote(path)
+    return path if Path(path).exists() and not Path(decoded).exists() else decoded
+
+
 def is_hidden(relative: str) -> bool:
-    """Whether any component of a relative path starts with a dot or an underscore."""
-    return any(component.startswith(HIDDEN) for component in relative.split("/"))
+    """Whether any component of a relative path is hidden from readers: `.name` and `_name`, but not `_key=value`."""
+    return any(
+        component.startswith(".") or (component.startswith("_") and "=" not in component)
+        for component in relative.split("/")
+    )
+
+
+def _walk(folder: str, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """The files below a folder, as paths that start with `below`. above: identities of the folders on the way."""
+    status = os.stat(folder)  # noqa: PTH116
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                try:
+                    yield from _walk(entry.path, f"{below}{entry.name}/", (*above, identity))
+                except PermissionError:
+                    if not is_hidden(f"{below}{entry.name}"):
+                        raise
+            elif entry.is_file() or entry.is_symlink():
+                yield f"{below}{entry.name}"
+
+
+def _literally(pattern: str) -> str:
+    """The pattern with folders that are there as they are written taken literally: `run [1]/*.parquet`."""
+    parts = Path(pattern).parts
+    fixed = 0
+    while fixed < len(parts) - 1 and Path(*parts[: fixed + 1]).is_dir():
+        fixed += 1
+    return str(Path(glob.escape(str(Path(*parts[:fixed]))), *parts[fixed:])) if fixed else pattern
 
 
 def sync(path: Path) -> None:

@@ -45,11 +45,15 @@ def read_batches(
 
 
 def in_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch's columns of `schema`, in its types, which hold the same values. Raises ArrowException otherwise."""
-    columns = [
-        column if column.type == kind else cast(column, kind)
-        for column, kind in ((batch.column(each.name), each.type) for each in schema)
-    ]
+    """The batch's columns of `schema`, in its types, which hold the same values; nulls for a column that it lacks.
+
+    Raises ArrowException for values that do not fit.
+    """
+    columns = []
+    for each in schema:
+        there = each.name in batch.schema.names
+        column = batch.column(each.name) if there else pa.nulls(batch.num_rows, each.type)
+        columns.append(column if column.type == each.type else cast(column, each.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

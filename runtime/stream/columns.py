@@ -1,6 +1,6 @@
 """Arrow columns: find the text columns, cut a stream into windows, append the scores."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypedDict
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairscore.runtime.errors import PairscoreError, no_column
+from pairscore.runtime.errors import PairscoreError, no_column, one_line
 
 # A window is sorted, held in memory and, in a crash, lost as a whole.
 WINDOW_PAIRS = 65_536
@@ -73,13 +73,29 @@ def pair_arrays(pairs: Sequence[Sequence[str]]) -> tuple[pa.StringArray, pa.Stri
 
 
 def open_stream(stream: Any) -> pa.RecordBatchReader:
-    """A reader over anything with the Arrow C stream interface. Raises PairscoreError for what has none."""
+    """A reader over anything with the Arrow C stream interface, or an Arrow dataset.
+
+    Raises PairscoreError for what is neither, with the call that makes it one, and for columns of mixed types.
+    """
+    if hasattr(stream, "scanner"):  # an Arrow dataset
+        return stream.scanner().to_reader()
     if not hasattr(stream, "__arrow_c_stream__"):
+        remedy = "pass a pyarrow Table or RecordBatchReader, a Polars or pandas frame, or a DuckDB relation"
+        if hasattr(stream, "collect"):
+            remedy = "pass what its .collect() gives"
+        elif hasattr(stream, "with_format"):
+            remedy = 'pass its .with_format("arrow")[:]'
+        elif isinstance(stream, Mapping):
+            remedy = "pass pyarrow.table(it)"
+        elif isinstance(stream, list):
+            remedy = "pass pyarrow.Table.from_pylist(it), or give pairs to predict"
+        raise PairscoreError(f"a {type(stream).__name__} offers no Arrow stream: {remedy}")
+    try:
+        return pa.RecordBatchReader.from_stream(stream)
+    except (pa.ArrowException, TypeError, ValueError) as error:
         raise PairscoreError(
-            f"a {type(stream).__name__} offers no Arrow stream: pass a pyarrow Table or RecordBatchReader, a Polars or "
-            "pandas frame, or a DuckDB relation"
-        )
-    return pa.RecordBatchReader.from_stream(stream)
+            f"this {type(stream).__name__} does not become Arrow columns ({one_line(error)}): give each column one type"
+        ) from error
 
 
 def check_text_column(schema: pa.Schema, name: str, option: str) -> None:

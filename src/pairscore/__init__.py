@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pairscore.runtime.report.survey import survey
     from pairscore.runtime.scorer import Scorer
     from pairscore.runtime.tuning import tune
+    from pairscore.training.calibration.api import calibrate
 
 __version__ = version("pairscore")
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Scorer",
     "Summary",
     "__version__",
+    "calibrate",
     "describe",
     "export_bundle",
     "score_files",
@@ -41,6 +43,7 @@ _MODULE_OF = {
     "Progress": "runtime.job.progress.meter",
     "Scorer": "runtime.scorer",
     "Summary": "runtime.job.summary",
+    "calibrate": "training.calibration.api",
     "describe": "runtime.describe",
     "export_bundle": "export.api",
     "score_files": "runtime.job.score",

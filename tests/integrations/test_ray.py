@@ -143,7 +143,7 @@ def test_small_and_empty_blocks(bundle: Path, pairs: Path, expected: pa.Table, t
     ("folder", "options", "line"),
     [
         ("nowhere", {}, "no bundle at '.*nowhere': make one with"),
-        ("", {"claim_column": "title"}, "no column 'title': the input has id, claim"),
+        ("", {"claim_column": "title"}, "no column 'title': the input has 'id', 'claim'"),
         ("", {"claim_column": "id"}, "column 'id' is of type int64, not text"),
     ],
 )

@@ -158,7 +158,7 @@ def test_killed_workers_change_nothing(
 def test_errors_before_any_task(session: SparkSession, frame: DataFrame, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(PairscoreError, match=r"no bundle at .*nowhere"):
         score(frame, tmp_path / "nowhere")
-    with pytest.raises(PairscoreError, match="no column 'title': the input has id, claim"):
+    with pytest.raises(PairscoreError, match="no column 'title': the input has 'id', 'claim'"):
         score(frame, bundle, claim_column="title")
     with pytest.raises(PairscoreError, match="column 'id' is of type bigint, not text: cast it to string"):
         score(frame, bundle, evidence_column="id")

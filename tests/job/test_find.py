@@ -189,3 +189,110 @@ def test_needed_columns_come_in_the_order_of_the_file():
     assert needed_columns(schema, None) == schema.names
     with pytest.raises(PairscoreError, match="no column 'z': the input has 'x', 'claim'"):
         needed_columns(schema, ["z"])
+
+
+# Links, suffixes, keys ---------------------------------------------------------------------------------
+
+
+def test_links_to_folders_are_followed_and_loops_noticed(data, tmp_path):
+    write_pairs(tmp_path / "elsewhere" / "x.parquet", 3)
+    (data / "link").symlink_to(tmp_path / "elsewhere")
+    (data / "sub" / "loop").symlink_to(data)
+    assert names(data) == ["a.parquet", "b.parquet", "link/x.parquet", "sub/c.pq"]
+    (data / "again").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PairscoreError, match="is given twice"):
+        names(data)
+
+
+def test_a_suffix_in_capitals_and_none_at_all(data):
+    pq.write_table(pairs_table(3), data / "D.PARQUET")
+    pq.write_table(pairs_table(3), data / "000000_0")
+    (data / "README").write_text("no Parquet")
+    assert names(data) == ["000000_0", "D.PARQUET", "a.parquet", "b.parquet", "sub/c.pq"]
+
+
+def test_a_link_to_nothing_is_refused_however_it_is_found(data):
+    (data / "broken.parquet").symlink_to(data / "gone")
+    for given in (data, data / "*.parquet", data / "broken.parquet"):
+        with pytest.raises(PairscoreError, match="is a link to nothing"):
+            names(given)
+
+
+def test_a_folder_that_cannot_be_read_is_refused(data, monkeypatch):
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith(("sub", "_tmp")):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(PairscoreError, match=r"cannot read input .*Permission denied"):
+        names(data)
+    (data / "sub").rename(data / "_sub")
+    monkeypatch.setattr(os, "scandir", lambda path: scandir(path) if "_sub" not in str(path) else refusing("sub"))
+    assert names(data) == ["a.parquet", "b.parquet"]
+
+
+def test_what_is_hidden_is_told(data):
+    told = []
+    find_files([str(data)], left_out=told.append)
+    assert told == [".d.parquet", "_hidden.parquet", "_tmp/e.parquet"]
+    find_files([str(data / "**" / "_*.parquet"), str(data / "a.parquet")][1:], left_out=told.append)
+    assert len(told) == 3
+
+
+def test_keys_in_paths_are_known_however_the_files_are_named(tmp_path, monkeypatch):
+    for hour in (1, 2):
+        write_pairs(tmp_path / "in" / "year=2020" / f"_hour={hour}" / "a.parquet", 2)
+    folder = tmp_path / "in" / "year=2020"
+    for given in (
+        [tmp_path / "in"],
+        [folder],
+        [folder / "_hour=1", folder / "_hour=2"],
+        [f"{tmp_path}/in/**/*.parquet"],
+        [folder / "_hour=1" / "a.parquet", folder / "_hour=2" / "*.parquet"],
+    ):
+        found = find_files([str(each) for each in given])
+        assert [file.partitions for file in found] == [(("year", "2020"), ("_hour", hour)) for hour in "12"]
+        assert [file.folder for file in found] == ["year=2020/_hour=1", "year=2020/_hour=2"]
+    # Only the part of the path that was given names keys.
+    monkeypatch.chdir(folder)
+    (file,) = find_files(["_hour=1"])
+    assert file.partitions == (("_hour", "1"),)
+
+
+def test_a_pattern_below_a_folder_with_brackets(tmp_path):
+    write_pairs(tmp_path / "run [1]" / "a.parquet", 3)
+    write_pairs(tmp_path / "run 1" / "b.parquet", 3)
+    assert names(f"{tmp_path}/run [1]/*.parquet") == ["a.parquet"]
+    assert names(f"{tmp_path}/run [12]/*.parquet") == ["run 1/b.parquet"]
+
+
+@pytest.mark.parametrize("folder", ["out", "out/year=2020", "day=1"])
+def test_the_parts_of_a_run_that_has_not_ended_are_refused(tmp_path, folder):
+    part = tmp_path / folder / "part-00000-0000000000-0000000003.parquet"
+    write_pairs(part, 3)
+    root = tmp_path / "out" if folder.startswith("out") else tmp_path / folder
+    for given in (root, f"{root}/**/*.parquet"):
+        with pytest.raises(PairscoreError, match="holds the parts of a run that has not ended"):
+            names(given)
+    assert names(part) == [part.name]  # copied, perhaps
+    (root / "_SUCCESS").touch()
+    assert len(names(root)) == 1
+    (root / "_pairscore").mkdir()
+    (root / "_pairscore" / "run.json").touch()
+    for given in (root, f"{root}/**/*.parquet", part):
+        with pytest.raises(PairscoreError, match="holds the parts of a run that has not ended"):
+            names(given)
+
+
+def test_addresses_as_users_write_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_pairs(tmp_path / "a b" / "x.parquet", 3)
+    write_pairs(tmp_path / "c%20d" / "x.parquet", 3)
+    for url in ("~/a b/x.parquet", f"file:{tmp_path}/a%20b/x.parquet", f"file://{tmp_path}/a%20b/x.parquet"):
+        assert find_files([url])[0].path == f"{tmp_path}/a b/x.parquet"
+    assert find_files([f"file://localhost{tmp_path}/c%20d"])[0].path == f"{tmp_path}/c%20d/x.parquet"
+    with pytest.raises(PairscoreError, match="'-' would be a stream"):
+        find_files(["-"])

@@ -94,7 +94,7 @@ def test_a_dictionary_groups_by_its_values():
     ("best", "message"),
     [
         (Best("vector", "score", 1), "of type list<.*--by takes a column of text"),
-        (Best("x", "score", 1), "no column 'x' for --by: the input has vector, claim, id"),
+        (Best("x", "score", 1), "--by: no column 'x': the input has 'vector', 'claim', 'id'"),
         (Best("id", "score", 1), "'id' is not in the output.*--keep"),
         (Best("claim", "score", 0), "--top-k 0 keeps nothing"),
     ],

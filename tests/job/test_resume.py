@@ -317,6 +317,28 @@ def test_an_empty_folder_is_taken(bundle, data, tmp_path):
     assert run_job(job(bundle, data, tmp_path / "out")).whole
 
 
+def test_a_folder_with_names_that_readers_pass_over_is_taken(bundle, data, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".gitkeep").touch()
+    for overwrite in (False, True):
+        assert run_job(job(bundle, data, tmp_path / "out", overwrite=overwrite)).whole
+    assert (tmp_path / "out" / ".gitkeep").exists()
+
+
+@pytest.mark.parametrize("name", ["out", "out.parquet"])
+@pytest.mark.parametrize("there", [False, True])
+def test_what_a_link_leads_to_is_written(bundle, data, tmp_path, name, there):
+    target = tmp_path / "disk" / name
+    target.parent.mkdir()
+    if there:
+        run_job(job(bundle, data, target))
+    (tmp_path / name).symlink_to(target)
+    assert run_job(job(bundle, data, tmp_path / name, overwrite=there)).whole
+    assert (tmp_path / name).is_symlink()
+    assert read_output(target).num_rows == 350
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", name]
+
+
 def test_the_record_names_settings_and_inputs(bundle, data, tmp_path):
     stop_after(job(bundle, data, tmp_path / "out"), 1)
     record = json.loads((tmp_path / "out" / "_pairscore" / "run.json").read_text())

@@ -48,6 +48,29 @@ def test_a_survey_counts_what_is_there(output):
         assert all(table["evidence"][row.place].as_py() == row.evidence for row in [*claim.best, *claim.worst])
 
 
+def test_each_label_has_its_best_evidence(small_bundle, tmp_path, capsys):
+    write_pairs(tmp_path / "data.parquet", 200)
+    run_job(job(small_bundle(3), tmp_path / "data.parquet", tmp_path / "out", activation="softmax"))
+    table = read_output(tmp_path / "out").to_pylist()
+    seen = survey(str(tmp_path / "out"), claims=3, rows=2)
+    assert [(each.claim, each.label) for each in seen.claims] == [
+        (claim, f"LABEL_{label}") for claim in dict.fromkeys(each.claim for each in seen.claims) for label in range(3)
+    ]
+    for each in seen.claims:
+        mine = sorted((row[f"score_{each.label}"] for row in table if row["claim"] == each.claim), reverse=True)
+        assert [row.score for row in each.best] == mine[:2]
+        assert (each.rows, each.worst) == (len(mine), [])
+    assert len(survey(str(tmp_path / "out"), text="ARCTIC", claims=1).claims) == 3
+    code, out, _ = run(capsys, "show", tmp_path / "out")
+    assert code == 0
+    assert "Best evidence for each label" in out
+    for label in range(3):
+        assert f"best LABEL_{label}" in out
+        assert f"Spread of score_LABEL_{label}" in out
+    assert run(capsys, "show", tmp_path / "out", "--html", tmp_path / "page.html")[0] == 0
+    assert "<td>best LABEL_2</td>" in (tmp_path / "page.html").read_text()
+
+
 def test_claims_are_found_by_a_part_of_their_text(output):
     seen = survey(str(output), text="ARCTIC SEA ice", claims=1)
     assert [claim.claim for claim in seen.claims] == [

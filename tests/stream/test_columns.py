@@ -100,7 +100,7 @@ def test_columns_that_are_no_text_are_refused_with_their_type(kind):
 
 def test_missing_and_double_columns_are_refused():
     schema = pa.schema([("a", pa.string()), ("b", pa.string()), ("b", pa.string())])
-    with pytest.raises(PairscoreError, match="no column 'c': the input has a, b, b; use --claim-column NAME"):
+    with pytest.raises(PairscoreError, match="no column 'c': the input has 'a', 'b', 'b'; use --claim-column NAME"):
         check_text_column(schema, "c", "--claim-column")
     with pytest.raises(PairscoreError, match="2 columns are named 'b'"):
         check_text_column(schema, "b", "--claim-column")

@@ -201,9 +201,14 @@ def test_a_failure_keeps_its_line(scorer: Scorer) -> None:
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ([("claim", "evidence")], "a list offers no Arrow stream: pass a pyarrow Table"),
-        (pl.LazyFrame({"claim": ["a"], "evidence": ["b"]}), "a LazyFrame offers no Arrow stream"),
-        (pl.DataFrame({"claim": ["a"]}), "no column 'evidence': the input has claim"),
+        ([("claim", "evidence")], "a list offers no Arrow stream: pass pyarrow.Table.from_pylist"),
+        (
+            pl.LazyFrame({"claim": ["a"], "evidence": ["b"]}),
+            "a LazyFrame offers no Arrow stream: pass what its .collect",
+        ),
+        ({"claim": ["a"]}, "a dict offers no Arrow stream: pass pyarrow.table"),
+        (pd.DataFrame({"claim": ["a", "b"], "evidence": ["c", 1]}), "does not become Arrow columns"),
+        (pl.DataFrame({"claim": ["a"]}), "no column 'evidence': the input has 'claim'"),
         (pd.DataFrame({"claim": ["a"], "evidence": [3]}), "column 'evidence' is of type int64, not text"),
     ],
 )

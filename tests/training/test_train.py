@@ -193,7 +193,7 @@ def test_a_stack_of_modules_is_trained_and_stays_one(tables, checkpoint, tmp_pat
 
 def test_labels_are_learned_and_evaluated(tables, checkpoint, tmp_path, capfd):
     """Three labels, from a start with one: the loss falls, the figures on dev are those of `pairscore evaluate`."""
-    preset = replace(CLIMATE_VERDICTS, batch_size=8, learning_rate=2e-3, head_learning_rate=4e-3, epochs=4)
+    preset = replace(CLIMATE_VERDICTS, batch_size=8, learning_rate=5e-3, head_learning_rate=1e-2, epochs=16)
     run = quick_run(tables, checkpoint, tmp_path, preset)
     (evaluation,) = train(run)
     report = json.loads((run.out / "training.json").read_text())
@@ -207,6 +207,7 @@ def test_labels_are_learned_and_evaluated(tables, checkpoint, tmp_path, capfd):
     for text in ("macro-F1", "12 SUPPORTS, 12 REFUTES", "apply_softmax=True", "cross-entropy over the labels"):
         assert text in (run.out / "README.md").read_text()
     command = ["evaluate", run.out, "--pairs", run.dev[0], "--label-column", "evidence_label", "--quiet"]
+    capfd.readouterr()
     assert run_command(*command, "--json") == 0
     told = json.loads(capfd.readouterr().out)
     assert told["systems"][1] | {"system": ""} == json.loads(json.dumps(evaluation.to_dict()))["systems"][1] | {

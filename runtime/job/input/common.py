@@ -30,6 +30,12 @@ class Common:
         """The columns that have one type in all files, in the first file's order."""
         return pa.schema(list(self.fields.values()))
 
+    def columns(self) -> pa.Schema:
+        """All columns, also those of which files disagree, in the first file's order."""
+        ours = self.first.schema
+        new = [each for name, each in self.fields.items() if name not in ours.names]
+        return pa.schema([*(self.fields.get(each.name, each) for each in ours), *new])
+
 
 @dataclass(frozen=True)
 class OutputSchema:
@@ -65,7 +71,8 @@ def extended(common: Common | None, file: InputFile, keep: Sequence[str] | None)
     if not file.columns.stored:
         _log.warning("%s: Arrow does not know all of its types; the others are those of Parquet", file.found.display)
     if common is None:
-        return Common(file, {each.name: each for each in file.schema}, dict(file.schema.metadata or {}))
+        fields = {each.name: each for each in [*file.schema, *_added_later(file)]}
+        return Common(file, fields, dict(file.schema.metadata or {}))
     fields, conflicts = dict(common.fields), dict(common.conflicts)
     names = list(dict.fromkeys([*common.first.schema.names, *file.schema.names]))
     for name in names:
@@ -116,10 +123,20 @@ def output_schema(
     return OutputSchema(schema(added), merged.with_metadata(keys), bool(utc))
 
 
+def _added_later(file: InputFile) -> list[pa.Field]:
+    """The columns that a Delta table got after this file was written: it holds nulls in them."""
+    if file.found.table is None:
+        return []
+    there = {*file.schema.names, *dict(file.found.partitions)}
+    return [each.with_nullable(True) for each in file.found.table.schema if each.name not in there]
+
+
 def _unified(common: Common, file: InputFile, name: str) -> pa.Field | PairscoreError:
     """The column's field in all files, or why it has none."""
     before = common.fields.get(name)
     now = file.schema.field(name) if name in file.schema.names else None
+    if now is None:
+        now = next((each for each in _added_later(file) if each.name == name), None)
     if before is None or now is None:
         return _differing(common, file, name, before.type if before else "missing", now.type if now else "missing")
     both = unified(before, now)

@@ -7,18 +7,23 @@ import pyarrow as pa
 
 from pairscore.runtime.job.input.find import Found
 from pairscore.runtime.job.input.footers import InputFile
-
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+from pairscore.runtime.job.input.tables import NO_VALUE
 
 
 def partition_fields(files: Iterable[InputFile]) -> list[pa.Field]:
-    """The columns that the partition folders stand for: int64 where every value is an integer, else string."""
+    """The columns that the partition folders stand for.
+
+    Of a Delta table they have its types. Else int64 where every value is an integer, and string.
+    """
     values: dict[str, list[str]] = {}
+    known: dict[str, pa.DataType] = {}
     for file in files:
         for key, value in file.found.partitions:
-            values.setdefault(key, []).extend([value] if value != _NO_VALUE else [])
+            if file.found.table is not None:
+                known[key] = file.found.table.schema.field(key).type
+            values.setdefault(key, []).extend([value] if value != NO_VALUE else [])
     return [
-        pa.field(key, pa.int64() if each and all(_is_int64(value) for value in each) else pa.string())
+        pa.field(key, known.get(key) or (pa.int64() if each and all(map(_is_int64, each)) else pa.string()))
         for key, each in values.items()
     ]
 
@@ -26,8 +31,8 @@ def partition_fields(files: Iterable[InputFile]) -> list[pa.Field]:
 def partition_array(file: Found, field: pa.Field, rows: int) -> pa.Array:
     """The partition column of one file, Shape (rows,)."""
     value = dict(file.partitions)[field.name]
-    typed = None if value == _NO_VALUE else int(value) if pa.types.is_int64(field.type) else value
-    return pa.repeat(pa.scalar(typed, field.type), rows)
+    typed = pa.scalar(None if value == NO_VALUE else value, pa.string()).cast(field.type)
+    return pa.repeat(typed, rows)
 
 
 def _is_int64(value: str) -> bool:

@@ -68,7 +68,8 @@ def read_pieces(
     """
     try:
         for run in _runs(blocks):
-            with closing(_batches(file, reading.columns, run[0].start, run[-1].stop)) as batches:
+            there = [name for name in reading.columns if name in file.schema.names]
+            with closing(_batches(file, there, run[0].start, run[-1].stop)) as batches:
                 cursor = _Cursor(batches, run[0].start)
                 for block in run:
                     announce(block)

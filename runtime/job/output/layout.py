@@ -19,13 +19,20 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.job.options import RunSettings
-from pairscore.runtime.job.parts import Block, Part, figures, is_intact, listed_parts, within
+from pairscore.runtime.job.parts import (
+    CONTROL_NAME,
+    RECORD,
+    SUCCESS_NAME,
+    Block,
+    Part,
+    figures,
+    is_intact,
+    listed_parts,
+    within,
+)
 from pairscore.runtime.job.record import RunRecord, differences
 from pairscore.runtime.storage.local import Storage, open_storage
 
-SUCCESS_NAME = "_SUCCESS"
-CONTROL_NAME = "_pairscore"
-RECORD = f"{CONTROL_NAME}/run.json"
 _SKIPPED_PREFIX = "skipped-"
 # Parts that are checked at the same time, each of them whole in memory.
 _PARTS_AT_ONCE = 4
@@ -78,9 +85,13 @@ class Output:
 def open_output(url: str) -> Output:
     """The output that `url` names: one file if it ends in `.parquet`, else a folder."""
     storage, path = open_storage(url)
+    is_file = path.endswith(".parquet")
+    if storage.scheme == "file" and Path(path).is_symlink():
+        # What the link leads to is written, there or not: parts lie beside it, on its own disk.
+        path = str(Path(path).resolve())
     if storage.scheme == "hf":
         raise PairscoreError(f"output {url!r}: hf:// can be read but not written: use a folder, then upload it")
-    if not path.endswith(".parquet"):
+    if not is_file:
         return Output(url, storage, path.rstrip("/"), None)
     pure = PurePosixPath(path)
     return Output(url, storage, str(pure.parent / f"_{pure.name}.parts"), path)
@@ -94,13 +105,11 @@ def check_output(output: Output) -> None:
         raise PairscoreError(f"output {output.url!r} ends in .parquet and is a folder: choose another name")
     if storage.kind(output.folder) == "file":
         raise PairscoreError(f"output {output.url!r} is a file: choose a folder, or a name that ends in .parquet")
-    if (
-        not _is_finished(output, names)
-        and RECORD not in names
-        and not all(name.startswith(f"{CONTROL_NAME}/") for name in names)
-    ):
+    # Readers pass over names with a dot: .gitkeep, .DS_Store.
+    others = [name for name in names if not name.startswith((f"{CONTROL_NAME}/", "."))]
+    if others and not _is_finished(output, names) and RECORD not in names:
         raise PairscoreError(
-            f"output folder {output.url!r} holds other files ({names[0]}): choose an empty folder, or a new one"
+            f"output folder {output.url!r} holds other files ({others[0]}): choose an empty folder, or a new one"
         )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.job.output.layout import RECORD, SUCCESS_NAME, Output, cannot_write
-from pairscore.runtime.job.parts import Part, add_figures, as_metadata, figures, part_bytes
+from pairscore.runtime.job.output.layout import Output, cannot_write
+from pairscore.runtime.job.parts import RECORD, SUCCESS_NAME, Part, add_figures, as_metadata, figures, part_bytes
 from pairscore.runtime.job.ranking import Best, Ranking
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS
 

@@ -1,0 +1,1 @@
+"""Scores that are probabilities: fitted, kept in the bundle, judged on held-out folds."""
