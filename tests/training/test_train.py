@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 
-from pairscore import PairscoreError, Scorer
+from pairscore import PairscoreError
 from pairscore.cli import main
-from pairscore.export.bundle import export_bundle
+from pairscore.export.checkpoint import open_checkpoint
+from pairscore.export.model import load_model
 from pairscore.training.annotations import read_annotations
 from pairscore.training.checkpoint import SIGMOID, save_checkpoint
 from pairscore.training.presets import CLIMATE_CLAIMS, CLIMATE_VERDICTS, MODEL_CARD, PRESETS, Preset
@@ -170,7 +171,7 @@ def test_saving_leaves_the_model_as_it_was(checkpoint, tmp_path):
 
 
 def test_a_stack_of_modules_is_trained_and_stays_one(tables, checkpoint, tmp_path):
-    """Ettin's layout: every module learns, is saved in fp16, and the result is evaluated, exported and scored."""
+    """Ettin's layout: every module learns, is saved in fp16, is evaluated, and is what an export then computes."""
     start = checkpoint("ettin", layers=1)
     run = replace(quick_run(tables, checkpoint, tmp_path, replace(QUICK, epochs=1)), start=str(start))
     evaluations = train(run)
@@ -185,10 +186,11 @@ def test_a_stack_of_modules_is_trained_and_stays_one(tables, checkpoint, tmp_pat
     model = CrossEncoder(str(run.out), model_kwargs={"torch_dtype": torch.float32})
     assert isinstance(model.activation_fn, torch.nn.Sigmoid)
     pairs = [("Sea ice melts.", "The ice is melting."), ("Sea ice melts.", "Penguins live in the south.")]
-    export_bundle(str(run.out), tmp_path / "bundle")
-    np.testing.assert_allclose(
-        Scorer.from_pretrained(tmp_path / "bundle").predict(pairs), model.predict(pairs), atol=1e-4
-    )
+    exported = load_model(open_checkpoint(str(run.out)))
+    features = model.tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = exported(*(features[name] for name in exported.inputs))
+    np.testing.assert_allclose(torch.sigmoid(logits[:, 0]), model.predict(pairs), atol=1e-5)
 
 
 def test_labels_are_learned_and_evaluated(tables, checkpoint, tmp_path, capfd):
