@@ -14,7 +14,7 @@ from typing import Any
 from pairscore.export.checkpoint import ACTIVATION_OF, Checkpoint, open_checkpoint
 from pairscore.export.environment import library_versions
 from pairscore.export.graphs.exporter import choose_exporter
-from pairscore.export.parity.builtin_pairs import builtin_pairs
+from pairscore.export.parity.builtin_pairs import LONGEST_SCORED, builtin_pairs
 from pairscore.export.parity.measure import ParitySet, check_parity
 from pairscore.export.quantization.calibration import Calibration
 from pairscore.export.quantization.race import best_int8
@@ -94,6 +94,11 @@ def export_bundle(
     old = _bundle_to_extend(target, checkpoint, precision, max_length, pair_order, overwrite) if extends else None
     order = old.pair_order if old else pair_order or CLAIM_FIRST
     reference = load_reference(checkpoint, old.max_length if old else max_length, order)
+    if old is None and max_length is None and reference.max_length > LONGEST_SCORED:
+        say(
+            f"Pairs may have {reference.max_length:,} tokens, and parity is judged on up to {LONGEST_SCORED:,}: where "
+            "yours are shorter, --max-length 512 or 1024 saves memory and time"
+        )
     try:
         with staged_folder(target) as folder:
             if old:
@@ -172,7 +177,7 @@ def _new_bundle(
     """Turn a folder that holds the shared files into a bundle whose fp32 variant keeps its promise."""
     order = "the claim first" if reference.pair_order == CLAIM_FIRST else "the evidence first"
     say(f"Exporting {reference.model_type}, {reference.max_length} tokens, {order}, to ONNX")
-    variant = build_fp32(checkpoint, folder, exporter)
+    variant = build_fp32(checkpoint, reference, folder, exporter)
     if "token_type_ids" not in reference.tokenizer.model_input_names:
         _drop_token_types(folder / "tokenizer.json")
     (folder / GOLDEN_NAME).write_text(golden_rows(reference, parity_set).to_json(), encoding="utf-8")
@@ -185,6 +190,7 @@ def _new_bundle(
         truncation_side=reference.truncation_side,
         pad_token_id=reference.pad_token_id,
         prompt=reference.prompt,
+        empty_logits=reference.empty_logits(),
         pair_order=reference.pair_order,
         variants={},
         files={},
@@ -225,7 +231,7 @@ def golden_rows(reference: Reference, parity_set: ParitySet) -> GoldenRows:
     rows: list[int] = []
     tokens = 0
     for row in dict.fromkeys([*truncated, *range(len(candidates))]):
-        if len(rows) < GOLDEN_ROWS and tokens + len(all_ids[row]) <= GOLDEN_TOKENS:
+        if all_ids[row] and len(rows) < GOLDEN_ROWS and tokens + len(all_ids[row]) <= GOLDEN_TOKENS:
             rows.append(row)
             tokens += len(all_ids[row])
     rows.sort()

@@ -8,8 +8,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from transformers import CONFIG_MAPPING
 
 from pairscore.export.modules import MODULES_NAME, SavedModule, module_weights, read_json, read_modules
 from pairscore.runtime.bundle.hub import hub_errors
@@ -18,6 +22,7 @@ from pairscore.runtime.errors import PairscoreError
 
 # What is fetched: neither pickles nor weights of other frameworks, and no folders but those of modules.
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_LFS_POINTER = b"version https://git-lfs"
 _HUB_EXCLUDED = ["*/*"]
 _MODULE_FILES = ("config.json", "model.safetensors")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -57,10 +62,10 @@ def open_checkpoint(source: str, revision: str | None = None, *, transformers: s
     name = folder.resolve().name if Path(source).is_dir() else source
     config = _check_config(folder, name)
     modules = read_modules(folder, name)
-    _check_architecture(config, modules, name)
     _check_release(folder, config, name, transformers or version("transformers"))
     _check_sentence_transformers(folder, name, config, modules)
     weights = [*_weight_files(folder, name), *module_weights(folder, name, modules)]
+    _check_architecture(config, modules, weights[0], name)
     return Checkpoint(folder, config, Source(name, revision, _weights_digest(folder, weights)), modules)
 
 
@@ -102,29 +107,54 @@ def _check_config(folder: Path, name: str) -> dict[str, Any]:
         raise PairscoreError(f"{name!r} is an adapter: merge it into its base model (`merge_and_unload`) and save that")
     if not (folder / "config.json").is_file():
         raise PairscoreError(f"{name!r} has no config.json: give the folder of a saved `transformers` checkpoint")
-    config: dict[str, Any] = read_json(folder / "config.json")
-    tokenizer_config = folder / "tokenizer_config.json"
-    for path in (folder / "config.json", tokenizer_config):
-        if (read_json(path) or {}).get("auto_map"):
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.stat().st_size < 1000 and path.read_bytes().startswith(_LFS_POINTER):
             raise PairscoreError(
-                f"{name!r} brings code of its own (auto_map in {path.name}), which is never run: give a checkpoint "
-                "of an architecture that `transformers` has built in"
+                f"{path.name} of {name!r} is a Git LFS pointer, not the file: run `git lfs pull` in it"
             )
+    config: dict[str, Any] = read_json(folder / "config.json")
+    own = [
+        each for each in ("config.json", "tokenizer_config.json") if (read_json(folder / each) or {}).get("auto_map")
+    ]
+    if own and config.get("model_type") not in CONFIG_MAPPING:
+        raise PairscoreError(
+            f"{name!r} brings code of its own (auto_map in {own[0]}), which is never run, and `transformers` has no "
+            f"{config.get('model_type')!r} built in: give a checkpoint of an architecture that it has"
+        )
+    vocabulary = next(folder.glob("*.model"), None)
+    if vocabulary and not (folder / "tokenizer.json").is_file() and not find_spec("sentencepiece"):
+        raise PairscoreError(
+            f"{name!r} has its tokenizer in {vocabulary.name} alone, which needs `pip install sentencepiece`"
+        )
     return config
 
 
-def _check_architecture(config: dict[str, Any], modules: tuple[SavedModule, ...], name: str) -> None:
+def _check_architecture(config: dict[str, Any], modules: tuple[SavedModule, ...], weights: Path, name: str) -> None:
     architectures = config.get("architectures") or []
+    found = ", ".join(architectures) or "none"
     if any(each.endswith("ForCausalLM") for each in architectures):
         raise PairscoreError(
-            f"{name!r} is a causal language model ({architectures[0]}), which scores by its next token: only "
-            "encoders with a classifier or a stack of modules can be exported"
+            f"{name!r} is a causal language model ({found}), which scores by its next token, yes or no: only models "
+            "with a classifier or a stack of modules can be exported; of many such rerankers there are conversions to "
+            "a classifier, published as NAME-seq-cls"
         )
-    if not modules and not any(each.endswith("ForSequenceClassification") for each in architectures):
-        found = ", ".join(architectures) or "none"
+    if config.get("is_encoder_decoder"):
+        raise PairscoreError(f"{name!r} is an encoder-decoder ({found}): give a classifier on an encoder or a decoder")
+    if modules or any(each.endswith("ForSequenceClassification") for each in architectures):
+        return
+    # Some checkpoints name the architecture of their base, or none, and CrossEncoder loads them all the same.
+    if not all(each.endswith("Model") for each in architectures) or not _has_classifier(weights, name):
         raise PairscoreError(
             f"{name!r} is not a sequence-classification model (architectures: {found}): give a fine-tuned cross-encoder"
         )
+
+
+def _has_classifier(weights: Path, name: str) -> bool:
+    try:
+        with safe_open(weights, "np") as file:
+            return any(key.split(".")[0] in ("classifier", "score") for key in file.keys())  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise PairscoreError(f"{weights.name} of {name!r} is damaged ({error}): download it again") from error
 
 
 def _check_release(folder: Path, config: dict[str, Any], name: str, installed: str) -> None:

@@ -75,8 +75,8 @@ def logits_model(reference: Reference) -> LogitsModel:
     return LogitsModel(encoder.model, encoder.model.config).eval()
 
 
-def load_model(checkpoint: Checkpoint) -> LogitsModel:
-    """The checkpoint's model in fp32, ready to be traced.
+def load_model(checkpoint: Checkpoint, pad_token_id: int | None = None) -> LogitsModel:
+    """The checkpoint's model in fp32, ready to be traced. pad_token_id: the tokenizer's, where the model has none.
 
     Raises PairscoreError when weights are missing (the libraries would make them up at random) or not finite.
     """
@@ -106,6 +106,8 @@ def load_model(checkpoint: Checkpoint) -> LogitsModel:
         found: LogitsModel = StackModel(open_crossencoder(checkpoint, attn_implementation="eager"))
     else:
         found = LogitsModel(model, model.config)
+    if found.transformer.config.pad_token_id is None:
+        found.transformer.config.pad_token_id = pad_token_id
     for weight, parameter in found.model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise PairscoreError(f"weight {weight} of {name!r} holds values that are not finite: export another one")

@@ -4,6 +4,7 @@ Everything that decides a score (activation, maximum length, labels, where the t
 the loaded CrossEncoder rather than off the files, so that a bundle does what CrossEncoder does.
 """
 
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -54,20 +55,24 @@ class Reference:
     def logits(self, pairs: Sequence[Pair]) -> FloatArray:
         """`CrossEncoder.predict` without an activation. Shape (pairs, labels)."""
         batch_size = max(1, min(_BATCH_PAIRS, _BATCH_TOKENS // self.max_length))
+        empty = np.array([not ids for ids in self._token_ids(pairs)], dtype=bool)
+        logits = np.empty((len(pairs), len(self.labels)), dtype=np.float32)
         with quiet():
             try:
-                logits = self.encoder.predict(
-                    self.ordered(pairs),
+                logits[~empty] = self.encoder.predict(
+                    self.ordered([pair for pair, none in zip(pairs, empty, strict=True) if not none]),
                     batch_size=batch_size,
                     activation_fn=torch.nn.Identity(),
                     show_progress_bar=False,
-                )
-            except (IndexError, RuntimeError) as error:
+                ).reshape(-1, len(self.labels))
+                if empty.any():
+                    logits[empty] = self.empty_logits()
+            except Exception as error:  # whatever a model's own code raises
                 raise PairscoreError(
                     f"PyTorch itself fails on the parity pairs at max length {self.max_length} ({one_line(error)}): "
                     "if the model has fewer positions than its tokenizer allows, give that number with --max-length"
                 ) from error
-        return np.asarray(logits, dtype=np.float32).reshape(len(pairs), len(self.labels))
+        return logits
 
     def scores(self, logits: FloatArray) -> FloatArray:
         """The checkpoint's activation, applied by PyTorch. logits and result: Shape (pairs, labels)."""
@@ -81,10 +86,26 @@ class Reference:
 
     def input_ids(self, pairs: Sequence[Pair]) -> tuple[tuple[int, ...], ...]:
         """The token ids of each pair, prompt and special tokens included, truncated, not padded."""
+        return tuple(map(tuple, self._token_ids(pairs)))
+
+    def empty_logits(self) -> tuple[float, ...]:
+        """The logits of two empty texts, where those have no token at all; else nothing.
+
+        PyTorch has them among other pairs only, where they are all padding and no attention sees anything.
+        """
+        if any(self._token_ids([("", "")])):
+            return ()
+        with quiet():
+            logits: Any = self.encoder.predict(
+                [("", ""), ("a", "b")], activation_fn=torch.nn.Identity(), show_progress_bar=False
+            )
+        return tuple(np.asarray(logits[0], dtype=np.float32).reshape(-1).tolist())
+
+    def _token_ids(self, pairs: Sequence[Pair]) -> list[list[int]]:
         ordered = self.ordered(pairs)
         first, second = [self.prompt + text for text, _ in ordered], [text for _, text in ordered]
         encoded = self.tokenizer(first, second, truncation="longest_first", max_length=self.max_length)
-        return tuple(tuple(ids) for ids in encoded["input_ids"])
+        return list(encoded["input_ids"])
 
 
 def load_reference(
@@ -107,6 +128,12 @@ def load_reference(
     model: Any = encoder.model
     activate: Any = encoder.activation_fn
     config = model.config
+    if config.is_encoder_decoder:
+        raise PairscoreError(f"{name!r} is an encoder-decoder: give a classifier on an encoder or a decoder")
+    _check_inputs(encoder, model, name)
+    if config.pad_token_id is None:
+        # Without it a classifier on a decoder takes one pair at a time.
+        config.pad_token_id = tokenizer.pad_token_id
     prompts: Any = encoder.prompts
     prompt = prompts.get(encoder.default_prompt_name) or ""
     if prompt and pair_order != CLAIM_FIRST:
@@ -133,6 +160,9 @@ def open_crossencoder(checkpoint: Checkpoint, max_length: int | None = None, **m
 
     Raises PairscoreError for whatever a broken checkpoint makes the libraries raise.
     """
+    named = checkpoint.config.get("_attn_implementation") or checkpoint.config.get("attn_implementation")
+    # Attention for GPUs, which may be named in a checkpoint, gives the same logits and may not be installed.
+    attention = {} if named in (None, "eager", "sdpa") else {"attn_implementation": "sdpa"}
     with quiet():
         try:
             return CrossEncoder(
@@ -141,7 +171,7 @@ def open_crossencoder(checkpoint: Checkpoint, max_length: int | None = None, **m
                 max_length=max_length,
                 trust_remote_code=False,
                 local_files_only=True,
-                model_kwargs={"torch_dtype": torch.float32, "use_safetensors": True, **model_kwargs},
+                model_kwargs={"torch_dtype": torch.float32, "use_safetensors": True, **attention, **model_kwargs},
             )
         except Exception as error:
             raise PairscoreError(
@@ -170,6 +200,31 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
         for logger, level in zip(noisy, levels, strict=True):
             logger.setLevel(level)
+
+
+def _check_inputs(encoder: Any, model: Any, name: str) -> None:
+    """Refuse a tokenizer whose ids, inputs or template the model, or the runtime, does not take."""
+    tokenizer, embeddings = encoder.tokenizer, len(model.get_input_embeddings().weight)
+    beyond = [token for token, number in tokenizer.get_vocab().items() if number >= embeddings]
+    if beyond:
+        some = ", ".join(map(repr, sorted(beyond)[:3]))
+        raise PairscoreError(
+            f"{len(beyond)} tokens of {name!r} have no embedding, among them {some} (there are {embeddings}): call "
+            "`model.resize_token_embeddings(len(tokenizer))` and fine-tune, or save the tokenizer without them"
+        )
+    taken = inspect.signature(model.forward).parameters
+    unknown = [each for each in tokenizer.model_input_names if each not in taken]
+    if unknown:
+        raise PairscoreError(
+            f"the tokenizer of {name!r} gives {unknown[0]}, which {type(model).__name__} does not take: set "
+            'model_input_names in tokenizer_config.json to ["input_ids", "attention_mask"]'
+        )
+    if "message" in getattr(encoder[0], "modality_config", {}):
+        raise PairscoreError(
+            f"{name!r} has a chat template, which CrossEncoder puts around every pair and a bundle cannot: if the "
+            "model was trained on plain pairs, take chat_template out of tokenizer_config.json, or remove "
+            "chat_template.jinja"
+        )
 
 
 def _labels(config: Any, count: int, name: str) -> tuple[str, ...]:

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pairscore.export.checkpoint import Checkpoint
-from pairscore.export.encoder.formula import Encoder
-from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
 from pairscore.export.graphs.exporter import GRAPH_NAME, export_graph, input_names
 from pairscore.export.graphs.fp16 import write_fp16
 from pairscore.export.graphs.rewrites import rewrite_file
@@ -21,9 +19,9 @@ GRAPH_FOLDER = "onnx"
 Builder = Callable[[Reference, Path], Variant]
 
 
-def build_fp32(checkpoint: Checkpoint, folder: Path, exporter: str = "auto") -> Variant:
+def build_fp32(checkpoint: Checkpoint, reference: Reference, folder: Path, exporter: str = "auto") -> Variant:
     """The model in fp32 after exact rewrites, at `onnx/model.onnx`: inputs and outputs are as optimum makes them."""
-    written, note = export_graph(load_model(checkpoint), folder / GRAPH_FOLDER, exporter)
+    written, note = export_graph(load_model(checkpoint, reference.pad_token_id), folder / GRAPH_FOLDER, exporter)
     notes = (note, *rewrite_file(written[0]))
     files = tuple(path.relative_to(folder).as_posix() for path in written)
     return unmeasured(folder, "fp32", files, ("onnxruntime", "openvino"), notes)
@@ -40,23 +38,9 @@ def build_bf16(reference: Reference, folder: Path) -> Variant:
 
 def build_fp16(reference: Reference, folder: Path) -> Variant:
     """The fp32 graph, which is in `folder` already, without padding where possible, converted to fp16."""
-    graph = folder / GRAPH_FOLDER / GRAPH_NAME
-    target, note = write_fp16(graph, reference.max_length, _relative_encoder(reference))
-    name = target.relative_to(folder).as_posix()
-    notes = (note, "fp16: weights and arithmetic in half precision")
-    return unmeasured(folder, "fp16", (name,), ("onnxruntime",), notes)
-
-
-def _relative_encoder(reference: Reference) -> Encoder | None:
-    """A DeBERTa whose head reads the first row; None for any other model."""
-    model = logits_model(reference)
-    if model.transformer.config.model_type != "deberta-v2":
-        return None
-    try:
-        encoder = read_encoder(model, reference.max_length)
-    except UnknownEncoderError:
-        return None
-    return encoder if encoder.pooling == "first" else None
+    written, note = write_fp16(logits_model(reference), folder / GRAPH_FOLDER / GRAPH_NAME, reference.max_length)
+    files = tuple(path.relative_to(folder).as_posix() for path in written)
+    return unmeasured(folder, "fp16", files, ("onnxruntime",), (note, "fp16: weights and arithmetic in half precision"))
 
 
 # Precision -> builder: (loaded reference, bundle folder) -> the variant that it made there of the fp32 graph.

@@ -1,4 +1,4 @@
-"""Tiny, randomly initialised cross-encoders of seven families, each with a tokenizer trained here.
+"""Tiny, randomly initialised cross-encoders of several families, each with a tokenizer trained here.
 
 The tokenizers are put together as the families' published ones are (normalizer, model, pair template,
 padding and model inputs); only their vocabularies are small. Nothing comes from the network.
@@ -30,6 +30,7 @@ from transformers import (
     ModernBertConfig,
     PretrainedConfig,
     PreTrainedTokenizerFast,
+    Qwen3Config,
     RobertaConfig,
     RobertaTokenizerFast,
     XLMRobertaConfig,
@@ -276,6 +277,22 @@ def _modernbert(max_length: int) -> Family:
     return tokenizer, config
 
 
+def _qwen3(max_length: int) -> Family:
+    """A decoder, whose classifier reads the last token; a pair has no special tokens."""
+    backend = byte_level_bpe(["<|endoftext|>", "<|im_end|>"])
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        padding_side="left",
+        model_max_length=max_length,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    config = Qwen3Config(**_common(), num_key_value_heads=2, head_dim=8, max_position_embeddings=max_length)
+    return tokenizer, config
+
+
 _FAMILIES: dict[str, Callable[[int], Family]] = {
     "albert": _albert,
     "bert": _bert,
@@ -285,4 +302,5 @@ _FAMILIES: dict[str, Callable[[int], Family]] = {
     "electra": _electra,
     "deberta-v2": _deberta_v2,
     "modernbert": _modernbert,
+    "qwen3": _qwen3,
 }

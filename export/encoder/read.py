@@ -79,6 +79,11 @@ def _of_first_row(layer: Layer) -> Layer:
     def narrowed(linear: Linear) -> Linear:
         return replace(linear, input=linear.input._replace(first_only=True))
 
-    names = ("query", "output", "up", "down")
-    modern = layer.modern and replace(layer.modern, gate=narrowed(layer.modern.gate))
-    return replace(layer, modern=modern, **{name: narrowed(getattr(layer, name)) for name in names})
+    return replace(
+        layer,
+        query=narrowed(layer.query),
+        output=narrowed(layer.output),
+        up=narrowed(layer.up),
+        down=narrowed(layer.down),
+        modern=layer.modern and replace(layer.modern, gate=narrowed(layer.modern.gate)),
+    )

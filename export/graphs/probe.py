@@ -6,6 +6,7 @@ So an axis is known by its size, whatever the architecture and whoever exported 
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from pairscore.export.graphs.editing import LARGEST_GRAPH, session_of
+from pairscore.export.graphs.editing import is_outside, session_of
 
 # (batch, length) of the two inputs: all different primes, so that no two axes have one size.
 _PROBES = ((2, 11), (3, 13))
@@ -27,17 +28,19 @@ class Probe:
     values: Sequence[dict[str, npt.NDArray[Any]]]
 
     @staticmethod
-    def of(model: onnx.ModelProto) -> "Probe | None":
-        """Run the graph twice with every tensor as an output; None for a graph that is too large to be copied."""
-        if model.ByteSize() > LARGEST_GRAPH:
-            return None
+    def of(model: onnx.ModelProto, folder: Path | None = None) -> "Probe":
+        """Run the graph twice with every tensor as an output. folder: of the weights outside."""
         traced = deepcopy(model)
         known = {output.name for output in model.graph.output}
         names = [name for node in model.graph.node for name in node.output if name and name not in known]
         traced.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-        session = session_of(traced, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+        session = session_of(traced, folder, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
         outputs = [output.name for output in session.get_outputs()]
-        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        # Of weights outside, only the shape is asked for.
+        constants = {
+            tensor.name: np.broadcast_to(0, tensor.dims) if is_outside(tensor) else numpy_helper.to_array(tensor)
+            for tensor in model.graph.initializer
+        }
         values = []
         for batch, length in _PROBES:
             feeds = {value.name: random_feed(value.name, batch, length) for value in session.get_inputs()}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from pairscore.export.graphs.editing import attribute, with_nodes
+from pairscore.export.graphs.editing import attribute, load_graph, with_nodes
 from pairscore.export.graphs.probe import Probe
 
 # Operations that work along some of the axes.
@@ -40,24 +40,22 @@ class Rewritten:
 
 def rewrite_file(path: Path) -> tuple[str, ...]:
     """Apply every rewrite to the graph at `path`, in place, and return what was done, a sentence each."""
-    model = onnx.load(str(path))
-    rewritten = first_row_only(model)
+    model = load_graph(path)
+    rewritten = first_row_only(model, path.parent)
     if rewritten.model is not model:
         onnx.save(rewritten.model, str(path))
     return (rewritten.note,)
 
 
-def first_row_only(model: onnx.ModelProto) -> Rewritten:
-    """Compute only the first token's row wherever the head needs no other.
+def first_row_only(model: onnx.ModelProto, folder: Path | None = None) -> Rewritten:
+    """Compute only the first token's row wherever the head needs no other. folder: of the weights outside.
 
     The head of a sequence classifier reads `hidden[:, 0]`. So in the last layer only that token's query, attention
     output and feed-forward are needed, while its keys and values stay whole. The selection is moved up from the head
     through every operation that treats rows alike, as far as nothing else needs the other rows. Exact up to the
     order of sums in the matrix products.
     """
-    probe = Probe.of(model)
-    if probe is None:
-        return Rewritten(model, "first row only: not applied, the graph is too large to be probed")
+    probe = Probe.of(model, folder)
     heads = [node for node in model.graph.node if _reads_first_row(node, probe)]
     narrowing = _Narrowing(model, probe, frozenset())
     while True:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir
 import torch
 
-from pairscore.export.graphs.editing import LARGEST_GRAPH
+from pairscore.export.graphs.editing import LARGEST_GRAPH, SMALLEST_OUTSIDE, data_file, load_graph
 from pairscore.export.model import LogitsModel
 
 # The first that has GELU as one operation, which ONNX Runtime then fuses with the bias before it.
@@ -33,15 +34,15 @@ def export(model: LogitsModel, target: Path) -> tuple[Path, ...]:
         )
     if program is None:
         raise RuntimeError("the exporter gave nothing")
-    graph = program.model_proto
+    outside = sum(weight.nbytes for weight in model.parameters()) > LARGEST_GRAPH
+    data = data_file(target)
+    if outside:
+        onnx_ir.save(program.model, target, external_data=data.name, size_threshold_bytes=SMALLEST_OUTSIDE)
+    graph = load_graph(target) if outside else program.model_proto
     _forget_origins(graph)
     _measure_one_input(graph)
-    if graph.ByteSize() <= LARGEST_GRAPH:
-        onnx.save(graph, str(target))
-        return (target,)
-    data = target.with_name(target.name + "_data")  # as optimum names it
-    onnx.save_model(graph, str(target), save_as_external_data=True, all_tensors_to_one_file=True, location=data.name)
-    return (target, data)
+    onnx.save(graph, str(target))
+    return (target, data) if data.is_file() else (target,)
 
 
 def _forget_origins(graph: onnx.ModelProto) -> None:

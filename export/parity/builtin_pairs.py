@@ -65,15 +65,15 @@ _PARAGRAPH = (
 )
 
 
-# Beyond this many tokens attention costs gigabytes and minutes a pair, so only one such pair is scored.
-_LONG = 2048
+# Without a fused kernel, attention writes a matrix of the pair's tokens by its tokens for each head. Beyond this many
+# tokens that costs gigabytes and minutes a pair, so no longer pair is scored.
+LONGEST_SCORED = 2048
 
 
 def builtin_pairs(max_length: int) -> list[Pair]:
     """The built-in parity set for a model that reads `max_length` tokens: short pairs first, then long ones."""
     claim, evidence = _CLIMATE[0]
-    lengths = [_words(int(min(max_length, _LONG) * share)) for share in (0.1, 0.25, 0.5, 0.75)]
-    cut = truncated_pairs(max_length)
+    lengths = [_words(int(min(max_length, LONGEST_SCORED) * share)) for share in (0.1, 0.25, 0.5, 0.75)]
     return [
         *_CLIMATE,
         *_OTHER_SUBJECTS,
@@ -81,7 +81,7 @@ def builtin_pairs(max_length: int) -> list[Pair]:
         *_ODDITIES,
         *((claim, text) for text in lengths),
         (lengths[1], evidence),
-        *(cut if max_length <= _LONG else cut[:1]),
+        *(truncated_pairs(max_length) if max_length <= LONGEST_SCORED else ()),
     ]
 
 

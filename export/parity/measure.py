@@ -20,6 +20,8 @@ from pairscore.runtime.types import FloatArray, Pair
 
 # Among fewer pairs, a few neighbours that change places break a promise of Spearman 0.9999: each swap costs 12 / n^3.
 RANKED_PAIRS = 200
+# Logits of PyTorch that differ by more between a pair alone and among others depend on the batch.
+INDEPENDENT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def check_token_ids(scorer: Scorer, pairs: Sequence[Pair], reference: Reference)
     """Raise ParityError unless the runtime gives every pair the token ids that `transformers` gives it."""
     tokenized = scorer.tokenize(pairs)
     for row, expected in enumerate(reference.input_ids(pairs)):
-        if tokenized.batch(tokenized.pair_of[[row]]).input_ids[0].tolist() != list(expected):
+        if expected and tokenized.batch(tokenized.pair_of[[row]]).input_ids[0].tolist() != list(expected):
             claim, text = (shorten(each, 40) for each in pairs[row])
             raise ParityError(
                 f"pair {row} ({claim!r}, {text!r}) gets other token ids from tokenizer.json than from "
@@ -75,30 +77,56 @@ def check_parity(folder: Path, variant: Variant, reference: Reference, parity_se
     if variant.promise is None and tier.min_spearman is not None and len(parity_set.pairs) < RANKED_PAIRS:
         tier = replace(tier, min_spearman=None)
         notes.append(f"ranks not judged on {len(parity_set.pairs)} pairs: give {RANKED_PAIRS} or more with --pairs")
-    first = open_unproven(folder, variant.precision, variant.engines[0], variant=variant)
-    check_token_ids(first, [*parity_set.pairs, *truncated_pairs(reference.max_length)], reference)
-    report = _parity(first, tier, reference, parity_set)
-    engines = [variant.engines[0]]
-    for engine in variant.engines[1:]:
+    engines: list[str] = []
+    report = variant.parity
+    for engine in variant.engines:
         try:
-            if is_installed(engine):
-                further = open_unproven(folder, variant.precision, engine, variant=variant)
-                _parity(further, tier, reference, parity_set)
+            if not engines or is_installed(engine):
+                found = _parity_of(engine, folder, variant, tier, reference, parity_set)
+                report = report if engines else found
             engines.append(engine)
         except PairscoreError as error:
+            if not engines:
+                raise
             notes.append(f"{engine} left out: {error}")
     return replace(variant, parity=report, engines=tuple(engines), notes=tuple(notes))
+
+
+def _parity_of(  # noqa: PLR0917
+    engine: str, folder: Path, variant: Variant, tier: Tier, reference: Reference, parity_set: ParitySet
+) -> ParityReport:
+    """Open an engine and measure it: when this returns, its memory is free for the next one."""
+    scorer = open_unproven(folder, variant.precision, engine, variant=variant)
+    if engine == variant.engines[0]:
+        check_token_ids(scorer, [*parity_set.pairs, *truncated_pairs(reference.max_length)], reference)
+    return _parity(scorer, tier, reference, parity_set)
 
 
 def _parity(scorer: Scorer, promise: Tier, reference: Reference, parity_set: ParitySet) -> ParityReport:
     report, logits = measure(scorer, reference, parity_set)
     broken = report.violations(promise)
     if broken:
+        _check_independence(report, reference, parity_set)
         raise ParityError(
             f"the {scorer.precision} export is too far from PyTorch: {'; '.join(broken)} over {report.pairs} pairs; "
             f"logits differ in {', '.join(_worst_pairs(report, logits, parity_set))}; no bundle was written"
         )
     return report
+
+
+def _check_independence(report: ParityReport, reference: Reference, parity_set: ParitySet) -> None:
+    """Raise PairscoreError if PyTorch itself gives the worst pairs other logits alone than among others."""
+    rows = list(report.worst_pairs[:3])
+    alone = np.concatenate([reference.logits([parity_set.pairs[row]]) for row in rows])
+    difference = float(np.abs(alone - parity_set.logits[rows]).max())
+    if difference > INDEPENDENT:
+        remedy = "its architecture computes with the padding of a batch: use a model of another"
+        if reference.tokenizer.padding_side == "left":
+            remedy = "its tokenizer pads on the left and so moves positions: save it with padding_side right"
+        raise PairscoreError(
+            f"PyTorch's own logits depend on the batch, by {difference:.2g} between a pair alone and among others; "
+            f"{remedy}"
+        )
 
 
 def _worst_pairs(report: ParityReport, logits: FloatArray, parity_set: ParitySet) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pairscore.export.encoder.families import array
 from pairscore.export.encoder.formula import Encoder, Rows
 from pairscore.export.model import LogitsModel
 from pairscore.export.reference import quiet
@@ -97,9 +98,9 @@ def observe(model: LogitsModel, wanted: Iterable[Rows], batches: Iterable[Batch]
 
 
 def rows_of_weights(
-    model: LogitsModel, weights: Mapping[str, npt.NDArray[np.float32]], encoder: Encoder | None
+    model: LogitsModel, weights: Iterable[tuple[str, npt.NDArray[np.float32]]], encoder: Encoder | None
 ) -> dict[str, Rows]:
-    """Which rows each matrix of a graph multiplies. weights: by name, each of Shape (inputs, outputs).
+    """Which rows each matrix of a graph multiplies. weights: each with its name, of Shape (inputs, outputs).
 
     A matrix is known by its numbers, which are those of a linear layer of `model`; one that no layer has is left out.
     encoder: says of which layers only the first row is needed.
@@ -108,11 +109,11 @@ def rows_of_weights(
     whole = {rows.module for rows in inputs if not rows.first_only}
     narrow = {rows.module for rows in inputs} - whole
     known = {
-        _digest(module.weight.detach().float().T.numpy()): Rows(name, name in narrow)
+        _digest(array(module.weight).T): Rows(name, name in narrow)
         for name, module in model.model.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
-    digests = {name: _digest(weight) for name, weight in weights.items()}
+    digests = {name: _digest(weight) for name, weight in weights}
     return {name: known[digest] for name, digest in digests.items() if digest in known}
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from pairscore.export.graphs.editing import MICROSOFT, session_of, with_nodes
+from pairscore.export.graphs.editing import MICROSOFT, array_of, session_of, with_nodes
 from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import gptq, round_to_nearest
 from pairscore.runtime.engines.batch import Batch
@@ -73,10 +73,12 @@ def products(model: onnx.ModelProto) -> list[Product]:
     return found
 
 
-def weights(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]:
-    """The matrices of `products`, by name, Shape (inputs, outputs)."""
+def weights(model: onnx.ModelProto, folder: Path | None = None) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """The matrices of `products`, each with its name, Shape (inputs, outputs). folder: of weights outside the graph."""
     names = {each.weight for each in products(model)}
-    return {each.name: numpy_helper.to_array(each) for each in model.graph.initializer if each.name in names}
+    for each in model.graph.initializer:
+        if each.name in names:
+            yield each.name, array_of(each, folder)
 
 
 def quantize(
@@ -84,35 +86,40 @@ def quantize(
     group_size: int,
     seen: Mapping[str, Seen] | None = None,
     keep: Collection[str] = (),
+    folder: Path | None = None,
 ) -> tuple[onnx.ModelProto, str]:
     """A copy of `model` with every matrix product but those of `keep` in int8, and a sentence about it.
 
-    seen: by `Product.weight`; products whose weight is not there are rounded to nearest. keep: `Product.node`
-    names. A product whose channels `group_size` does not divide stays as it is.
+    seen: by `Product.weight`; products whose weight is not there are rounded to nearest. keep: `Product.node` names.
+    folder: of the weights outside of the graph. A last group that channels do not fill is filled up with zeros; a
+    product of fewer channels than a group stays as it is.
     """
-    chosen = {each.node: each for each in products(model) if each.inputs % group_size == 0 and each.node not in keep}
+    chosen = {each.node: each for each in products(model) if each.inputs >= group_size and each.node not in keep}
     if not chosen:
-        return model, f"int8: no matrix product has channels in groups of {group_size}"
+        return model, f"int8: no matrix product has {group_size} channels"
     made = deepcopy(model)
-    matrices = weights(model)
-    nodes, written = [], set()
+    for name, whole in weights(model, folder):
+        if any(each.weight == name for each in chosen.values()):
+            missing = -len(whole) % group_size
+            matrix = np.pad(whole.astype(np.float32), ((0, missing), (0, 0)))
+            rows = (seen or {}).get(name)
+            rounded = (
+                round_to_nearest(matrix, group_size)
+                if rows is None
+                else gptq(matrix, np.pad(rows.hessian, (0, missing)), group_size)
+            )
+            made.graph.initializer.append(numpy_helper.from_array(rounded.codes, f"{name}.codes"))
+            made.graph.initializer.append(numpy_helper.from_array(rounded.scales.reshape(-1), f"{name}.scales"))
+    nodes = []
     for node in made.graph.node:
         product = chosen.get(node.output[0])
         if product is None:
             nodes.append(node)
             continue
-        codes, scales = f"{product.weight}.codes", f"{product.weight}.scales"
-        if product.weight not in written:
-            written.add(product.weight)
-            matrix = matrices[product.weight].astype(np.float32)
-            rows = (seen or {}).get(product.weight)
-            rounded = round_to_nearest(matrix, group_size) if rows is None else gptq(matrix, rows.hessian, group_size)
-            made.graph.initializer.append(numpy_helper.from_array(rounded.codes, codes))
-            made.graph.initializer.append(numpy_helper.from_array(rounded.scales.reshape(-1), scales))
         nodes.append(
             helper.make_node(
                 "MatMulNBits",
-                [product.activation, codes, scales],
+                [product.activation, f"{product.weight}.codes", f"{product.weight}.scales"],
                 [product.node],
                 name=node.name,
                 domain=MICROSOFT,
@@ -132,43 +139,55 @@ def quantize(
     return with_nodes(made, nodes), note + (f", {rest} left in fp32" if rest else "")
 
 
-def candidates(
+def candidates(  # noqa: PLR0917
     model: onnx.ModelProto,
     folder: Path,
     seen: Mapping[str, Seen],
     engines: Collection[str] = ENGINES,
     keep: Collection[str] = (),
+    outside: Path | None = None,
 ) -> Iterator[Candidate]:
-    """Every group size on each of `engines` that is installed, as graphs in `folder`. seen: by `Product.weight`."""
+    """Every group size on each of `engines` that is installed, as graphs in `folder`. seen: by `Product.weight`.
+
+    outside: the file with the weights outside of the graph; candidates share those that stay as they are.
+    """
     wanted = [each for each in products(model) if each.node not in keep]
+    shared: tuple[Path, ...] = ()
+    if outside is not None:
+        shared = (folder / outside.name,)
+        shared[0].unlink(missing_ok=True)
+        shared[0].hardlink_to(outside)
+    targets = (INT8_NAME, *(f"onnx/{each.name}" for each in shared))
     for group_size in GROUP_SIZES:
-        if not any(each.inputs % group_size == 0 for each in wanted):
+        if not any(each.inputs >= group_size for each in wanted):
             continue
-        made, note = quantize(model, group_size, seen, keep)
+        made, note = quantize(model, group_size, seen, keep, outside and outside.parent)
         file = folder / f"groups-of-{group_size}.onnx"
         onnx.save(made, str(file))
         for engine in filter(is_installed, engines):
             settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group_size)} if engine == "openvino" else {}
-            yield Candidate(f"groups of {group_size} on {engine}", (file,), (INT8_NAME,), engine, settings, note)
+            yield Candidate(f"groups of {group_size} on {engine}", (file, *shared), targets, engine, settings, note)
 
 
-def sensitivities(model: onnx.ModelProto, batches: Sequence[Batch]) -> dict[str, float]:
+def sensitivities(model: onnx.ModelProto, batches: Sequence[Batch], folder: Path | None = None) -> dict[str, float]:
     """How far each matrix product moves the logits when it alone is in int8, most sensitive first.
 
     Returns `Product.node` -> largest absolute logit difference over the first batches.
     """
     some = batches[:: max(1, len(batches) // _SENSITIVITY_BATCHES)]
-    expected = _logits(model, some)
+    expected = _logits(model, some, folder)
     everything = products(model)
     found: dict[str, float] = {}
     for product in everything:
-        alone, _ = quantize(model, GROUP_SIZES[0], keep={each.node for each in everything} - {product.node})
-        found[product.node] = float(np.abs(_logits(alone, some) - expected).max())
+        alone, _ = quantize(
+            model, GROUP_SIZES[0], keep={each.node for each in everything} - {product.node}, folder=folder
+        )
+        found[product.node] = float(np.abs(_logits(alone, some, folder) - expected).max())
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _logits(model: onnx.ModelProto, batches: Sequence[Batch]) -> npt.NDArray[np.float32]:
-    session = session_of(model)
+def _logits(model: onnx.ModelProto, batches: Sequence[Batch], folder: Path | None) -> npt.NDArray[np.float32]:
+    session = session_of(model, folder)
     inputs = input_types(session)
     logits: list[Any] = [session.run(None, batch.feeds(inputs))[0] for batch in batches]
     return np.concatenate(logits)

@@ -11,6 +11,7 @@ import onnx
 from pairscore.export.encoder.formula import Encoder, Rows
 from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
 from pairscore.export.errors import ParityError
+from pairscore.export.graphs.editing import data_file, load_graph
 from pairscore.export.model import LogitsModel, logits_model
 from pairscore.export.parity.gate import Trial, choose, try_out
 from pairscore.export.parity.measure import ParitySet, open_unproven
@@ -88,7 +89,7 @@ def best_int8(
             except ParityError:
                 if engine == NATIVE:  # that has no product in fp32 to fall back to
                     raise
-            ranked = ranked or list(sensitivities(field.model, field.batches))
+            ranked = ranked or list(sensitivities(field.model, field.batches, field.outside and field.outside.parent))
             keep = ranked[: max(1, round(len(ranked) * share))]
             say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
         return attempt(scratch, keep)
@@ -114,12 +115,13 @@ def best_int8(
 
 @dataclass(frozen=True)
 class _Field:
-    """What candidates are made of. `seen`: what products read in a run over `batches`; `seen_by`: the same by the names
-    of the graph's weights. `encoder`: for the native engine; None where that takes no part, and `left_out` then says
-    why if the user wanted it.
+    """What candidates are made of. `outside`: the file of the model's weights, where they are not in it. `seen`: what
+    products read in a run over `batches`; `seen_by`: the same by the names of the graph's weights. `encoder`: for the
+    native engine; None where that takes no part, and `left_out` then says why if the user wanted it.
     """
 
     model: onnx.ModelProto
+    outside: Path | None
     batches: Sequence[Batch]
     seen: Mapping[Rows, Seen]
     seen_by: Mapping[str, Seen]
@@ -129,7 +131,8 @@ class _Field:
 
     def candidates(self, scratch: Path, keep: Collection[str]) -> list[Candidate]:
         """All of them, their files in `scratch`. keep: matrix products that stay in fp32."""
-        graphs = candidates(self.model, scratch, self.seen_by, [each for each in self.engines if each != NATIVE], keep)
+        engines = [each for each in self.engines if each != NATIVE]
+        graphs = candidates(self.model, scratch, self.seen_by, engines, keep, self.outside)
         if self.encoder is None or keep:
             return list(graphs)
         return [*native_candidates(self.encoder, scratch, self.seen, fitting(self.encoder)), *graphs]
@@ -137,7 +140,8 @@ class _Field:
 
 def _field(fp32: Scorer, reference: Reference, fitted: Calibration, engines: tuple[str, ...]) -> _Field:
     bundle = fp32.bundle
-    graph = onnx.load(str(bundle.graph(bundle.variant("fp32"))))
+    path = bundle.graph(bundle.variant("fp32"))
+    graph, outside = load_graph(path), data_file(path)
     model = logits_model(reference)
     encoder, left_out = None, None
     if NATIVE in engines:
@@ -145,12 +149,12 @@ def _field(fp32: Scorer, reference: Reference, fitted: Calibration, engines: tup
             encoder = _encoder(model, bundle.manifest.max_length)
         except UnknownEncoderError as error:
             left_out = str(error)
-    rows_of = rows_of_weights(model, weights(graph), encoder)
+    rows_of = rows_of_weights(model, weights(graph, path.parent), encoder)
     wanted = [*rows_of.values(), *(linear.input for _, linear in (encoder.products() if encoder else ()))]
     batches = _batches(fp32, fitted)
     seen = observe(model, wanted, batches)
     seen_by = {name: seen[rows] for name, rows in rows_of.items()}
-    return _Field(graph, batches, seen, seen_by, engines, encoder, left_out)
+    return _Field(graph, outside if outside.is_file() else None, batches, seen, seen_by, engines, encoder, left_out)
 
 
 def _encoder(model: LogitsModel, max_length: int) -> Encoder:

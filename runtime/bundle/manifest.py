@@ -91,7 +91,8 @@ class Manifest:
 
     `activation`: what turns logits into scores, one of `ACTIVATIONS`. `truncation_side`: the end at which
     the tokenizer cuts. `prompt`: what stands before every claim. `pair_order`: which text the model reads first.
-    `files`: path within the bundle -> SHA-256. `versions`: library -> release at export.
+    `empty_logits`: PyTorch's for two empty texts, where those have no token at all. `files`: path within the bundle ->
+    SHA-256. `versions`: library -> release at export.
     """
 
     source: Source
@@ -106,6 +107,7 @@ class Manifest:
     versions: Mapping[str, str]
     prompt: str = ""
     pair_order: PairOrder = CLAIM_FIRST
+    empty_logits: tuple[float, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -116,6 +118,8 @@ class Manifest:
         for name, least in (("max_length", 1), ("pad_token_id", 0)):
             if not least <= getattr(self, name) <= _LARGEST:
                 raise ValueError(f"{name} is {getattr(self, name)}, not {least} to {_LARGEST}")
+        if len(self.empty_logits) not in (0, len(self.labels)):
+            raise ValueError(f"empty_logits has {len(self.empty_logits)} values for {len(self.labels)} labels")
         for path, digest in self.files.items():
             if not _DIGEST.fullmatch(digest):
                 raise ValueError(f"files.{path} is {digest!r:.80}, not a SHA-256")

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,13 +46,15 @@ class OpenVinoEngine:
             **options.settings,
         }
         try:
-            self.model = core.compile_model(core.read_model(graph), "CPU", properties)
+            model = core.read_model(graph)
+            self.model = core.compile_model(model, "CPU", properties)
         except Exception as error:  # the library's exceptions share no base class of its own
             raise PairscoreError(
                 f"OpenVINO cannot open {str(graph)!r} ({one_line(error)}): use another --engine, or export the bundle "
                 "again"
             ) from error
         self._inputs = {node.get_any_name(): node.get_element_type().to_dtype() for node in self.model.inputs}
+        self._vocabulary = _vocabulary(model)
         self._requests = threading.local()
         self.precision = precision
         self.device = device
@@ -59,11 +62,29 @@ class OpenVinoEngine:
         self.token_budget = options.token_budget or TOKEN_BUDGET
 
     def run(self, batch: Batch) -> FloatArray:
+        # OpenVINO takes an embedding of zeros for an id beyond its table.
+        if self._vocabulary is not None and (largest := int(batch.input_ids.max())) >= self._vocabulary:
+            raise PairscoreError(
+                f"token id {largest} has no embedding, of which there are {self._vocabulary}: export the model again"
+            )
         request = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self.model.create_infer_request()
         # The result lies in the request's own memory, which the thread's next batch overwrites.
         return np.array(request.infer(batch.feeds(self._inputs))[0], dtype=np.float32)
+
+
+def _vocabulary(model: Any) -> int | None:
+    """Rows of the table that the token ids choose from, through conversions alone; None where there is none."""
+    waiting = [model.input("input_ids")]
+    while waiting:
+        for use in waiting.pop().get_target_inputs():
+            node = use.get_node()
+            if node.get_type_name() == "Convert":
+                waiting.append(node.output(0))
+            elif node.get_type_name() == "Gather" and use.get_index() == 1:
+                return int(node.input(0).get_partial_shape()[0].get_length())
+    return None
 
 
 open_engine = OpenVinoEngine

@@ -116,10 +116,10 @@ def tokenize_pairs(
 def plan_batches(lengths: Int64Array, token_budget: int, most_pairs: int | None = None) -> list[Int64Array]:
     """Group pairs of one length into batches of at most `token_budget` tokens (or one pair), and `most_pairs` pairs.
 
-    lengths: Shape (pairs,), in tokens. Returns the rows of each batch, longest pairs first. So the
-    engine's memory reaches its size with the first batches, and the last batches to finish are short.
+    lengths: Shape (pairs,), in tokens; pairs of none are in no batch. Returns the rows of each batch, longest pairs
+    first. So the engine's memory reaches its size with the first batches, and the last batches to finish are short.
     """
-    order = np.argsort(-lengths, kind="stable")
+    order = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
     bounds = [*np.flatnonzero(np.diff(lengths[order], prepend=-1)), len(order)]
     batches: list[Int64Array] = []
     for start, stop in pairwise(bounds):

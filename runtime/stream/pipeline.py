@@ -175,7 +175,7 @@ def stream(
         )
         if on_tokenized is not None:
             on_tokenized(window.payload, statistics.tokens)
-        logits = np.empty((len(pairs), labels), dtype=np.float32)
+        logits = tokenizer.logits_of_empty(pairs.lengths, labels)
         job = _Job(window.payload, logits, pairs, statistics, [])
         job.batches.extend(callers.submit(run, job, rows) for rows in plan)
         return job
@@ -190,7 +190,7 @@ def stream(
             rows, length = batch.input_ids.shape
             raise PairscoreError(
                 f"{engine.name} cannot compute {rows} pairs of {length} tokens ({one_line(error)}): "
-                "use another --engine, or export the bundle again"
+                "use another --engine, or export the bundle again with a smaller --max-length"
             ) from error
         ended = time.perf_counter()
         more_busy = busy.leave(ended)

@@ -5,6 +5,8 @@ them with special tokens. So a text that occurs in a thousand pairs is encoded o
 arithmetic on lengths (`truncated_lengths`) and array copies (`stream/batching.py`).
 """
 
+import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from pairscore.runtime.bundle.manifest import CLAIM_FIRST, Bundle, PairOrder
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.text.ragged import Ragged
 from pairscore.runtime.text.wordpiece import FastEncoder
-from pairscore.runtime.types import Int64Array
+from pairscore.runtime.types import FloatArray, Int64Array
 
 # An `Encoding` holds far more than ids; encoding in chunks keeps only two chunks' worth of them alive.
 CHUNK_TEXTS = 4096
@@ -54,11 +56,14 @@ class PairTokenizer:
         prompt: str = "",
         pair_order: PairOrder = CLAIM_FIRST,
         *,
+        empty_logits: Sequence[float] = (),
+        vocabulary: int | None = None,
         chunk_texts: int = CHUNK_TEXTS,
         chunk_characters: int = CHUNK_CHARACTERS,
     ) -> None:
         """`prompt`: what stands before every claim, part of its text. `pair_order`: which text the model reads first.
-        `chunk_texts`, `chunk_characters`: after how many of either another chunk of texts begins.
+        `empty_logits`: of a pair without any token. `vocabulary`: how many token ids the model has embeddings for, if
+        that is known. `chunk_texts`, `chunk_characters`: after how many of either another chunk of texts begins.
         """
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -70,7 +75,11 @@ class PairTokenizer:
         self.truncation_side = truncation_side
         self._prompt = prompt
         self.pair_order = pair_order
+        self._empty_logits = empty_logits
         self.template = _find_template(tokenizer)
+        # Only a tokenizer that has more tokens is looked after: engines on a GPU compute with an embedding of zeros.
+        largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+        self._vocabulary = vocabulary if vocabulary is not None and vocabulary <= largest else None
         if self.room < 2:
             raise PairscoreError(
                 f"max length {max_length} leaves no room for a claim and evidence beside "
@@ -84,25 +93,55 @@ class PairTokenizer:
         truncation_side: Literal["left", "right"] = "right",
         prompt: str = "",
         pair_order: PairOrder = CLAIM_FIRST,
+        *,
+        empty_logits: Sequence[float] = (),
+        vocabulary: int | None = None,
     ) -> "PairTokenizer":
         """Open a `tokenizer.json`. Raises PairscoreError when this release of `tokenizers` cannot read it."""
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise PairscoreError(f"cannot read tokenizer {str(path)!r} ({error}): upgrade `tokenizers`") from error
-        return PairTokenizer(tokenizer, max_length, truncation_side, prompt, pair_order)
+        return PairTokenizer(
+            tokenizer, max_length, truncation_side, prompt, pair_order, empty_logits=empty_logits, vocabulary=vocabulary
+        )
 
     @staticmethod
     def of_bundle(bundle: Bundle, max_length: int | None = None) -> "PairTokenizer":
         """A bundle's tokenizer, its digest checked. `max_length`: in place of the bundle's."""
         manifest, path = bundle.manifest, bundle.path("tokenizer.json")
         length = max_length or manifest.max_length
-        return PairTokenizer.from_file(path, length, manifest.truncation_side, manifest.prompt, manifest.pair_order)
+        config = json.loads(bundle.path("config.json").read_text(encoding="utf-8"))
+        return PairTokenizer.from_file(
+            path,
+            length,
+            manifest.truncation_side,
+            manifest.prompt,
+            manifest.pair_order,
+            empty_logits=manifest.empty_logits,
+            vocabulary=config.get("vocab_size"),
+        )
 
     @property
     def room(self) -> int:
         """Tokens left for claim and evidence together."""
         return self.max_length - self.template.specials
+
+    def logits_of_empty(self, lengths: Int64Array, labels: int) -> FloatArray:
+        """Logits of Shape (pairs, labels) to be filled: pairs without any token, which no engine computes, have theirs.
+
+        Only tokenizers without special tokens make such pairs, of two empty texts.
+        """
+        logits = np.empty((len(lengths), labels), dtype=np.float32)
+        empty = lengths == 0
+        if empty.any():
+            if not self._empty_logits:
+                raise PairscoreError(
+                    "a pair has no token at all, and the bundle has no logits for that: leave the pair out, or export "
+                    "the bundle again"
+                )
+            logits[empty] = self._empty_logits
+        return logits
 
     def prepare(self, texts: int) -> None:
         """Open and check nanotoken now, if `encode` would use it for this many texts."""
@@ -113,9 +152,18 @@ class PairTokenizer:
         return self.encode([self._prompt + claim for claim in claims] if self._prompt else claims)
 
     def encode(self, texts: list[str]) -> Ragged:
-        """The token ids of each text, whole and without special tokens, as `tokenizers` gives them."""
+        """The token ids of each text, whole and without special tokens, as `tokenizers` gives them.
+
+        Raises PairscoreError for a token that the model has no embedding for.
+        """
         encoded = self._fast.encode(texts)
-        return self._encode(texts) if encoded is None else encoded
+        found = self._encode(texts) if encoded is None else encoded
+        if self._vocabulary is not None and (largest := int(found.values.max(initial=0))) >= self._vocabulary:
+            raise PairscoreError(
+                f"the model has no embedding for the token {self._tokenizer.id_to_token(largest)!r} (id {largest} of "
+                f"{self._vocabulary}): take it out of the texts, or resize the embeddings and export the model again"
+            )
+        return found
 
     def characters(self, text: str) -> Int64Array:
         """Where each token of `encode` begins and ends in a text, in characters. Shape (tokens, 2)."""

@@ -6,6 +6,7 @@ import pytest
 
 from pairscore import PairscoreError, Scorer
 from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.openvino import OpenVinoEngine
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import open_engine
@@ -38,6 +39,13 @@ def test_an_export_leaves_out_an_engine_that_cannot_run_it(exported):
     assert variant.engines == ("onnxruntime",)
     assert any(note.startswith("openvino left out: OpenVINO cannot open") for note in variant.notes)
     assert Bundle.open(exported("bert").bundle).manifest.variants["fp32"].engines == ("onnxruntime", "openvino")
+
+
+def test_an_id_without_an_embedding_is_refused(exported):
+    engine = OpenVinoEngine(graph(exported), "fp32", "cpu", EngineOptions())
+    ids = np.array([[2, 9_999, 3]], np.int32)
+    with pytest.raises(PairscoreError, match="token id 9999 has no embedding, of which there are "):
+        engine.run(Batch(np.zeros(1, np.int64), ids, np.zeros_like(ids)))
 
 
 def test_the_precision_is_pinned(exported):

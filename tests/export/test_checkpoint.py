@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from pairscore import PairscoreError
+from pairscore.export import checkpoint as checkpoint_module
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.model import load_model
 from pairscore.export.reference import load_reference
@@ -72,10 +74,8 @@ def test_a_config_that_is_not_json(folder):
 @pytest.mark.parametrize(
     ("architectures", "message"),
     [
-        (["BertModel"], r"not a sequence-classification model \(architectures: BertModel\)"),
-        (["BertForMaskedLM"], "not a sequence-classification model"),
-        (None, r"not a sequence-classification model \(architectures: none\)"),
-        (["Qwen3ForCausalLM"], "causal language model"),
+        (["BertForMaskedLM"], r"not a sequence-classification model \(architectures: BertForMaskedLM\)"),
+        (["Qwen3ForCausalLM"], "causal language model.*published as NAME-seq-cls"),
     ],
 )
 def test_other_architectures(folder, architectures, message):
@@ -83,10 +83,67 @@ def test_other_architectures(folder, architectures, message):
     refused(folder, message)
 
 
+@pytest.mark.parametrize("architectures", [["BertModel"], None])
+def test_the_weights_say_whether_there_is_a_classifier(folder, architectures):
+    change(folder / "config.json", architectures=architectures)
+    assert open_checkpoint(str(folder)).config["architectures"] == architectures
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: each for name, each in weights.items() if "classifier" not in name}, folder / "model.safetensors")
+    refused(folder, rf"not a sequence-classification model \(architectures: {(architectures or ['none'])[0]}\)")
+
+
+def test_an_encoder_decoder(folder):
+    change(folder / "config.json", is_encoder_decoder=True)
+    refused(folder, "is an encoder-decoder")
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_remote_code(folder, name):
+    """Of an architecture that is built in, the code that comes along is left over and not needed."""
     change(folder / name, auto_map={"AutoModel": "modeling.Own"})
-    refused(folder, rf"code of its own \(auto_map in {name}\), which is never run")
+    assert open_checkpoint(str(folder)).modules == ()
+    change(folder / "config.json", model_type="own")
+    refused(folder, rf"code of its own \(auto_map in {name}\), which is never run.*no 'own' built in")
+
+
+def test_a_git_lfs_pointer(folder):
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    refused(folder, "model.safetensors of .* is a Git LFS pointer, not the file: run `git lfs pull`")
+
+
+def test_a_sentencepiece_file_without_sentencepiece(folder, monkeypatch):
+    (folder / "tokenizer.json").rename(folder / "spm.model")
+    monkeypatch.setattr(checkpoint_module, "find_spec", lambda name: None)
+    refused(folder, "has its tokenizer in spm.model alone, which needs `pip install sentencepiece`")
+
+
+def unloadable(folder, message):
+    with pytest.raises(PairscoreError, match=message):
+        load_reference(open_checkpoint(str(folder)))
+
+
+def test_tokens_without_an_embedding_are_named(folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["[E1]", "[E2]"])
+    tokenizer.save_pretrained(folder)
+    unloadable(folder, r"2 tokens of .* have no embedding, among them '\[E1\]', '\[E2\]'")
+
+
+def test_inputs_that_the_model_does_not_take(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint("distilbert"), tmp_path / "checkpoint")
+    change(folder / "tokenizer_config.json", model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    unloadable(folder, "gives token_type_ids, which DistilBertForSequenceClassification does not take: set model_input")
+
+
+def test_a_chat_template(folder):
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    change(folder / "tokenizer_config.json", chat_template=template)
+    unloadable(folder, "has a chat template, which CrossEncoder puts around every pair")
+
+
+def test_attention_for_gpus_is_not_needed(folder):
+    change(folder / "config.json", _attn_implementation="flash_attention_2", attn_implementation="flash_attention_2")
+    assert load_reference(open_checkpoint(str(folder))).model_type == "bert"
 
 
 def test_an_adapter(folder):

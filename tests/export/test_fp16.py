@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore import PairscoreError, Scorer
-from pairscore.export.graphs import fp16
+from pairscore import Scorer
 from pairscore.runtime.bundle import parity
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.bundle.parity import Tier
@@ -57,11 +56,3 @@ def test_ranks_are_judged_on_enough_pairs_only(capsys, exported, tmp_path, monke
     for more in (["--pairs", tmp_path / "pairs.parquet"], ["--max-difference", 0.02]):
         code, _, errors = run(capsys, *export, *more)
         assert (code, "promised at least 2" in errors, "ranks not judged" in errors) == (1, True, False)
-
-
-def test_a_graph_that_is_too_large_is_refused(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(fp16, "LARGEST_GRAPH", 10)
-    graph = shutil.copy(exported("bert").bundle / "onnx/model.onnx", tmp_path / "model.onnx")
-    with pytest.raises(PairscoreError, match="too large to convert: use --precision fp32"):
-        fp16.write_fp16(graph, 64)
-    assert list(tmp_path.iterdir()) == [graph]

@@ -81,9 +81,24 @@ def test_what_is_kept_and_what_does_not_divide_stays_in_fp32(exported):
     made, note = quantize(model, 32, keep={first.node})
     assert any(node.op_type == "MatMul" and node.output[0] == first.node for node in made.graph.node)
     assert "1 left in fp32" in note
-    same, note = quantize(model, 48)
+    same, note = quantize(model, 128)
     assert same is model
-    assert "no matrix product has channels in groups of 48" in note
+    assert note == "int8: no matrix product has 128 channels"
+
+
+def test_a_last_group_is_filled_up_with_zeros(exported, batches):
+    """40 and 72 channels in groups of 32: the codes beyond them stand for zero, and the logits are nearly the same."""
+    odd = exported("bert", hidden_size=40, intermediate_size=72).bundle / "onnx/model.onnx"
+    model = onnx.load(odd)
+    made, note = quantize(model, 32)
+    assert f"int8: {len(products(model))} matrix products in groups of 32" in note
+    for product in products(model):
+        codes = next(each for each in made.graph.initializer if each.name == f"{product.weight}.codes")
+        values = numpy_helper.to_array(codes).reshape(product.outputs, -1)
+        assert (values[:, product.inputs :] == 128).all()
+        assert values.shape[1] % 32 == 0
+    expected = logits(model, batches)
+    assert 0 < np.abs(logits(made, batches) - expected).max() < 0.1 * np.abs(expected).max()
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,15 @@
-"""DeBERTa's unpadded graph: the logits of the formula for batches of any one length, or the graph as it was."""
+"""DeBERTa's unpadded graph: the logits of the formula for batches of any one length."""
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 import torch
 
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.encoder.read import read_encoder
-from pairscore.export.graphs.relative import relative_graph, unpadded_relative
+from pairscore.export.graphs.unpadded import unpadded
 from pairscore.export.model import logits_model
 from pairscore.export.reference import load_reference
 
@@ -46,7 +44,7 @@ def encoder_of(checkpoint):
 )
 def test_logits_are_those_of_the_formula(encoder_of, changed):
     encoder = encoder_of(**changed)
-    session = ort.InferenceSession(relative_graph(encoder).SerializeToString())
+    session = ort.InferenceSession(unpadded(encoder).SerializeToString())
     random = np.random.default_rng(0)
     for pairs, length in ((1, 1), (3, 2), (2, 17), (2, MAX_LENGTH)):
         ids = random.integers(5, len(encoder.words), (pairs, length), dtype=np.int64)
@@ -58,14 +56,6 @@ def test_logits_are_those_of_the_formula(encoder_of, changed):
         np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=1e-5)
 
 
-def test_it_takes_the_place_of_the_exporters_graph_where_both_agree(exported, checkpoint):
-    model = onnx.load(exported("deberta-v2").bundle / "onnx/model.onnx")
-    encoder = read_encoder(logits_model(load_reference(open_checkpoint(str(checkpoint("deberta-v2"))))), MAX_LENGTH)
-    made = unpadded_relative(model, encoder, MAX_LENGTH)
-    kinds = Counter(node.op_type for node in made.model.graph.node)
+def test_every_attention_is_one_operation(encoder_of):
+    kinds = Counter(node.op_type for node in unpadded(encoder_of()).graph.node)
     assert (kinds["MultiHeadAttention"], kinds["Softmax"], kinds["GatherElements"]) == (2, 0, 0)
-    assert made.note == "unpadded: 2 attentions fused, no mask, for batches of one length"
-    wrong = replace(encoder, words=np.roll(encoder.words, 1, axis=0))
-    left = unpadded_relative(model, wrong, MAX_LENGTH)
-    assert left.model is model
-    assert left.note.startswith("unpadded: not applied, logits would differ by ")

@@ -1,6 +1,4 @@
-"""The unpadded graph: the same logits for batches of one length, or the graph as it was."""
-
-from collections import Counter
+"""The unpadded graph computes what its encoder does, for batches of one length."""
 
 import numpy as np
 import onnx
@@ -8,125 +6,88 @@ import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
 
+from pairscore.export.checkpoint import open_checkpoint
+from pairscore.export.encoder.read import read_encoder
 from pairscore.export.graphs.unpadded import unpadded
+from pairscore.export.model import logits_model
+from pairscore.export.reference import load_reference
 
 MAX_LENGTH = 64
-FUSED = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
-LEFT_ALONE = ("deberta-v2", "modernbert")
+FUSED = ("albert", "bert", "roberta", "distilbert", "electra")
 
 
 @pytest.fixture(scope="module")
-def graphs(exported):
-    """Family -> the exported graph, and a session on it and on its unpadded twin."""
-    made = {}
+def made(checkpoint):
+    """`made(family)`: the encoder, its graph, and a session on it."""
+    known = {}
 
-    def make(family):
-        if family not in made:
-            model = onnx.load(exported(family).bundle / "onnx/model.onnx")
-            rewritten = unpadded(model, MAX_LENGTH)
-            made[family] = model, rewritten, *map(_session, (model, rewritten.model))
-        return made[family]
+    def make(family, **changes):
+        key = (family, *changes)
+        if key not in known:
+            source = open_checkpoint(str(checkpoint(family, **changes)))
+            encoder = read_encoder(logits_model(load_reference(source)), MAX_LENGTH)
+            graph = unpadded(encoder)
+            session = graph and ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+            known[key] = encoder, graph, session
+        return known[key]
 
     return make
 
 
 @pytest.mark.parametrize("family", FUSED)
 @settings(max_examples=15, deadline=None)
-@given(pairs=st.integers(1, 5), length=st.integers(3, MAX_LENGTH), seed=st.integers(0, 2**32 - 1))
-def test_logits_are_those_of_the_padded_graph(graphs, family, pairs, length, seed):
-    _, _, padded, fused = graphs(family)
+@given(pairs=st.integers(1, 5), length=st.integers(1, MAX_LENGTH), seed=st.integers(0, 2**32 - 1))
+def test_logits_are_those_of_the_formula(made, family, pairs, length, seed):
+    encoder, _, session = made(family)
     random = np.random.default_rng(seed)
-    feeds = {
-        "input_ids": random.integers(5, 300, (pairs, length)),
-        "attention_mask": np.ones((pairs, length), np.int64),
-        "token_type_ids": np.sort(random.integers(0, 2, (pairs, length)), axis=1),
-    }
-    first, second = (
-        each.run(None, {node.name: feeds[node.name] for node in each.get_inputs()})[0] for each in (padded, fused)
-    )
-    np.testing.assert_allclose(first, second, atol=1e-4)
+    ids = random.integers(0, len(encoder.words), (pairs, length), dtype=np.int32)
+    if encoder.padding_id is not None:
+        ids[0, length // 2] = encoder.padding_id  # a text that names the padding token
+    types = np.sort(random.integers(0, 1 if encoder.types is None else len(encoder.types), ids.shape), axis=1)
+    feeds = {"input_ids": ids.astype(np.int64), "token_type_ids": types.astype(np.int64)}
+    logits = session.run(None, {node.name: feeds[node.name] for node in session.get_inputs()})[0]
+    np.testing.assert_allclose(logits, encoder.logits(ids, types.astype(np.int32)), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "relu"])
+def test_other_activations(made, activation):
+    encoder, _, session = made("bert", hidden_act=activation)
+    ids = np.random.default_rng(0).integers(0, len(encoder.words), (3, 20), dtype=np.int32)
+    feeds = {"input_ids": ids.astype(np.int64), "token_type_ids": np.zeros(ids.shape, np.int64)}
+    np.testing.assert_allclose(session.run(None, feeds)[0], encoder.logits(ids), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", FUSED)
-def test_every_attention_is_fused_and_the_mask_gone(graphs, family):
-    model, rewritten, _, _ = graphs(family)
-    before, after = (Counter(node.op_type for node in each.graph.node) for each in (model, rewritten.model))
-    assert after["MultiHeadAttention"] == before["Softmax"] > 0
-    assert after["Softmax"] == 0
-    assert "attention_mask" not in {value.name for value in rewritten.model.graph.input}
-    assert "attention_mask" in {value.name for value in model.graph.input}  # the original was not touched
-    assert rewritten.note == f"unpadded: {before['Softmax']} attentions fused, no mask, for batches of one length"
+def test_every_attention_is_one_operation_without_a_mask_or_biases_of_keys_and_values(made, family):
+    encoder, graph, _ = made(family)
+    onnx.checker.check_model(graph)
+    producer = {node.output[0]: node.op_type for node in graph.graph.node}
+    fused = [node for node in graph.graph.node if node.op_type == "MultiHeadAttention"]
+    assert len(fused) == len(encoder.layers)
+    assert {value.name for value in graph.graph.input} <= {"input_ids", "token_type_ids"}
+    assert "Softmax" not in producer.values()
+    for node in fused:
+        assert [producer[name] for name in node.input] == ["Add", "MatMul", "MatMul"]
 
 
-@pytest.mark.parametrize("family", FUSED)
-def test_keys_and_values_have_no_bias_left(graphs, family):
-    _, rewritten, _, _ = graphs(family)
-    nodes = rewritten.model.graph.node
-    producer = {node.output[0]: node.op_type for node in nodes}
-    for node in nodes:
-        if node.op_type == "MultiHeadAttention":
-            assert [producer[name] for name in node.input] == ["Add", "MatMul", "MatMul"]
+def test_the_last_layer_computes_the_first_row_alone(made):
+    _, graph, _ = made("bert")
+    first = next(node for node in graph.graph.node if node.output[0] == "first")
+    # What reads all rows in the last layer: keys and values.
+    reading = [node.output[0] for node in graph.graph.node if first.input[0] in node.input and node.op_type == "MatMul"]
+    assert reading == ["1.key", "1.value"]
 
 
-@pytest.mark.parametrize("family", LEFT_ALONE)
-def test_an_attention_that_is_not_understood_is_left_alone(graphs, family):
-    model, rewritten, _, _ = graphs(family)
-    assert rewritten.model is model
-    assert rewritten.note.startswith("unpadded: not applied, 0 of ")
+def test_fp16_rounds_the_weights_and_no_logit_to_infinity(checkpoint):
+    source = open_checkpoint(str(checkpoint("bert")))
+    encoder = read_encoder(logits_model(load_reference(source)), MAX_LENGTH)
+    encoder.layers[0].up.bias[0] = 1e6  # beyond fp16
+    graph = unpadded(encoder, np.float16)
+    kinds = {tensor.data_type for tensor in graph.graph.initializer}
+    assert kinds == {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
+    assert all(np.isfinite(onnx.numpy_helper.to_array(tensor)).all() for tensor in graph.graph.initializer)
 
 
-def test_another_scale_is_not_taken_for_attention(graphs):
-    model = onnx.ModelProto()
-    model.CopyFrom(graphs("bert")[0])
-    products = {node.output[0] for node in model.graph.node if node.op_type == "MatMul"}
-    # By a division in transformers 4, by a multiplication in 5.
-    scaled = [node for node in model.graph.node if node.op_type in ("Div", "Mul") and node.input[0] in products]
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(3.0), "another scale"))
-    scaled[0].input[1] = "another scale"
-    rewritten = unpadded(model, MAX_LENGTH)
-    assert rewritten.model is model
-    assert rewritten.note == "unpadded: not applied, 1 of 2 attentions were recognised"
-
-
-def test_a_window_that_only_long_pairs_feel_is_noticed(graphs):
-    """Scores of tokens more than 20 apart are lowered: the probes, of at most 13 tokens, cannot see it."""
-    model = onnx.ModelProto()
-    model.CopyFrom(graphs("bert")[0])
-    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
-    place = np.arange(MAX_LENGTH)
-    window = np.where(np.abs(place[:, None] - place) > 20, -3.0, 0.0).astype(np.float32)
-    for name, value in (("window", window), ("from", np.zeros(2, np.int64)), ("axes", np.arange(2))):
-        model.graph.initializer.append(numpy_helper.from_array(value, name))
-    model.graph.node.extend(
-        [
-            helper.make_node("Shape", [softmax.input[0]], ["sizes"], start=2),
-            helper.make_node("Slice", ["window", "from", "sizes", "axes"], ["part"]),
-            helper.make_node("Add", [softmax.input[0], "part"], ["windowed"]),
-        ]
-    )
-    softmax.input[0] = "windowed"
-    nodes = sorted(model.graph.node, key=lambda node: node.output[0] not in ("sizes", "part", "windowed"))
-    nodes = _in_order(model, nodes)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    rewritten = unpadded(model, MAX_LENGTH)
-    assert rewritten.model is model
-    assert rewritten.note.startswith("unpadded: not applied, logits would differ by ")
-
-
-def _session(model):
-    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-
-
-def _in_order(model, nodes):
-    """Each node behind those that it needs."""
-    known = {value.name for value in model.graph.input} | {value.name for value in model.graph.initializer} | {""}
-    ordered = []
-    while nodes:
-        ready = [node for node in nodes if known.issuperset(node.input)]
-        ordered += ready
-        known.update(name for node in ready for name in node.output)
-        nodes = [node for node in nodes if node not in ready]
-    return ordered
+def test_windows_are_left_alone(made):
+    assert made("modernbert")[1] is None

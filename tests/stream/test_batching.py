@@ -117,3 +117,7 @@ def test_unknown_model_input_is_refused() -> None:
     ids = np.ones((1, 2), dtype=np.int64)
     with pytest.raises(PairscoreError, match="'bbox'"):
         Batch(np.array([0]), ids, ids).input("bbox")
+
+
+def test_pairs_without_any_token_are_in_no_batch():
+    assert [rows.tolist() for rows in plan_batches(np.array([0, 2, 0, 3]), 8)] == [[3], [1]]

@@ -139,3 +139,16 @@ def test_a_pair_template_in_another_order_is_refused(tokenizer_file: Path, tmp_p
     tokenizer.save(str(path))
     with pytest.raises(PairscoreError, match="does not put a pair together"):
         PairTokenizer.from_file(path, 64)
+
+
+def test_a_token_that_the_model_has_no_embedding_for_is_named(tokenizer_file):
+    known = Tokenizer.from_file(str(tokenizer_file))
+    last = known.get_vocab_size() - 1
+    tokenizer = PairTokenizer.from_file(tokenizer_file, 64, vocabulary=last)
+    text = known.id_to_token(last)
+    limited = PairTokenizer.from_file(
+        tokenizer_file, 64, vocabulary=known.encode(text, add_special_tokens=False).ids[0]
+    )
+    with pytest.raises(PairscoreError, match=r"has no embedding for the token .* \(id \d+ of \d+\)"):
+        limited.encode([text])
+    assert tokenizer.encode(["a"]).values.max() < last
