@@ -1,5 +1,6 @@
-"""The one exception that users are meant to read; errors of libraries and long texts made fit for its one line."""
+"""The exceptions that users are meant to read; errors of libraries and long texts made fit for their one line."""
 
+import errno
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -10,6 +11,34 @@ class PairscoreError(ValueError):
     The message is one line that names the offending value and the remedy. The command line prints
     it without a traceback and exits with code 2.
     """
+
+
+class TryAgainError(PairscoreError):
+    """A fault that may pass by itself: an output that another run holds, a store that is lost or refuses.
+
+    The same call may succeed later. The command line exits with code 75.
+    """
+
+
+# Faults of files and stores that the same call meets again.
+_LASTING = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+_LASTING_CODES = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same call may go well later: a connection may come back, a disk may get room again."""
+    if isinstance(error, PairscoreError):
+        return isinstance(error, TryAgainError)
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    # Arrow's own errors about what a file holds are OSErrors without a number.
+    lasting = isinstance(error, _LASTING) or not isinstance(error, OSError) or error.errno is None
+    return not lasting and error.errno not in _LASTING_CODES
+
+
+def storage_error(message: str, error: BaseException) -> PairscoreError:
+    """The error for what a file system or a store refused, with this message."""
+    return TryAgainError(message) if may_pass(error) else PairscoreError(message)
 
 
 def one_line(error: BaseException, most: int = 300) -> str:

@@ -2,22 +2,20 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pairscore.runtime.bundle.manifest import Bundle
-from pairscore.runtime.job.crash import culprits
-from pairscore.runtime.job.finished import already_whole
-from pairscore.runtime.job.input.footers import FooterReading
 from pairscore.runtime.job.input.read import read_pieces
-from pairscore.runtime.job.opening import open_scorer, settings_of
 from pairscore.runtime.job.options import JobOptions
-from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.parts import Block
-from pairscore.runtime.job.plan import Plan, make_plan
+from pairscore.runtime.job.plan import Plan
+from pairscore.runtime.job.prepare import Work, find_work, prepare
 from pairscore.runtime.job.progress.meter import duration
-from pairscore.runtime.job.reuse import check_not_own, find_old_files, recorded_settings
+from pairscore.runtime.job.reuse import read_old_scores
+from pairscore.runtime.job.summary import counted
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.stream.columns import pair_arrays
 from pairscore.runtime.stream.passages import LongEvidence
 from pairscore.runtime.types import Pair
 
@@ -30,16 +28,20 @@ _TIMED_PAIRS = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """`pairs`: rows that have both texts and pass the filter, extrapolated from the sample. `seconds`:
-    without loading; None where the sample held no pair.
+    """What is left of a job. `rows`, `parts`: still to do; `earlier_parts`: done already.
+
+    `pairs`: rows that have both texts and pass the filter, and `reused`: those of them that have an old score; both
+    extrapolated from the sample. `seconds`: without loading; None where the sample held no pair to compute.
     """
 
     files: int
     rows: int
     parts: int
+    earlier_parts: int
     sampled_rows: int
     sampled_pairs: int
     pairs: int
+    reused: int
     mean_tokens: float
     truncated_share: float
     pairs_per_second: float
@@ -57,8 +59,11 @@ class Estimate:
         if self.nothing_to_do:
             return ["Nothing to do: the output is whole, from the same input and settings"]
         time_expected = "unknown" if self.seconds is None else f"about {duration(self.seconds)}"
+        earlier = f" ({counted(self.earlier_parts, 'part')} done already)" if self.earlier_parts else ""
+        reused = f", {self.reused:,} of them with an old score" if self.reused else ""
         return [
-            f"{self.rows:,} rows in {self.files} files, {self.parts} parts; about {self.pairs:,} pairs to score",
+            f"{self.rows:,} rows in {self.files} files, {self.parts} parts{earlier}; "
+            f"about {self.pairs:,} pairs to score{reused}",
             f"{self.mean_tokens:.1f} tokens a pair, {self.truncated_share:.1%} of pairs truncated "
             f"(from {self.sampled_pairs:,} sampled pairs)",
             f"{self.pairs_per_second:,.0f} pairs/s here: {time_expected}; nothing was written",
@@ -68,53 +73,55 @@ class Estimate:
 
 
 def estimate_job(options: JobOptions) -> Estimate:
-    """Check a job as a run would, sample its rows, and time a few batches. Writes nothing."""
-    bundle = Bundle.open(options.bundle)
-    output = out.open_output(options.output) if options.output is not None else None
-    if output is not None:
-        out.check_output(output)
-        check_not_own(options.reuse, output)
-    # A dry run leaves no note, so files that would end this process are looked for at once, in another.
-    plan = make_plan(options, bundle.manifest, FooterReading(culprits(options, bundle.manifest).footers))
-    if output is not None and not options.overwrite and out.is_whole(output):
-        already_whole(options, plan, bundle, output)
-        return _nothing(plan)
-    earlier = out.recorded_settings(output) if output is not None and not options.overwrite else None
-    scorer = open_scorer(options, earlier or recorded_settings(options.reuse)).scorer
-    find_old_files(options.reuse, settings_of(options, scorer), scorer, plan.columns)
-    step = max(1, len(plan.mine) // _SAMPLED_BLOCKS)
+    """Prepare a job as a run would, sample the rows that are left, and time a few batches. Writes nothing."""
+    prepared = prepare(options)
+    plan = prepared.plan
+    files = sum(file is not None for file in plan.files)
+    if prepared.whole is not None:
+        done = prepared.whole.earlier_parts
+        skipped = prepared.whole.skipped
+        return Estimate(files, 0, 0, done, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, skipped, nothing_to_do=True)
+    work = find_work(prepared)
+    scorer, left = work.opened.scorer, work.left
+    step = max(1, len(left) // _SAMPLED_BLOCKS)
     pairs: list[Pair] = []
     sampled_rows = 0
-    for block in plan.mine[::step][:_SAMPLED_BLOCKS]:
+    for block in left[::step][:_SAMPLED_BLOCKS]:
         rows = Block(block.file, block.start, min(block.stop, block.start + _SAMPLED_ROWS))
         for piece in read_pieces(plan.file(block.file), [rows], plan.reading):
             claims, evidence, _ = piece.texts(plan.reading.text_columns, "null", "null")
             pairs.extend(zip(claims.to_pylist(), evidence.to_pylist(), strict=True))
         sampled_rows += rows.stop - rows.start
-    count = len(pairs)
+    new = _without_score(pairs, work, plan)
     tokenized = scorer.tokenize(pairs, plan.columns.long)
-    expected = round(plan.rows * count / sampled_rows) if sampled_rows else 0
-    rate = _rate(scorer, pairs, plan.columns.long) if count else 0.0
+    rows_left = sum(block.stop - block.start for block in left)
+    expected, computed = (round(rows_left * len(each) / sampled_rows) if sampled_rows else 0 for each in (pairs, new))
+    rate = _rate(scorer, new, plan.columns.long) if new else 0.0
     return Estimate(
-        files=sum(file is not None for file in plan.files),
-        rows=plan.rows,
-        parts=len(plan.mine),
+        files=files,
+        rows=rows_left,
+        parts=len(left),
+        earlier_parts=len(work.done),
         sampled_rows=sampled_rows,
-        sampled_pairs=count,
+        sampled_pairs=len(pairs),
         pairs=expected,
-        mean_tokens=float(tokenized.lengths.mean()) if count else 0.0,
-        truncated_share=float(tokenized.truncated[tokenized.pair_of].mean()) if count else 0.0,
+        reused=expected - computed,
+        mean_tokens=float(tokenized.lengths.mean()) if pairs else 0.0,
+        truncated_share=float(tokenized.truncated[tokenized.pair_of].mean()) if pairs else 0.0,
         pairs_per_second=rate,
-        seconds=expected / rate if rate else None,
-        skipped=plan.named(plan.skipped),
+        seconds=computed / rate if rate else None,
+        skipped=plan.named(work.skipped),
         hidden=len(plan.hidden),
     )
 
 
-def _nothing(plan: Plan) -> Estimate:
-    """For an output that is whole."""
-    files = sum(file is not None for file in plan.files)
-    return Estimate(files, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, plan.named(plan.skipped), nothing_to_do=True)
+def _without_score(pairs: list[Pair], work: Work, plan: Plan) -> list[Pair]:
+    """Those of the pairs that no earlier output holds the score of."""
+    if not work.old_files or not pairs:
+        return pairs
+    with closing(read_old_scores(work.old_files, work.opened.scorer, plan.columns)) as old:
+        known = old.lookup(*pair_arrays(pairs))[0]
+    return [pair for pair, is_known in zip(pairs, known, strict=True) if not is_known]
 
 
 def _rate(scorer: Scorer, pairs: Sequence[Pair], long: LongEvidence | None) -> float:

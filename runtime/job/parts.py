@@ -168,7 +168,9 @@ def figures(metadata: pq.FileMetaData) -> dict[str, Any]:
     raw = (metadata.metadata or {}).get(METADATA_KEY)
     if raw is None:
         raise ValueError("the file carries no pairscore metadata")
-    result: dict[str, Any] = json.loads(raw)
+    result = json.loads(raw)
+    if not isinstance(result, dict):
+        raise ValueError("its pairscore metadata is no object")
     return result
 
 

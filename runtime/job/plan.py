@@ -1,6 +1,7 @@
 """The plan of a job: its files, columns and blocks, from footers alone. Planning writes nothing."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from pairscore.runtime.job.input.common import Common, OutputSchema, extended, o
 from pairscore.runtime.job.input.comparisons import Expression
 from pairscore.runtime.job.input.filters import Condition, parse_filter
 from pairscore.runtime.job.input.find import Found, find_files
-from pairscore.runtime.job.input.footers import FooterReading, InputFile, needed_columns, open_files
+from pairscore.runtime.job.input.footers import FooterReader, InputFile, needed_columns, open_files, read_here
 from pairscore.runtime.job.input.partitions import partition_fields
 from pairscore.runtime.job.input.read import Reading, check_no_nulls
 from pairscore.runtime.job.options import JobOptions, RunSettings
@@ -73,14 +74,11 @@ class Plan:
 
 
 def make_plan(
-    options: JobOptions,
-    manifest: Manifest,
-    footers: FooterReading | None = None,
-    earlier: RunSettings | None = None,
+    options: JobOptions, manifest: Manifest, read: FooterReader = read_here, earlier: RunSettings | None = None
 ) -> Plan:
-    """Check everything that can be checked before scoring. earlier: the settings of a run to continue.
+    """Check everything that can be checked before scoring. Raises PairscoreError for input that does not fit.
 
-    Raises PairscoreError for input that does not fit.
+    read: the footers of files, given those and the text columns. earlier: the settings of a run to continue.
     """
     condition = parse_filter(options.filter) if options.filter else None
     text_columns = (options.claim_column, options.evidence_column)
@@ -115,9 +113,9 @@ def make_plan(
     def skip(place: int, error: PairscoreError) -> None:
         skipped[place] = str(error)
 
-    files = open_files(
-        found, text_columns, check, skip if options.on_error == "skip-file" else None, footers or FooterReading()
-    )
+    footers = read(found, text_columns)
+    with closing(footers):
+        files = open_files(found, check, skip if options.on_error == "skip-file" else None, footers)
     if common is None:
         raise every_file_left_out(skipped)
     inputs = common.columns()
@@ -179,7 +177,9 @@ def _limited(rows: Sequence[int | None], limit: int | None) -> list[int | None]:
     left = limit
     taken: list[int | None] = []
     for count in rows:
-        taken.append(None if count is None or (left == 0 and count > 0) else min(count, left))
+        # The first file is taken even for no row: its schema is the output's.
+        past = left == 0 and count != 0 and any(each is not None for each in taken)
+        taken.append(None if count is None or past else min(count, left))
         left -= taken[-1] or 0
     return taken
 

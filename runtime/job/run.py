@@ -2,34 +2,30 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pairscore.runtime.bundle.manifest import Bundle
-from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.crash import Note, noted
-from pairscore.runtime.job.finished import already_whole
-from pairscore.runtime.job.input.footers import FooterReading
+from pairscore.runtime.errors import PairscoreError, TryAgainError, may_pass
 from pairscore.runtime.job.input.partitions import partition_array
 from pairscore.runtime.job.input.read import Piece, read_pieces
 from pairscore.runtime.job.old_scores import OldScores
-from pairscore.runtime.job.opening import Opened, open_scorer, settings_of
 from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.output import merge
 from pairscore.runtime.job.output.locks import Held, hold
 from pairscore.runtime.job.parts import Block, Part, missing, part_bytes
-from pairscore.runtime.job.plan import Plan, every_file_left_out, make_plan
+from pairscore.runtime.job.plan import Plan, every_file_left_out
+from pairscore.runtime.job.prepare import Work, find_work, finished, prepare
 from pairscore.runtime.job.progress.events import EventLog
 from pairscore.runtime.job.progress.meter import Meter, Progress, duration, reported
-from pairscore.runtime.job.record import RunRecord
-from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, read_old_scores, recorded_settings
+from pairscore.runtime.job.reuse import read_old_scores
 from pairscore.runtime.job.signals import Stopped
 from pairscore.runtime.job.summary import Figures, Summary, counted
 from pairscore.runtime.scorer import Scorer
@@ -72,114 +68,83 @@ def run_job(
     output that is whole it does nothing.
     """
     log = log or EventLog(None)
-    if options.output is None:
-        raise PairscoreError("no output: name one with --output")
-    bundle = Bundle.open(options.bundle)
-    output = out.open_output(options.output)
-    out.check_output(output)
-    check_not_own(options.reuse, output)
-    if not options.overwrite and out.is_whole(output):
-        whole = already_whole(options, make_plan(options, bundle.manifest), bundle, output)
-        if out.has_leftovers(output):
-            with _locked(output, options.shard):
-                out.tidy(output)
-        log.write("end", **whole.as_dict())
-        return whole
-    with noted(output, options.shard) as note:
-        culprits = note.culprits(options, bundle.manifest)
-        note.set()
-        begun = None if options.overwrite else out.recorded_settings(output)
-        plan = make_plan(options, bundle.manifest, FooterReading(culprits.footers), begun)
-        note.clear()
-        if culprits.rows and options.on_error != "skip-file":
-            place, reason = next(iter(culprits.rows.items()))
-            raise PairscoreError(f"{plan.found[place].display!r} {reason}")
-        return _run_plan(options, plan, output, note, culprits.rows, progress=progress, log=log, scorer=scorer)
+    try:
+        summary = _run_job(options, progress, log, scorer)
+    except BaseException as error:
+        ours = isinstance(error, Exception) and not isinstance(error, PairscoreError)
+        more = {"traceback": traceback.format_exc()} if ours else {}
+        log.write("stopped" if isinstance(error, Stopped) else "error", message=str(error), **more)
+        raise
+    log.write("end", **summary.as_dict())
+    return summary
 
 
-def _run_plan(
-    options: JobOptions,
-    plan: Plan,
-    output: out.Output,
-    note: Note,
-    unreadable: Mapping[int, str],
-    *,
-    progress: Callable[[Progress], None] | None,
-    log: EventLog,
-    scorer: Scorer | None,
+def _run_job(
+    options: JobOptions, progress: Callable[[Progress], None] | None, log: EventLog, scorer: Scorer | None
 ) -> Summary:
-    """`unreadable`: place of a file to leave out -> the reason."""
+    prepared = prepare(options)
+    output, plan, whole = prepared.output, prepared.plan, prepared.whole
+    if output is None:
+        raise PairscoreError("no output: name one with --output")
+    if whole is not None and not out.has_leftovers(output):
+        return whole
     started = time.perf_counter()
-    earlier = None if options.overwrite else out.recorded_settings(output)
-    opened = Opened(scorer) if scorer else open_scorer(options, earlier or recorded_settings(options.reuse))
-    scorer = opened.scorer
-    scorer.tokenizer.prepare(plan.rows)
+    work = find_work(prepared, scorer) if whole is None else None
+    if work is not None:
+        work.opened.scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
-    record = RunRecord(replace(settings_of(options, scorer), delta_versions=plan.delta_versions), plan.input_records())
-    old_files = find_old_files(options.reuse, record.settings, scorer, plan.columns)
-    with _old_scores(old_files, scorer, plan.columns, log) as old, _locked(output, options.shard) as held:
+    with _old_scores(work, plan.columns, log) as old, hold(output, options.shard) as held:
+        # Another run may have ended since this one looked.
+        whole = finished(options, prepared.bundle, plan, output)
+        if whole is not None:
+            out.remove_leftovers(output)
+            return whole
+        if work is None:
+            raise TryAgainError(f"another run changed output {output.url!r} just now: give the same command again")
         try:
-            continues = out.begin(output, record, options.overwrite)
-            for place, reason in unreadable.items():
-                out.mark_skipped(output, place, f"{plan.found[place].display!r} {reason}")
-            run = _Run(options, plan, opened, output, record, held, note, progress, log, old)
-            run.score(out.whole_parts(output, record.digest, plan.mine) if continues else [])
+            continues = out.begin(output, work.record, options.overwrite)
+            run = _Run(options, plan, work, output, held, progress, log, old)
+            run.score(out.whole_parts(output, work.record.digest, plan.mine) if continues else [])
             return run.finish(load_seconds)
-        except BaseException as error:
-            name = "stopped" if isinstance(error, Stopped) else "error"
-            log.write(name, message=str(error))
-            if options.shard is None and not note.stays:
-                with suppress(OSError):  # the storage may be what failed
+        except BaseException:
+            if options.shard is None:
+                with suppress(PairscoreError):  # the storage may be what failed
                     out.abandon(output)
             raise
 
 
 @contextmanager
-def _old_scores(
-    files: Sequence[OldFile], scorer: Scorer, columns: ScoreColumns, log: EventLog
-) -> Iterator[OldScores | None]:
+def _old_scores(work: Work | None, columns: ScoreColumns, log: EventLog) -> Iterator[OldScores | None]:
     """The scores to reuse; None without a file to take them from. Nothing of this run's output is touched before."""
-    if not files:
+    if work is None or not work.old_files:
         yield None
         return
     started = time.perf_counter()
-    with closing(read_old_scores(files, scorer, columns)) as old:
+    with closing(read_old_scores(work.old_files, work.opened.scorer, columns)) as old:
         seconds = time.perf_counter() - started
         _log.info("Reusing %s scored pairs, read in %s", f"{old.pairs:,}", duration(seconds))
-        log.write("reuse", pairs=old.pairs, files=len(files), seconds=round(seconds, 3))
+        log.write("reuse", pairs=old.pairs, files=len(work.old_files), seconds=round(seconds, 3))
         yield old
-
-
-@contextmanager
-def _locked(output: out.Output, shard: tuple[int, int] | None) -> Iterator[Held]:
-    try:
-        out.prepare_control(output)
-        with hold(output.storage, output.control, shard, output.url) as held:
-            yield held
-    except OSError as error:
-        raise out.cannot_write(output.url, error) from error
 
 
 @dataclass
 class _Run:
     """A run that holds its output's lock: `score`, then `finish`.
 
-    `_output`: begun for `_record`. `_old`: scores to reuse.
+    `_output`: begun for the record of `_work`. `_old`: scores to reuse.
     """
 
     _options: JobOptions
     _plan: Plan
-    _opened: Opened
+    _work: Work
     _output: out.Output
-    _record: RunRecord
     _held: Held
-    _note: Note
     _progress: Callable[[Progress], None] | None
     _log: EventLog
     _old: OldScores | None
 
     def __post_init__(self) -> None:
-        self._scorer = self._opened.scorer
+        self._scorer, self._record = self._work.opened.scorer, self._work.record
         self._earlier_parts = 0
         # Place of an input file that is left out -> the reason.
         self._skipped = {**self._plan.skipped, **out.skipped_files(self._output)}
@@ -232,7 +197,7 @@ class _Run:
         parts = self._output.parts()
         for part in parts:
             if part.file in self._skipped:
-                self._output.remove_part(part)
+                self._output.remove(part.name)
         lacking = missing(self._without_skipped(self._plan.blocks), parts)
         if len(self._skipped) == len(self._plan.files):
             raise every_file_left_out(self._skipped)
@@ -258,12 +223,11 @@ class _Run:
             max_length=scorer.max_length,
             load_seconds=round(load_seconds, 3),
             best=self._plan.best,
-            chosen=self._opened.chosen,
+            chosen=self._work.opened.chosen,
             long_evidence=self._options.long_evidence,
         )
         for line in summary.warnings():
             _log.warning("%s", line)
-        self._log.write("end", **summary.as_dict())
         return summary
 
     def _windows(self, blocks: Sequence[Block]) -> Generator[Window[_Payload], None, None]:
@@ -272,14 +236,14 @@ class _Run:
             file = self._plan.file(place)
             try:
                 started = time.perf_counter()
-                with closing(read_pieces(file, list(group), self._plan.reading, self._note.mark)) as pieces:
+                with closing(read_pieces(file, list(group), self._plan.reading)) as pieces:
                     for piece in pieces:
                         window = self._window(piece)
                         self._figures.read_seconds += time.perf_counter() - started
                         yield window
                         started = time.perf_counter()
             except PairscoreError as error:
-                if self._options.on_error != "skip-file":
+                if self._options.on_error != "skip-file" or may_pass(error):
                     raise
                 self._skipped[place] = str(error)
                 self._log.write("skip", file=file.found.name, reason=str(error))
@@ -329,9 +293,8 @@ class _Run:
             "reused": reused,
             "statistics": asdict(statistics),
         }
-        self._output.write_part(
-            part, part_bytes(table, metadata, self._options.compression, self._plan.output.utc_times)
-        )
+        data = part_bytes(table, metadata, self._options.compression, self._plan.output.utc_times)
+        self._output.write(part.name, data)
         write_seconds = time.perf_counter() - started
         figures.add(statistics, rows, nulls, reused, write_seconds)
         # Rows that the filter left out, rows with a null and those with an old score were never counted by a batch.

@@ -186,9 +186,10 @@ def survey(
 
 def _told(metadata: pq.FileMetaData) -> dict[str, Any]:
     try:
-        return figures(metadata)
+        found = figures(metadata)
     except ValueError:
         return {}
+    return {name: value for name, value in found.items() if isinstance(value, dict)}
 
 
 def _edges(output: Written, footers: Mapping[str, pq.FileMetaData], name: str) -> npt.NDArray[np.float64]:

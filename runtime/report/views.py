@@ -21,9 +21,9 @@ def print_survey(seen: Survey, console: Console) -> None:
     """Print it all; texts are shortened and freed of control characters."""
     say = console.out
     for line in headlines(seen):
-        say(line, highlight=False)
+        say(shorten(line, _CHARACTERS), highlight=False)
     for name, spread in seen.scores.items():
-        say(f"\nSpread of {name} (median {spread.quantile(0.5):.4g})", highlight=False)
+        say(f"\nSpread of {shorten(name, _CHARACTERS)} (median {spread.quantile(0.5):.4g})", highlight=False)
         for label, count, share in _bins(spread):
             say(f"{label:>17} {'█' * round(_BAR_CHARACTERS * share):<{_BAR_CHARACTERS}} {count:,}", highlight=False)
     if seen.claims:

@@ -45,7 +45,7 @@ class Storage(Protocol):
         ...
 
     def matching(self, pattern: str) -> list[str]:
-        """Sorted paths that match a pattern of `*`, `?`, `[...]` and `**`."""
+        """Sorted paths of files, and of links to nothing, that match a pattern of `*`, `?`, `[...]` and `**`."""
         ...
 
     def size(self, path: str) -> int:
@@ -102,7 +102,8 @@ class LocalStorage:
         return sorted(_walk(folder, "", ()))
 
     def matching(self, pattern: str) -> list[str]:
-        return sorted(glob.glob(_literally(pattern), recursive=True))  # noqa: PTH207 (pathlib takes no absolute pattern)
+        paths = glob.glob(_literally(pattern), recursive=True)  # noqa: PTH207 (pathlib takes no absolute pattern)
+        return sorted(path for path in paths if not Path(path).is_dir())
 
     def size(self, path: str) -> int:
         return Path(path).stat().st_size

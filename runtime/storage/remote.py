@@ -4,6 +4,7 @@ Faults that pass are tried again with growing pauses. Writes are one object each
 multipart upload: stores show an object only once it is whole, so no renaming is needed.
 """
 
+import errno
 import io
 import logging
 import os
@@ -27,6 +28,7 @@ _LOGGER = logging.getLogger(__name__)
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 # The environment variable that sets other pauses, with commas between them.
 RETRIES_VARIABLE = "PAIRSCORE_RETRY_SECONDS"
+_LONGEST_PAUSE = 3600
 _REMOVALS_AT_ONCE = 8
 READ_BYTES = 8 * 1024 * 1024
 _EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
@@ -44,6 +46,13 @@ _LASTING = (
     TypeError,
     AttributeError,
     KeyError,
+)
+# Of botocore and google-auth, which are not imported before fsspec does it.
+_NO_CREDENTIALS = (
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "DefaultCredentialsError",
 )
 
 
@@ -79,7 +88,8 @@ class RemoteStorage:
         return sorted(path.removeprefix(root) for path in paths if path.startswith(root) and path != root)
 
     def matching(self, pattern: str) -> list[str]:
-        return sorted(self._tried("list", pattern, lambda: self._fresh().glob(pattern)))
+        found = self._tried("list", pattern, lambda: self._fresh().glob(pattern, detail=True))
+        return sorted(path for path, told in found.items() if told["type"] == "file")
 
     def size(self, path: str) -> int:
         return int(self._tried("look at", path, lambda: self._filesystem.info(path))["size"])
@@ -135,9 +145,9 @@ class RemoteStorage:
         while True:
             try:
                 return action()
-            except _LASTING as error:
-                raise _as_os_error(error, operation, self.display(path)) from error
             except Exception as error:
+                if isinstance(error, _LASTING) or type(error).__name__ in _NO_CREDENTIALS:
+                    raise _as_os_error(error, operation, self.display(path)) from error
                 if not pauses:
                     raise ConnectionError(
                         f"could not {operation} {self.display(path)} in {len(self._retry_seconds) + 1} attempts: "
@@ -202,13 +212,19 @@ def open_remote(scheme: str, url: str, **options: Any) -> tuple[RemoteStorage, s
 def _retry_seconds() -> tuple[float, ...]:
     given = os.environ.get(RETRIES_VARIABLE)
     try:
-        return tuple(float(pause) for pause in given.split(",")) if given else RETRY_SECONDS
+        pauses = tuple(float(pause) for pause in given.split(",")) if given else RETRY_SECONDS
     except ValueError:
-        raise PairscoreError(f"{RETRIES_VARIABLE}={given} is no list of seconds: write, for example, 0.5,1,2") from None
+        pauses = (-1.0,)
+    if not all(0 <= pause <= _LONGEST_PAUSE for pause in pauses):
+        raise PairscoreError(
+            f"{RETRIES_VARIABLE}={given} is no list of seconds from 0 to {_LONGEST_PAUSE}: write, for example, 0.5,1,2"
+        )
+    return pauses
 
 
 def _as_os_error(error: Exception, operation: str, name: str) -> OSError:
     """A lasting fault as an OSError, the error that storages raise. One that is an OSError already keeps its kind."""
     if isinstance(error, OSError):
         return error
-    return OSError(f"could not {operation} {name}: {one_line(error)}")
+    code, kind = (errno.EACCES, PermissionError) if type(error).__name__ in _NO_CREDENTIALS else (errno.EINVAL, OSError)
+    return kind(code, f"could not {operation} {name}: {one_line(error)}")

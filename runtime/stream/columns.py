@@ -259,11 +259,13 @@ def row_bytes(array: pa.Array) -> np.ndarray:
         for place in range(kind.num_fields):
             total += row_bytes(array.field(place))
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
-        is_map = pa.types.is_map(kind)
-        values = row_bytes(array.keys) + row_bytes(array.items) if is_map else row_bytes(array.values)
-        ends = np.concatenate([[0], np.cumsum(values)])
         offsets = array.offsets.to_numpy()
-        total += ends[offsets[1:]] - ends[offsets[:-1]]
+        children = (array.keys, array.items) if pa.types.is_map(kind) else (array.values,)
+        # Of a slice, the children are those of the whole array.
+        first, length = int(offsets[0]), int(offsets[-1] - offsets[0])
+        ends = np.zeros(length + 1, np.int64)
+        ends[1:] = np.cumsum(sum(row_bytes(child.slice(first, length)) for child in children))
+        total += ends[offsets[1:] - first] - ends[offsets[:-1] - first]
     elif pa.types.is_fixed_size_list(kind):
         first, size = array.offset * kind.list_size, len(array) * kind.list_size
         total += row_bytes(array.values.slice(first, size)).reshape(len(array), kind.list_size).sum(axis=1)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pairscore.export.api import export_bundle, verify
     from pairscore.export.errors import ParityError
     from pairscore.runtime.describe import describe
-    from pairscore.runtime.errors import PairscoreError
+    from pairscore.runtime.errors import PairscoreError, TryAgainError
     from pairscore.runtime.job.progress.meter import Progress
     from pairscore.runtime.job.score import score_files
     from pairscore.runtime.job.summary import Summary
@@ -27,6 +27,7 @@ __all__ = [
     "Progress",
     "Scorer",
     "Summary",
+    "TryAgainError",
     "__version__",
     "calibrate",
     "describe",
@@ -43,6 +44,7 @@ _MODULE_OF = {
     "Progress": "runtime.job.progress.meter",
     "Scorer": "runtime.scorer",
     "Summary": "runtime.job.summary",
+    "TryAgainError": "runtime.errors",
     "calibrate": "training.calibration.api",
     "describe": "runtime.describe",
     "export_bundle": "export.api",

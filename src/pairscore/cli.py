@@ -4,14 +4,17 @@ Lazy imports keep `pairscore score` free of torch and quick to start. A subcomma
 code that it drives, in the `command.py` of its package.
 """
 
+import os
 import sys
+import traceback
 from importlib import import_module
-from typing import NoReturn
+from importlib.metadata import metadata
 
 import click
 
 from pairscore import __version__
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, may_pass, one_line
+from pairscore.runtime.standard_streams import unfailing_streams
 
 # name -> (module, help line). The help line stands here so that `pairscore --help` imports nothing.
 COMMANDS = {
@@ -54,29 +57,57 @@ def pairscore() -> None:
     """Score claim-evidence pairs with a cross-encoder, offline, by the million."""
 
 
+# Exit codes; 1 is of commands that compare: a promise is broken. The codes from 64 on are those of sysexits.h.
+BAD_CALL, FAULT, TRY_AGAIN, INTERRUPTED = 2, 70, 75, 130
+DEBUG_VARIABLE = "PAIRSCORE_DEBUG"
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; bad input prints one line to standard error and exits with code 2."""
+    """Run the command line and exit with its code; an error prints one line to standard error.
+
+    2: the input or the call is wrong. 75: the same command may go well later. 70: a fault of this program. What becomes
+    of the standard streams changes no code.
+    """
+    with unfailing_streams():
+        sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         code = pairscore.main(
             args=arguments, prog_name="pairscore", standalone_mode=False, auto_envvar_prefix="PAIRSCORE"
         )
+        return code if isinstance(code, int) else 0
     except PairscoreError as error:
-        _fail(str(error), 2)
+        message, code = str(error), TRY_AGAIN if may_pass(error) else BAD_CALL
     except click.ClickException as error:
-        _fail(error.format_message(), 2)
-    except OSError as error:  # whatever nobody below has put into better words
-        reason = error.strerror or str(error)
-        _fail(f"cannot use {error.filename!r} ({reason}): check the path, its permissions and the space left", 2)
-    except UnicodeEncodeError as error:
-        _fail(f"{error.object!r:.80} is not UTF-8: give it in UTF-8", 2)
+        message, code = error.format_message(), BAD_CALL
     except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted", 130)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _fail(message: str, code: int) -> NoReturn:
+        message, code = "interrupted", INTERRUPTED
+    except UnicodeEncodeError as error:
+        message, code = f"{error.object!r:.80} is not UTF-8: give it in UTF-8", BAD_CALL
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:  # what nobody below has put into better words
+            message = f"cannot use {error.filename!r} ({one_line(error)}): check path, permissions and the space left"
+            code = TRY_AGAIN if may_pass(error) else BAD_CALL
+        else:
+            message, code = _fault(error), FAULT
     click.echo(f"pairscore: error: {' '.join(message.split())}", err=True)
-    sys.exit(code)
+    return code
+
+
+def _fault(error: Exception) -> str:
+    """The message for an error that nobody foresaw."""
+    debug = bool(os.environ.get(DEBUG_VARIABLE))
+    if debug:
+        traceback.print_exc()
+    links = (link.partition(", ") for link in metadata("pairscore").get_all("Project-URL") or [])
+    place = next((address for name, _, address in links if name == "Issues"), "its repository")
+    how = "above" if debug else f"that {DEBUG_VARIABLE}=1 in the environment prints"
+    return (
+        f"a fault of pairscore's own ({type(error).__name__}: {one_line(error)}): please report it at {place} with the "
+        f"traceback {how}"
+    )
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore.runtime.engines.out_of_memory import HalvingEngine
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, TryAgainError
+from pairscore.runtime.job.output.layout import open_output
 from pairscore.runtime.job.output.locks import hold
 from pairscore.runtime.job.parts import listed_parts
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.scorer import Scorer
-from pairscore.runtime.storage.local import LocalStorage
 from tests.pairs_files import AtPart, files_below, job, read_output, same, write_pairs
 
 KILLS = 10
@@ -213,7 +213,7 @@ def remount(folder, option):
 def test_a_full_disk_ends_the_run_in_one_line_and_keeps_whole_parts(bundle, data, expected, tmp_path, name):
     with small_disk(tmp_path / "disk", "96k") as disk:
         options = job(bundle, data, disk / name, part_rows=30)
-        with pytest.raises(PairscoreError, match="No space left on device") as refused:
+        with pytest.raises(TryAgainError, match="No space left on device") as refused:
             run_job(options)
         assert "run the same command again" in str(refused.value)
         left = files_below(disk)
@@ -231,7 +231,7 @@ def test_a_disk_too_small_for_the_merged_file_keeps_the_parts(bundle, data, expe
     kilobytes = sum(-(-len(content) // 4096) * 4 for content in sizes.values()) + 4 * 6
     with small_disk(tmp_path / "disk", f"{kilobytes}k") as disk:
         options = job(bundle, data, disk / "out.parquet", part_rows=30)
-        with pytest.raises(PairscoreError, match="No space left on device"):
+        with pytest.raises(TryAgainError, match="No space left on device"):
             run_job(options)
         assert not (disk / "out.parquet").exists()
         remount(disk, "size=16m")
@@ -359,7 +359,7 @@ def test_a_second_run_on_one_output_is_refused(bundle, data, expected, tmp_path)
     refused = []
 
     def run_again():
-        with pytest.raises(PairscoreError) as error:
+        with pytest.raises(TryAgainError) as error:
             run_job(options)
         refused.append(str(error.value))
 
@@ -369,18 +369,16 @@ def test_a_second_run_on_one_output_is_refused(bundle, data, expected, tmp_path)
 
 
 def test_shards_work_side_by_side_but_not_beside_the_whole(tmp_path):
-    storage = LocalStorage()
-
     def held(shard):
-        return hold(storage, str(tmp_path), shard, "out")
+        return hold(open_output(str(tmp_path / "out")), shard)
 
     with held((1, 2)), held((2, 2)):
         for shard in ((1, 2), None):
-            with pytest.raises(PairscoreError, match="another run is writing"), held(shard):
+            with pytest.raises(TryAgainError, match="another run is writing"), held(shard):
                 pass
     with held(None):
         for shard in ((1, 2), None):
-            with pytest.raises(PairscoreError, match="another run is writing"), held(shard):
+            with pytest.raises(TryAgainError, match="another run is writing"), held(shard):
                 pass
     with held(None):
         pass

@@ -1,8 +1,11 @@
 """Local files and object stores: whole writes, listings, and jobs on a real S3 server that fails on demand."""
 
+import json
 import random
+import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import fsspec
@@ -11,12 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, TryAgainError
 from pairscore.runtime.job.input.find import Found, find_files
 from pairscore.runtime.job.input.footers import open_file
 from pairscore.runtime.job.input.read import Reading, read_pieces
-from pairscore.runtime.job.output.locks import hold
+from pairscore.runtime.job.output.layout import open_output
+from pairscore.runtime.job.output.locks import _me, _started, hold
 from pairscore.runtime.job.parts import Block
+from pairscore.runtime.job.prepare import prepare
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.storage.local import LocalStorage, is_hidden, open_storage
 from pairscore.runtime.storage.remote import RemoteStorage
@@ -177,11 +182,10 @@ def test_a_store_that_stays_away_ends_the_run_in_one_line(bundle, store, remote_
     with pytest.raises(PairscoreError, match=r"could not (write|remove) s3://bucket/out/.* in 6 attempts") as refused:
         run_job(options, log=AtPart(3, down.set))
     assert "\n" not in str(refused.value)
-    assert "cannot write to output 's3://bucket/out'" in str(refused.value)
+    assert "cannot use output 's3://bucket/out'" in str(refused.value)
     down.clear()
-    # The lease of a run that could not say goodbye keeps others out until it expires.
-    leases = [path for path in store.find(f"{BUCKET}/out/_pairscore") if "lock-" in path]
-    store.rm(leases)
+    # The lease of a run that could not say goodbye keeps nobody out whom its process shows to be its own.
+    assert [path for path in store.find(f"{BUCKET}/out/_pairscore") if "lock-" in path]
     assert run_job(options).earlier_parts == 3
     assert same(read_output(fetched(store, tmp_path, "out")), expected)
 
@@ -222,31 +226,39 @@ def test_a_large_row_group_is_read_in_pieces(store, faults):
 # Leases ------------------------------------------------------------------------------------------------
 
 
+LOCKS = f"s3://{BUCKET}/locks"
+ELSEWHERE = {"who": "process 1 on a lost machine", "host": "a lost machine"}
+
+
+def left(store, **changes):
+    """A lease that a run left; by default one of this process, of which this process knows nothing any more."""
+    text = json.dumps({**_me(), **changes})
+    store.pipe_file(f"{BUCKET}/locks/_pairscore/lock-whole-0123456789abcdef", text.encode())
+
+
 def test_one_lease_at_a_time(store):
-    storage, path = open_storage(f"s3://{BUCKET}/locks")
-
-    def held(shard):
-        return hold(storage, path, shard, "out")
-
-    with held(None):
+    output = open_output(LOCKS)
+    with hold(output, None):
         for shard in (None, (1, 2)):
-            with pytest.raises(PairscoreError, match=r"another run is writing to 'out' \(process \d+ on"), held(shard):
+            with (
+                pytest.raises(TryAgainError, match=rf"another run is writing to '{LOCKS}' \(process \d+ on"),
+                hold(output, shard),
+            ):
                 pass
-    with held((1, 2)), held((2, 2)):
+    with hold(output, (1, 2)), hold(output, (2, 2)):
         for shard in (None, (2, 2)):
-            with pytest.raises(PairscoreError, match="another run is writing"), held(shard):
+            with pytest.raises(TryAgainError, match="another run is writing"), hold(output, shard):
                 pass
-    assert storage.files(path) == []
+    assert output.names() == []
 
 
 def test_of_many_that_start_together_at_most_one_holds(store):
-    storage, path = open_storage(f"s3://{BUCKET}/locks")
     barrier, count, lock = threading.Barrier(6), [0, 0], threading.Lock()
 
     def try_it():
         barrier.wait()
         try:
-            with hold(storage, path, None, "out"):
+            with hold(open_output(LOCKS), None):
                 with lock:
                     count[0] += 1
                     count[1] = max(count)
@@ -265,28 +277,83 @@ def test_of_many_that_start_together_at_most_one_holds(store):
 
 
 def test_a_lease_that_vanishes_between_listing_and_look_is_no_conflict(store, faults):
-    storage, path = open_storage(f"s3://{BUCKET}/locks")
-    gone = f"{path}/lock-whole-0123456789abcdef"
-    storage.write(gone, b"{}", path)
+    left(store)
 
     def choose(method, asked, number):
         if method == "HEAD" and "0123456789abcdef" in asked:
-            store.rm_file(gone)
+            store.rm_file(f"{BUCKET}/locks/_pairscore/lock-whole-0123456789abcdef")
 
     faults.choose = choose
-    with hold(storage, path, None, "out"):
-        assert len(storage.files(path)) == 1
+    with hold(open_output(LOCKS), None):
+        assert len(open_output(LOCKS).names()) == 1
 
 
-def test_the_lease_of_a_dead_run_expires(store):
-    storage, path = open_storage(f"s3://{BUCKET}/locks")
-    storage.write(f"{path}/lock-whole-0123456789abcdef", b'{"who": "process 1 on a lost machine"}', path)
-    with pytest.raises(PairscoreError, match="process 1 on a lost machine"), hold(storage, path, None, "out"):
+def test_the_lease_of_a_run_elsewhere_expires(store):
+    left(store, **ELSEWHERE, machine="")
+    output = open_output(LOCKS)
+    with (
+        pytest.raises(
+            TryAgainError, match=r"process 1 on a lost machine; if that run is dead, its lease ends in 1\d\d s"
+        ),
+        hold(output, None),
+    ):
         pass
-    with hold(storage, path, None, "out", lease_seconds=-1.0) as held:  # every lease is too old now
-        assert not any("0123456789abcdef" in name for name in storage.files(path))
-        with pytest.raises(PairscoreError, match="another may have taken over"):
+    with hold(output, None, lease_seconds=-1.0) as held:  # every lease is too old now
+        assert not any("0123456789abcdef" in name for name in output.names())
+        with pytest.raises(TryAgainError, match="another may have taken over"):
             held.check()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_the_lease_of_a_process_that_is_gone_is_taken_over_at_once(store):
+    ended = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    number = str(ended.pid)
+    left(store, process=number, started=_started(number))
+    with pytest.raises(TryAgainError, match="another run is writing"), hold(open_output(LOCKS), None):
+        pass
+    ended.kill()
+    ended.wait()
+    with hold(open_output(LOCKS), None):
+        pass
+    left(store, started="1")  # its number is another process's now
+    with hold(open_output(LOCKS), None):
+        pass
+    left(store)  # of an earlier run of this very process
+    with hold(open_output(LOCKS), None):
+        pass
+
+
+def test_the_lease_of_another_container_is_waited_for(store, caplog):
+    left(store, machine="another")
+    with hold(open_output(LOCKS), None, lease_seconds=4.0):
+        assert "waiting for the lease of process" in caplog.text
+        assert "which ends in " in caplog.text
+    left(store, machine="another")
+    threading.Timer(1.0, left, [store], {"machine": "another"}).start()  # it renews its lease
+    with pytest.raises(TryAgainError, match="another run is writing"), hold(open_output(LOCKS), None, 600.0):
+        pass
+
+
+def test_a_plan_asks_for_each_file_at_most_twice(store, faults, small_bundle):
+    for number in range(30):
+        sink = pa.BufferOutputStream()
+        pq.write_table(pairs_table(3), sink)
+        store.pipe_file(f"{BUCKET}/many/{number:02d}.parquet", sink.getvalue().to_pybytes())
+    for given in (f"s3://{BUCKET}/many", f"s3://{BUCKET}/many/*.parquet"):
+        faults.log.clear()
+        assert prepare(job(small_bundle(), (given,), None)).plan.rows == 90
+        assert len(faults.log) <= 2 * 30 + 6, given
+
+
+def test_missing_credentials_are_told_at_once(monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("tried again"))
+    with pytest.raises(PairscoreError, match="Unable to locate credentials") as refused:
+        find_files(["s3://other/x.parquet"])
+    assert not isinstance(refused.value, TryAgainError)
 
 
 # Local files -------------------------------------------------------------------------------------------
@@ -364,6 +431,10 @@ def test_pauses_that_are_no_numbers_are_refused(monkeypatch):
     monkeypatch.setenv("PAIRSCORE_RETRY_SECONDS", "1,soon")
     with pytest.raises(PairscoreError, match=r"PAIRSCORE_RETRY_SECONDS=1,soon is no list of seconds"):
         open_storage("memory://x")
+    for pauses in ("-1", "1,nan", "inf"):
+        monkeypatch.setenv("PAIRSCORE_RETRY_SECONDS", pauses)
+        with pytest.raises(PairscoreError, match="is no list of seconds from 0 to 3600"):
+            open_storage("memory://x")
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote
 
-from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.errors import PairscoreError, one_line, storage_error
 from pairscore.runtime.job.input import tables
 from pairscore.runtime.job.parts import RECORD, SUCCESS_NAME, listed_parts
 from pairscore.runtime.storage.local import Storage, is_hidden, local_path, open_storage
@@ -66,9 +66,8 @@ def find_files(
         try:
             files = _expand(storage, path, url, left_out, versions_left)
         except OSError as error:
-            raise PairscoreError(
-                f"cannot read input {url!r} ({one_line(error)}): check the path and its permissions"
-            ) from error
+            message = f"cannot read input {url!r} ({one_line(error)}): check the path and its permissions"
+            raise storage_error(message, error) from error
         if inside or any(target is not None and _same(file, target) for file in files):
             raise PairscoreError(
                 f"output {output!r} lies inside input {url!r}, where the next run would read it: "
@@ -115,7 +114,7 @@ def _expand(
         for each in paths:
             if _is_broken(storage, each):
                 raise _broken(storage, each)
-        names = [PurePosixPath(each).relative_to(root).as_posix() for each in paths if storage.kind(each) == "file"]
+        names = [PurePosixPath(each).relative_to(root).as_posix() for each in paths]
         for name in names:
             if is_hidden(name):
                 left_out(name)

@@ -2,14 +2,14 @@
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError, no_column, one_line
+from pairscore.runtime.errors import PairscoreError, TryAgainError, may_pass, no_column, one_line
 from pairscore.runtime.job.input.find import Found
 from pairscore.runtime.storage.schema import FileSchema, file_schema, open_footer
 
@@ -49,52 +49,55 @@ class InputFile:
         return f"row {row} of {self.found.display!r}"
 
 
-@dataclass(frozen=True)
-class FooterReading:
-    """How footers are read. `left_out`: place of a file -> why it is not. `announce`: told of a place before it is."""
-
-    left_out: Mapping[int, str] = field(default_factory=dict)
-    at_once: int = FOOTERS_AT_ONCE
-    announce: Callable[[int], None] = lambda place: None
+# What reading a footer gives: the file, or why it cannot be read.
+FooterResult = InputFile | PairscoreError
+# Given files and the text columns, what reading the footer of each gives, in order.
+FooterReader = Callable[[Sequence[Found], Sequence[str]], Generator[FooterResult, None, None]]
 
 
 def open_files(
     found: Sequence[Found],
-    text_columns: Sequence[str],
     check: Callable[[InputFile], None],
     skip: Callable[[int, PairscoreError], None] | None,
-    reading: FooterReading = FooterReading(),
+    footers: Iterable[FooterResult],
 ) -> list[InputFile | None]:
-    """Read the footer of each file once, several at a time, and `check` them in order.
+    """`check` the files in order. footers: what was read of each.
 
-    skip: called with the place of a file that fails and its error; the file is then None. Without it the error is
-    raised.
+    skip: called with the place of a file that fails and its error; the file is then None. Without it, and for an error
+    that may pass by itself, the error is raised.
     """
+    files: list[InputFile | None] = []
+    for place, result in zip(range(len(found)), footers, strict=True):
+        try:
+            if isinstance(result, PairscoreError):
+                raise result
+            check(result)
+            files.append(result)
+        except PairscoreError as error:
+            if skip is None or may_pass(error):
+                raise
+            skip(place, error)
+            files.append(None)
+    return files
 
-    def opened(place: int) -> InputFile | PairscoreError:
-        if place in reading.left_out:
-            return PairscoreError(f"{found[place].display!r} {reading.left_out[place]}")
-        reading.announce(place)
+
+def read_here(
+    found: Sequence[Found],
+    text_columns: Sequence[str],
+    at_once: int = FOOTERS_AT_ONCE,
+    announce: Callable[[int], None] = lambda place: None,
+) -> Generator[FooterResult, None, None]:
+    """The footer of each file, in order, several read at a time. announce: told of a file's place before it is read."""
+
+    def opened(place: int) -> FooterResult:
+        announce(place)
         try:
             return open_file(found[place], text_columns)
         except PairscoreError as error:
             return error
 
-    files: list[InputFile | None] = []
-    with ThreadPoolExecutor(reading.at_once, thread_name_prefix="pairscore-footer") as pool:
-        places = range(len(found))
-        for place, result in enumerate(pool.map(opened, places) if reading.at_once > 1 else map(opened, places)):
-            try:
-                if isinstance(result, PairscoreError):
-                    raise result
-                check(result)
-                files.append(result)
-            except PairscoreError as error:
-                if skip is None:
-                    raise
-                skip(place, error)
-                files.append(None)
-    return files
+    with ThreadPoolExecutor(at_once, thread_name_prefix="pairscore-footer") as pool:
+        yield from pool.map(opened, range(len(found)))
 
 
 def open_file(found: Found, text_columns: Sequence[str] = ()) -> InputFile:
@@ -122,7 +125,9 @@ def open_file(found: Found, text_columns: Sequence[str] = ()) -> InputFile:
 
 def unreadable(found: Found, error: Exception, fault: str) -> PairscoreError:
     """The error for a file that could not be read. fault: what is said of it where that does not pass by itself."""
-    if isinstance(error, PermissionError | FileNotFoundError | ConnectionError | TimeoutError):
+    if isinstance(error, ConnectionError | TimeoutError):
+        return TryAgainError(f"cannot read {found.display!r} ({one_line(error)}): run the same command again")
+    if isinstance(error, PermissionError | FileNotFoundError):
         return PairscoreError(f"cannot read {found.display!r}: {one_line(error)}")
     return PairscoreError(
         f"{found.display!r} {fault} ({one_line(error)}): write it again, or leave it out with --on-error skip-file"

@@ -1,7 +1,7 @@
 """Rows of an input file as windows to score. Memory is bounded, however large the file's row groups are."""
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -18,8 +18,6 @@ from pairscore.runtime.storage.parquet import filtered, in_schema, read_batches,
 from pairscore.runtime.storage.schema import INT96_UNIT, open_footer
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, text_pair, windows
 from pairscore.runtime.text.ragged import offsets_of
-
-_ROW_COLUMN = "pairscore row number"
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,8 @@ class Piece:
         )
 
 
-def read_pieces(
-    file: InputFile,
-    blocks: Sequence[Block],
-    reading: Reading,
-    announce: Callable[[Block | None], None] = lambda block: None,
-) -> Generator[Piece, None, None]:
-    """The parts of consecutive `blocks` of one file, in order. `announce`: told of a block before, None after reading.
+def read_pieces(file: InputFile, blocks: Sequence[Block], reading: Reading) -> Generator[Piece, None, None]:
+    """The parts of consecutive `blocks` of one file, in order.
 
     Where a part ends depends on the block's rows alone. Raises PairscoreError, naming the file, for a file
     that cannot be read to its end.
@@ -72,12 +65,7 @@ def read_pieces(
             with closing(_batches(file, there, run[0].start, run[-1].stop)) as batches:
                 cursor = _Cursor(batches, run[0].start)
                 for block in run:
-                    announce(block)
-                    for piece in _block_pieces(file, block, cursor.take(block.stop), reading):
-                        announce(None)
-                        yield piece
-                        if piece.part.stop < block.stop:
-                            announce(block)
+                    yield from _block_pieces(file, block, cursor.take(block.stop), reading)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(file.found, error, "is damaged") from error
 
@@ -123,7 +111,9 @@ def _numbered(file: InputFile, batch: pa.RecordBatch, first_row: int, reading: R
     """The batch's rows that meet the condition, with their places in the file as a last column."""
     batch = in_schema(batch, _schema(file, reading))
     numbers = pa.array(np.arange(first_row, first_row + batch.num_rows))
-    batch = batch.append_column(_ROW_COLUMN, numbers)
+    # Longer than every other name, so that no column of the input can have it.
+    names = [*batch.schema.names, *(field.name for field in reading.partitions)]
+    batch = batch.append_column(f"row of {max(names, key=len)}", numbers)
     if reading.condition is None:
         return batch
     more = [field for field in reading.partitions if field.name not in batch.schema.names]
@@ -141,7 +131,7 @@ def _schema(file: InputFile, reading: Reading) -> pa.Schema:
 
 
 def _row_numbers(table: pa.Table) -> np.ndarray:
-    return np.asarray(table.column(_ROW_COLUMN).to_numpy())
+    return np.asarray(table.column(table.num_columns - 1).to_numpy())
 
 
 def _batches(file: InputFile, columns: Sequence[str], start: int, stop: int) -> Generator[pa.RecordBatch, None, None]:

@@ -7,9 +7,9 @@ Control files (the run record, locks, half-written files) lie in `_pairscore/` b
 output is whole: several readers take every file of a folder for data.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.errors import PairscoreError, TryAgainError, may_pass, one_line, storage_error
 from pairscore.runtime.job.options import RunSettings
 from pairscore.runtime.job.parts import (
     CONTROL_NAME,
@@ -54,15 +54,31 @@ class Output:
 
     def names(self) -> list[str]:
         """Files below the folder, control files included."""
-        return self.storage.files(self.folder) if self.storage.kind(self.folder) == "folder" else []
+        with self.used():
+            return self.storage.files(self.folder) if self.storage.kind(self.folder) == "folder" else []
 
     def parts(self) -> list[Part]:
         """The parts that are whole."""
         return listed_parts(self.names())
 
+    def read(self, name: str) -> bytes:
+        """A file below the folder."""
+        with self.used():
+            return self.storage.read(f"{self.folder}/{name}")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a file below the folder in place, whole."""
+        with self.used():
+            self.storage.write(f"{self.folder}/{name}", data, f"{self.control}/tmp")
+
+    def remove(self, name: str) -> None:
+        """Take a file below the folder away; nothing there is no error."""
+        with self.used():
+            self.storage.remove(f"{self.folder}/{name}")
+
     def read_part(self, part: Part) -> pq.ParquetFile:
-        """A part, every byte of it checked. Raises OSError, and PairscoreError for one that was damaged."""
-        data = self.storage.read(f"{self.folder}/{part.name}")
+        """A part, every byte of it checked. Raises PairscoreError also for one that was damaged."""
+        data = self.read(part.name)
         if not is_intact(data):
             raise PairscoreError(
                 f"part {part.name} of {self.url!r} was damaged after it was written: run the same command again, which "
@@ -70,16 +86,17 @@ class Output:
             )
         return pq.ParquetFile(pa.BufferReader(data))
 
-    def write_part(self, part: Part, data: bytes) -> None:
-        """Put a part in place. Raises PairscoreError where the storage refuses."""
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Raise PairscoreError for what the storage refuses in this block."""
         try:
-            self.storage.write(f"{self.folder}/{part.name}", data, f"{self.control}/tmp")
+            yield
         except OSError as error:
-            raise cannot_write(self.url, error) from error
-
-    def remove_part(self, part: Part) -> None:
-        """Take a part away again."""
-        self.storage.remove(f"{self.folder}/{part.name}")
+            message = (
+                f"cannot use output {self.url!r} ({one_line(error)}): remove the cause and run the same command again; "
+                "parts that are whole are kept"
+            )
+            raise storage_error(message, error) from error
 
 
 def open_output(url: str) -> Output:
@@ -99,11 +116,12 @@ def open_output(url: str) -> Output:
 
 def check_output(output: Output) -> None:
     """Raise PairscoreError where something other than an output of this project is in the way. Changes nothing."""
-    storage = output.storage
     names = output.names()
-    if output.file is not None and storage.kind(output.file) == "folder":
+    with output.used():
+        kinds = [None if path is None else output.storage.kind(path) for path in (output.file, output.folder)]
+    if kinds[0] == "folder":
         raise PairscoreError(f"output {output.url!r} ends in .parquet and is a folder: choose another name")
-    if storage.kind(output.folder) == "file":
+    if kinds[1] == "file":
         raise PairscoreError(f"output {output.url!r} is a file: choose a folder, or a name that ends in .parquet")
     # Readers pass over names with a dot: .gitkeep, .DS_Store.
     others = [name for name in names if not name.startswith((f"{CONTROL_NAME}/", "."))]
@@ -113,47 +131,45 @@ def check_output(output: Output) -> None:
         )
 
 
-def prepare_control(output: Output) -> None:
-    """Make the folder that locks lie in; an object store needs none."""
-    if output.storage.scheme == "file":
-        Path(output.control).mkdir(parents=True, exist_ok=True)
-
-
-def begin(output: Output, record: RunRecord, overwrite: bool) -> bool:
-    """Make the output ready for `record`'s run, whose lock is held; True when it continues an earlier one.
+def continues(output: Output, record: RunRecord, overwrite: bool) -> bool:
+    """Whether `record`'s run continues what the output holds. Changes nothing.
 
     Raises PairscoreError where another run's results are in the way.
     """
-    check_output(output)
     names = output.names()
-    finished = _is_finished(output, names)
-    if RECORD in names:
-        changed = _changes(output, record)
-        # A run that was killed when all but its control files was done ends here.
-        if not changed and (
-            not finished or overwrite or output.file is None or finished_figures(output).get("run") == record.digest
-        ):
+    if RECORD not in names:
+        return False
+    finished, changed = _is_finished(output, names), _changes(output, record)
+    # A run that was killed when all but its control files was done ends here.
+    if not changed and (
+        not finished or overwrite or output.file is None or finished_figures(output).get("run") == record.digest
+    ):
+        return True
+    if not overwrite:
+        raise finished_error(output) if finished or not changed else PairscoreError(changed)
+    return False
+
+
+def begin(output: Output, record: RunRecord, overwrite: bool) -> bool:
+    """Make the output ready for `record`'s run, whose lock is held; True when it continues an earlier one."""
+    check_output(output)
+    if continues(output, record, overwrite):
+        with output.used():
             output.storage.remove_folder(f"{output.control}/tmp")
-            return True
-        if changed and not finished and not overwrite:
-            raise PairscoreError(changed)
-    if finished and not overwrite:
+        return True
+    if not overwrite and _is_finished(output, output.names()):
         raise finished_error(output)
     clear(output)
-    output.storage.write(f"{output.folder}/{RECORD}", record.to_json().encode(), f"{output.control}/tmp")
+    output.write(RECORD, record.to_json().encode())
     return False
 
 
 def clear(output: Output) -> None:
     """Remove parts, marker and record, in such an order that an output stays recognisable if this stops half way."""
     names = output.names()
-    output.storage.remove(f"{output.folder}/{SUCCESS_NAME}")
-    for part in listed_parts(names):
-        output.remove_part(part)
-    for name in names:
-        if name.startswith(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}"):
-            output.storage.remove(f"{output.folder}/{name}")
-    output.storage.remove(f"{output.folder}/{RECORD}")
+    skipped = [name for name in names if name.startswith(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}")]
+    for name in (SUCCESS_NAME, *(part.name for part in listed_parts(names)), *skipped, RECORD):
+        output.remove(name)
 
 
 def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Part]:
@@ -163,6 +179,8 @@ def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Pa
     def belongs(part: Part) -> bool:
         try:
             return bool(figures(output.read_part(part).metadata)["run"] == digest)
+        except TryAgainError:
+            raise
         except (OSError, ValueError, KeyError):
             return False
 
@@ -172,8 +190,7 @@ def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Pa
 
 def mark_skipped(output: Output, file: int, reason: str) -> None:
     """Note, for later runs and other shards, that a file is left out."""
-    path = f"{output.control}/{_SKIPPED_PREFIX}{file:05d}"
-    output.storage.write(path, reason.encode(), f"{output.control}/tmp")
+    output.write(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}{file:05d}", reason.encode())
 
 
 def skipped_files(output: Output) -> dict[int, str]:
@@ -182,7 +199,7 @@ def skipped_files(output: Output) -> dict[int, str]:
     for name in output.names():
         base = name.removeprefix(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}")
         if base != name and base.isdecimal():
-            found[int(base)] = output.storage.read(f"{output.folder}/{name}").decode()
+            found[int(base)] = output.read(name).decode()
     return found
 
 
@@ -191,7 +208,7 @@ def abandon(output: Output) -> None:
     if output.parts():
         return
     clear(output)
-    output.storage.remove_folder(output.control)
+    remove_leftovers(output, output.control)
     if output.storage.scheme == "file":
         with suppress(OSError):  # something else is in it
             Path(output.folder).rmdir()
@@ -200,7 +217,8 @@ def abandon(output: Output) -> None:
 def _is_finished(output: Output, names: Sequence[str]) -> bool:
     """Whether a run, of whatever settings, has ended there; names: of the files in its folder."""
     if output.file is not None:
-        return output.storage.kind(output.file) == "file"
+        with output.used():
+            return output.storage.kind(output.file) == "file"
     return SUCCESS_NAME in names and bool(listed_parts(names))
 
 
@@ -213,29 +231,35 @@ def is_whole(output: Output) -> bool:
 def has_leftovers(output: Output) -> bool:
     """Whether something is beside a finished output that a run which was killed at its very end left."""
     if output.file is not None:
-        return output.storage.kind(output.folder) is not None
+        with output.used():
+            return output.storage.kind(output.folder) is not None
     return any(name.startswith(f"{CONTROL_NAME}/") for name in output.names())
 
 
-def tidy(output: Output) -> None:
-    """Remove what is left beside a finished output, whose lock is held."""
-    output.storage.remove_folder(output.control if output.file is None else output.folder)
+def remove_leftovers(output: Output, folder: str | None = None) -> None:
+    """Remove what is left beside a finished output, whose lock is held. folder: another one to remove."""
+    with output.used():
+        output.storage.remove_folder(folder or (output.control if output.file is None else output.folder))
 
 
 def finished_figures(output: Output) -> dict[str, Any]:
     """What a finished output's metadata tells of its run; empty where it does not."""
     path = output.file or f"{output.folder}/{output.parts()[0].name}"
-    try:
-        with output.storage.open(path) as file:
-            return figures(pq.read_metadata(file))
-    except (OSError, ValueError, pa.ArrowException):
-        return {}
+    with output.used():
+        try:
+            with output.storage.open(path) as file:
+                return figures(pq.read_metadata(file))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            if may_pass(error):
+                raise
+            return {}
 
 
 def _changes(output: Output, record: RunRecord) -> str | None:
     """Why the run recorded there is not this one; None when it is."""
+    text = output.read(RECORD)
     try:
-        changed = differences(RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")), record)
+        changed = differences(RunRecord.from_json(text), record)
     except ValueError as error:
         return (
             f"output {output.url!r} holds an unfinished run whose record {RECORD} does not fit this release ({error}): "
@@ -252,10 +276,9 @@ def _changes(output: Output, record: RunRecord) -> str | None:
 
 def recorded_settings(output: Output) -> RunSettings | None:
     """The settings of the run that the output holds, finished or not; None where there is no readable record."""
-    if RECORD not in output.names():
-        return None
+    text = output.read(RECORD) if RECORD in output.names() else b""
     try:
-        return RunRecord.from_json(output.storage.read(f"{output.folder}/{RECORD}")).settings
+        return RunRecord.from_json(text).settings
     except ValueError:
         return None
 
@@ -265,12 +288,4 @@ def finished_error(output: Output, difference: str | None = None) -> PairscoreEr
     why = f", of another run ({difference})" if difference else ""
     return PairscoreError(
         f"output {output.url!r} exists and is whole{why}: choose another name, or replace it with --overwrite"
-    )
-
-
-def cannot_write(url: str, error: OSError) -> PairscoreError:
-    """The error for an output that the storage refuses to take."""
-    return PairscoreError(
-        f"cannot write to output {url!r} ({one_line(error)}): remove the cause and run the same command again; "
-        "parts that are whole are kept"
     )

@@ -4,76 +4,90 @@ Shards of one run may work side by side, but no two runs of one shard, and none 
 """
 
 import json
+import logging
 import os
 import secrets
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from pairscore.runtime.errors import PairscoreError, one_line
-from pairscore.runtime.storage.local import Storage
+from filelock import FileLock, Timeout
+
+from pairscore.runtime.errors import PairscoreError, TryAgainError
+from pairscore.runtime.job.output.layout import Output
 
 # A lease that was not renewed for this long belongs to a run that died.
 LEASE_SECONDS = 120.0
 _RENEW_SECONDS = 30.0
+_LOOK_SECONDS = 2.0
+# How long one shard may hold up another while it takes its lock.
+_SHARD_SECONDS = 5.0
+
+# Leases of this process that are not released.
+_HELD: set[str] = set()
+_log = logging.getLogger(__name__)
 
 
 class Held:
     """A lock that is held."""
 
     def check(self) -> None:
-        """Raise PairscoreError when the lock was lost: never, where the system keeps it until this process ends."""
+        """Raise TryAgainError when the lock was lost: never, where the system keeps it until this process ends."""
 
 
 @contextmanager
-def hold(
-    storage: Storage,
-    folder: str,
-    shard: tuple[int, int] | None,
-    output: str,
-    *,
-    lease_seconds: float = LEASE_SECONDS,
-) -> Iterator[Held]:
-    """Hold the lock in `folder`. shard: (number, of how many); None for the whole.
+def hold(output: Output, shard: tuple[int, int] | None, lease_seconds: float = LEASE_SECONDS) -> Iterator[Held]:
+    """Hold the output's lock. shard: (number, of how many); None for the whole.
 
-    output: what the message calls it. lease_seconds: the age at which a lease that nobody renews has expired. Raises
-    PairscoreError while another run holds it.
+    lease_seconds: the age at which a lease that nobody renews has expired. Raises TryAgainError while another run holds
+    it.
     """
+    kind = "{}-of-{}".format(*shard) if shard else "whole"
     with ExitStack() as stack:
-        if storage.scheme != "file":
-            yield stack.enter_context(_lease(storage, folder, shard, output, lease_seconds))
-            return
-        stack.enter_context(_file_lock(Path(folder, "lock"), shard is None, output))
-        if shard:
-            stack.enter_context(_file_lock(Path(folder, "lock-{}-of-{}".format(*shard)), True, output))
+        with output.used():
+            local = output.storage.scheme == "file"
+            held = stack.enter_context(_file_lock(output, kind) if local else _lease(output, kind, lease_seconds))
+        yield held
+
+
+@contextmanager
+def _file_lock(output: Output, kind: str) -> Iterator[Held]:
+    """A file that is locked. The system unlocks it when the process ends, however it does.
+
+    A run of the whole keeps `lock-whole`; a shard keeps it only until it has its own. So a run of the whole sees every
+    shard at work, and no shard begins beside it.
+    """
+    folder = Path(output.control)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        whole = stack.enter_context(_taken(output, "whole", 0 if kind == "whole" else _SHARD_SECONDS))
+        if kind == "whole":
+            for path in folder.glob("lock-*-of-*[0-9]"):
+                with _taken(output, path.name.removeprefix("lock-"), 0):
+                    pass  # that shard is not at work
+        else:
+            stack.enter_context(_taken(output, kind, 0))
+            whole.release()
+        (folder / f"lock-{kind}.owner").write_text(_me()["who"], encoding="utf-8")
         yield Held()
 
 
 @contextmanager
-def _file_lock(path: Path, alone: bool, output: str) -> Iterator[None]:
-    """An empty SQLite database, opened to write (`alone`) or to read beside other readers.
-
-    SQLite locks files in the same way on every system, and the system unlocks them when the process ends, however it
-    does. No module of Python's own does that everywhere.
-    """
-    owner = path.with_suffix(".owner")
-    # A run may end in another thread than it began in.
-    with closing(sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)) as database:
-        try:
-            database.execute("BEGIN EXCLUSIVE" if alone else "BEGIN")
-            database.execute("SELECT * FROM sqlite_master").fetchall()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise OSError(one_line(error)) from error
-            who = owner.read_text(encoding="utf-8") if owner.is_file() else "another shard"
-            raise _refusal(output, who) from error
-        if alone:
-            owner.write_text(_who(), encoding="utf-8")
-        yield
+def _taken(output: Output, kind: str, seconds: float) -> Iterator[FileLock]:
+    path = Path(output.control, f"lock-{kind}")
+    lock = FileLock(path, timeout=seconds, thread_local=False)  # a run may end in another thread than it began in
+    try:
+        lock.acquire()
+    except Timeout:
+        owner = path.with_suffix(".owner")
+        raise _refusal(output, owner.read_text(encoding="utf-8") if owner.is_file() else "another shard") from None
+    try:
+        yield lock
+    finally:
+        lock.release()
 
 
 class _Lease(Held):
@@ -84,80 +98,110 @@ class _Lease(Held):
     fsspec does not pass on. And not every store has them.
     """
 
-    def __init__(self, storage: Storage, folder: str, kind: str, seconds: float) -> None:
-        self._storage = storage
-        self._folder = folder
-        self._seconds = seconds
-        self.name = f"lock-{kind}-{secrets.token_hex(8)}"
+    def __init__(self, output: Output, kind: str, seconds: float) -> None:
+        self._storage, self._folder, self._seconds = output.storage, output.control, seconds
+        self.path = f"{output.control}/lock-{kind}-{secrets.token_hex(8)}"
         self._stop = threading.Event()
-        self._renewed = 0.0
-
-    def renew(self) -> None:
-        started = time.monotonic()
-        self._storage.write(f"{self._folder}/{self.name}", json.dumps({"who": _who()}).encode(), self._folder)
-        self._renewed = started
+        self._thread = threading.Thread(target=self._keep, name="pairscore-lease", daemon=True)
+        self._renew()
+        _HELD.add(self.path)
+        self._thread.start()
 
     def check(self) -> None:
         if time.monotonic() - self._renewed > self._seconds:
-            raise PairscoreError(
+            raise TryAgainError(
                 "this run was held up for so long that another may have taken over its output: start it again"
             )
 
-    def keep(self) -> None:
-        while not self._stop.wait(_RENEW_SECONDS):
-            try:
-                self.renew()
-            except (OSError, PairscoreError):
-                continue  # `check` stops the run once this has failed for too long
-
-    def release(self, thread: threading.Thread | None) -> None:
+    def release(self) -> None:
         self._stop.set()
-        if thread is not None:
-            thread.join()
+        self._thread.join()
+        _HELD.discard(self.path)
         with suppress(OSError, PairscoreError):  # it expires by itself
-            self._storage.remove(f"{self._folder}/{self.name}")
+            self._storage.remove(self.path)
+
+    def _renew(self) -> None:
+        started = time.monotonic()
+        self._storage.write(self.path, json.dumps(_me()).encode(), self._folder)
+        self._renewed = started
+
+    def _keep(self) -> None:
+        while not self._stop.wait(_RENEW_SECONDS):
+            with suppress(OSError, PairscoreError):  # `check` stops the run once this has failed for too long
+                self._renew()
 
 
 @contextmanager
-def _lease(
-    storage: Storage, folder: str, shard: tuple[int, int] | None, output: str, seconds: float
-) -> Iterator[_Lease]:
+def _lease(output: Output, kind: str, seconds: float) -> Iterator[_Lease]:
     """Write a lease first, then look for others: if two runs start together, at least one sees the other."""
-    kind = "{}-of-{}".format(*shard) if shard else "whole"
-    lease = _Lease(storage, folder, kind, seconds)
-    lease.renew()
-    thread: threading.Thread | None = None
+    lease = _Lease(output, kind, seconds)
     try:
         # Ages are differences between the store's own times: this machine's clock plays no part.
-        now = storage.modified(f"{folder}/{lease.name}")
-        for name in storage.files(folder):
-            theirs = name.removeprefix("lock-").rpartition("-")[0]
-            if name == lease.name or not name.startswith("lock-") or not (theirs == kind or "whole" in (theirs, kind)):
-                continue
-            try:
-                age = now - storage.modified(f"{folder}/{name}")
-            except FileNotFoundError:
-                continue  # its run has ended since it was listed
-            if age < seconds:
-                raise _refusal(output, f"{_owner(storage, f'{folder}/{name}')}; if that run is dead, wait two minutes")
-            storage.remove(f"{folder}/{name}")
-        thread = threading.Thread(target=lease.keep, name="pairscore-lease", daemon=True)
-        thread.start()
+        now = output.storage.modified(lease.path)
+        for name in output.storage.files(output.control):
+            path, theirs = f"{output.control}/{name}", name.removeprefix("lock-").rpartition("-")[0]
+            if path != lease.path and name.startswith("lock-") and (theirs == kind or "whole" in (theirs, kind)):
+                with suppress(FileNotFoundError):  # its run has ended since it was listed
+                    _outlive(output, path, now, seconds)
         yield lease
     finally:
-        lease.release(thread)
+        lease.release()
 
 
-def _owner(storage: Storage, path: str) -> str:
+def _outlive(output: Output, path: str, now: float, seconds: float) -> None:
+    """Remove another run's lease when that run has surely ended. Raises TryAgainError where it may be alive.
+
+    A lease of this machine tells by its process. One that this user left on a machine of this name, but before a reboot
+    or in another container, is waited for until it expires.
+    """
+    storage, me = output.storage, _me()
+    renewed = storage.modified(path)
+    left = seconds - (now - renewed)
     try:
-        return str(json.loads(storage.read(path))["who"])
-    except (OSError, PairscoreError, ValueError, KeyError):
-        return "another run"
+        owner: dict[str, str] = {**dict.fromkeys(me, ""), **json.loads(storage.read(path))}
+    except (ValueError, TypeError):
+        owner = {**dict.fromkeys(me, ""), "who": "another run"}
+    if owner["machine"] == me["machine"]:
+        alive = path in _HELD if owner == me else owner["started"] in ("", _started(owner["process"]))
+        left = left if alive else 0.0
+    elif left > 0 and (owner["host"], owner["user"]) == (me["host"], me["user"]):
+        _log.warning("waiting for the lease of %s, which ends in %.0f s unless that run is alive", owner["who"], left)
+        until = time.monotonic() + left
+        while storage.modified(path) == renewed and left > 0:
+            time.sleep(min(_LOOK_SECONDS, left))
+            left = until - time.monotonic()
+    if left > 0:
+        raise _refusal(output, f"{owner['who']}; if that run is dead, its lease ends in {left:.0f} s")
+    storage.remove(path)
 
 
-def _who() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
+def _me() -> dict[str, str]:
+    """What a lease says of this process. `machine`: its boot and its numbers of processes; "" where nothing tells."""
+    host, process, machine = socket.gethostname(), str(os.getpid()), ""
+    with suppress(OSError):
+        machine = (
+            f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+        )
+    user = str(getattr(os, "getuid", str)())
+    who = f"process {process} on {host}"
+    return {
+        "who": who,
+        "host": host,
+        "user": user,
+        "machine": machine,
+        "process": process,
+        "started": _started(process),
+    }
 
 
-def _refusal(output: str, who: str) -> PairscoreError:
-    return PairscoreError(f"another run is writing to {output!r} ({who}): wait for it, or choose another output")
+def _started(process: str) -> str:
+    """When a process of this machine began, in ticks after the boot; "" where it has ended, or nothing tells."""
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else fields[18]
+    except (OSError, IndexError):
+        return ""
+
+
+def _refusal(output: Output, who: str) -> TryAgainError:
+    return TryAgainError(f"another run is writing to {output.url!r} ({who}): wait for it, or choose another output")

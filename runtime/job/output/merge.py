@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.job.output.layout import Output, cannot_write
+from pairscore.runtime.job.output.layout import Output, remove_leftovers
 from pairscore.runtime.job.parts import RECORD, SUCCESS_NAME, Part, add_figures, as_metadata, figures, part_bytes
 from pairscore.runtime.job.ranking import Best, Ranking
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS
@@ -38,15 +38,13 @@ def finish(
     `widen`: adds the partition columns, which in a folder are the folders' names. `best`: the rows to keep, chosen over
     all parts; None for all.
     """
-    try:
+    with output.used():
         with ExitStack() as stack:
-            ranking = None
-            if best is not None:
-                ranking = stack.enter_context(closing(_ranking(output, best, widen)))
+            ranking = stack.enter_context(closing(_ranking(output, best, widen))) if best is not None else None
             if output.file is None:
                 if ranking is not None:
                     _rank_parts(output, ranking, form)
-                output.storage.write(f"{output.folder}/{SUCCESS_NAME}", b"", f"{output.control}/tmp")
+                output.write(SUCCESS_NAME, b"")
             else:
 
                 def edited(table: pa.Table, part: Part) -> pa.Table:
@@ -54,10 +52,8 @@ def finish(
 
                 _merge(output, output.file, metadata, form, edited)
         # The record is removed first: as long as it is there, every part is there too.
-        output.storage.remove(f"{output.folder}/{RECORD}")
-        output.storage.remove_folder(output.control if output.file is None else output.folder)
-    except OSError as error:
-        raise cannot_write(output.url, error) from error
+        output.remove(RECORD)
+        remove_leftovers(output)
 
 
 def _ranking(output: Output, best: Best, widen: Callable[[pa.Table, Part], pa.Table]) -> Ranking:
@@ -71,10 +67,10 @@ def _ranking(output: Output, best: Best, widen: Callable[[pa.Table, Part], pa.Ta
 def _rank_parts(output: Output, ranking: Ranking, form: Form) -> None:
     """Write every part anew in which rows go or get another rank. It may be stopped and repeated at any moment."""
     for part in output.parts():
-        table, told = _read(output, part)
+        table, metadata = _read(output, part)
         ranked = ranking.apply(table, part)
         if ranked is not table:
-            output.write_part(part, part_bytes(ranked, told, form.compression, form.utc_times))
+            output.write(part.name, part_bytes(ranked, metadata, form.compression, form.utc_times))
 
 
 def _read(output: Output, part: Part, columns: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
@@ -116,8 +112,8 @@ def _merge(
         ) as writer:
             waiting: list[pa.Table] = []
             for part in parts:
-                table, told = _read(output, part)
-                add_figures(totals, told)
+                table, of_part = _read(output, part)
+                add_figures(totals, of_part)
                 table = edited(table, part).select(form.schema.names).cast(form.schema)
                 waiting += [table] if table.num_rows else []
                 rows, size = (sum(getattr(each, of) for each in waiting) for of in ("num_rows", "nbytes"))

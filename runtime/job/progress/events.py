@@ -4,12 +4,14 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
+
+_log = logging.getLogger(__name__)
 
 
 class EventLog:
@@ -30,13 +32,18 @@ class EventLog:
             return
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
         with self._lock:
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self._file.flush()
+            try:
+                self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                self._file.flush()
+            except OSError as error:
+                name, self._file = self._file.name, None
+                _log.warning("no more events are written to the log %r (%s); the job goes on", name, one_line(error))
 
     def close(self) -> None:
         """Close the file; there may be none."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
 
 @contextmanager
