@@ -32,6 +32,11 @@ class Storage(Protocol):
         ...
 
     @property
+    def private(self) -> bool:
+        """Whether only this process sees its files."""
+        ...
+
+    @property
     def buffer_size(self) -> int:
         """Bytes to ask for at once when reading on through a file."""
         ...
@@ -90,6 +95,7 @@ class LocalStorage:
     """The file system of this machine."""
 
     scheme: str = "file"
+    private: bool = False
     buffer_size: int = 1024 * 1024
 
     def kind(self, path: str) -> Literal["file", "folder"] | None:

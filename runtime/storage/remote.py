@@ -70,6 +70,7 @@ class RemoteStorage:
         self.scheme = scheme
         self.buffer_size = buffer_size
         self._filesystem = filesystem
+        self.private = any(each.__name__ == "MemoryFileSystem" for each in type(filesystem).__mro__)
         self._retry_seconds = retry_seconds
 
     def kind(self, path: str) -> Literal["file", "folder"] | None:

@@ -200,7 +200,7 @@ def test_files_may_differ_in_what_they_say_of_nulls(bundle, data, tmp_path):
         ({"shard": (5, 4)}, "shard 5/4 does not exist"),
         ({"shard": (0, 4)}, "shard 0/4 does not exist"),
         ({"output": "x.parquet", "shard": (1, 4)}, "--shard writes parts"),
-        ({"compression": "zip"}, "unknown compression 'zip'"),
+        ({"compression": "zip"}, "--compression 'zip' is unknown"),
         ({"precision": "int8"}, "has no int8 variant"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"engine": "magic"}, "unknown engine 'magic'"),

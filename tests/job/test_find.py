@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, TryAgainError
 from pairscore.runtime.job.input.find import find_files
-from pairscore.runtime.job.input.footers import needed_columns, open_file, open_files
+from pairscore.runtime.job.input.footers import needed_columns, open_file, open_files, read_here
 from pairscore.runtime.job.input.partitions import partition_array, partition_fields
 from tests.pairs_files import pairs_table, write_pairs
 
@@ -111,7 +111,7 @@ def test_partition_folders_become_typed_columns(tmp_path):
     found = find_files([str(tmp_path)])
     assert found[0].folder == "year=2019/topic=a%20b"
     assert find_files([str(tmp_path / "year=2*" / "*" / "*.parquet")])[0].partitions == found[0].partitions
-    files = open_files(found, (), lambda file: None, None)
+    files = list(read_here(found, ()))
     fields = partition_fields(files)
     assert [(field.name, field.type) for field in fields] == [("year", pa.int64()), ("topic", pa.string())]
     values = [[partition_array(file, field, 1)[0].as_py() for field in fields] for file in found]
@@ -121,7 +121,7 @@ def test_partition_folders_become_typed_columns(tmp_path):
 def test_leading_zeros_stay_text(tmp_path):
     for month in ("01", "02"):
         write_pairs(tmp_path / f"month={month}" / "f.parquet", 2)
-    files = open_files(find_files([str(tmp_path)]), (), lambda file: None, None)
+    files = list(read_here(find_files([str(tmp_path)]), ()))
     assert partition_fields(files)[0].type == pa.string()
 
 
@@ -174,13 +174,20 @@ def test_files_that_fail_are_raised_or_skipped(tmp_path):
     (tmp_path / "b.parquet").write_bytes(b"broken")
     found = find_files([str(tmp_path)])
     with pytest.raises(PairscoreError, match=r"b\.parquet"):
-        open_files(found, (), lambda file: None, None)
+        open_files(found, lambda file: None, None, read_here(found, ()))
     skipped = []
-    files = open_files(found, (), lambda file: None, lambda place, error: skipped.append((place, str(error))))
+
+    def skip(place, error):
+        skipped.append((place, str(error)))
+
+    files = open_files(found, lambda file: None, skip, read_here(found, ()))
     assert [file is None for file in files] == [False, True, False]
     ((place, reason),) = skipped
     assert place == 1
     assert "b.parquet" in reason
+    lost = TryAgainError("the connection is lost")
+    with pytest.raises(TryAgainError):  # a fault that may pass is no reason to go on without the file
+        open_files(found, lambda file: None, skip, iter([lost, lost, lost]))
 
 
 def test_needed_columns_come_in_the_order_of_the_file():

@@ -134,7 +134,7 @@ def test_nothing_is_left_of_a_run_that_wrote_no_part(bundle, data, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"score_column": "p"}, "score column was 'score' and is now 'p'"),
+        ({"score_column": "p"}, "--score-column was 'score' and is now 'p'"),
         ({"claim_column": "evidence", "evidence_column": "claim"}, "--claim-column was 'claim' and is now 'evidence'"),
         ({"keep": ("id",)}, "--keep was None and is now"),
         ({"max_length": 32}, "--max-length was 64 and is now 32"),

@@ -35,7 +35,7 @@ def read_footers(found: Sequence[Found], text_columns: Sequence[str]) -> Generat
 
     Raises TryAgainError, which names the file, where somebody ends that process.
     """
-    if not sys.executable or any(file.storage.scheme == "memory" for file in found):
+    if not sys.executable or any(file.storage.private for file in found):
         yield from read_here(found, text_columns)
         return
     results: dict[int, FooterResult] = {}
