@@ -15,7 +15,7 @@ from typing import Any
 from pairscore.benchmarks.agreement import compare
 from pairscore.benchmarks.tables.table import Table, markdown
 from pairscore.benchmarks.tables.throughput import limits_table, throughput_picture, throughput_table
-from studies import chapters, processors, robustness
+from studies import chapters, processors, robustness, verdicts
 from studies.processors import RESULTS, kinds, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +29,7 @@ PAGES = tuple(
         "docs/pipelines.md",
         "docs/billion-pairs.md",
         "docs/robustness.md",
+        "docs/verdicts.md",
     )
 )
 
@@ -82,6 +83,7 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "gpu-systems": lambda: chapters.gpu_table(load("gpu")),
         "fuzz": lambda: robustness.fuzz_table(load("fuzz")),
         "kills": lambda: robustness.kills_table(load("kills")),
+        "calibration": lambda: verdicts.calibration_table(load("calibration")),
     }
 
 

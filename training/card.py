@@ -24,7 +24,9 @@ _RELEVANCE_LIMITS = (
     "counts as\n  relevant too.",
     "Sentences that nobody annotated for a claim serve as negatives, in training as in the figures. Some of them would"
     "\n  be relevant to a careful reader.",
-    "The score is not a calibrated probability: the share of relevant pairs in training is the sampling's.",
+    "The score is not a calibrated probability: the share of relevant pairs in training is the sampling's.\n"
+    "  `pairscore calibrate` makes it one for pairs like yours.",
+    "Among sentences that are all near the claim, the score hardly tells relevant ones from others, calibrated or not.",
 )
 _LABEL_LIMITS = (
     "It saw annotated sentences alone, all of them near their claim. Of sentences from elsewhere nothing is known.",

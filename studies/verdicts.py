@@ -1,0 +1,64 @@
+"""The tables of docs/verdicts.md: the shipped model calibrated, and the small model of three labels."""
+
+from typing import Any
+
+from pairscore.benchmarks.tables.table import Row, Table
+
+
+def calibration_table(result: dict[str, Any]) -> Table:
+    """One row a kind of pairs and precision, each figure before and after."""
+    figures = ("log loss", "Brier score", "expected calibration error")
+    rows = []
+    for kind, found in result["kinds"].items():
+        for precision, each in found["precisions"].items():
+            cells = [f"{each[when][name]:.3f}" for name in figures for when in ("before", "after")]
+            rows.append(Row((f"{kind}, {found['relevant'] / found['pairs']:.0%} relevant", precision, *cells)))
+    counts = "; ".join(
+        f"{kind}: fitted to {each['fitted_pairs']:,} pairs, judged on {each['judged_pairs']:,}"
+        for kind, found in result["kinds"].items()
+        for each in list(found["precisions"].values())[:1]
+    )
+    headings = [heading for name in figures for heading in (name, "calibrated")]
+    return Table(("pairs", "precision", *headings), tuple(rows), (f"{counts}.",), words=("precision",))
+
+
+def labels_table(result: list[dict[str, Any]]) -> Table:
+    """One row a system, from the evaluation that a training run leaves."""
+    (evaluation,) = result
+    labels = evaluation["labels"]
+    rows = [
+        Row(
+            (
+                each["system"],
+                *(f"{each[name]:.3f}" for name in ("accuracy", "macro_f1")),
+                *(f"{each['f1'][label]:.3f}" for label in labels),
+            )
+        )
+        for each in evaluation["systems"]
+    ]
+    note = f"{evaluation['pairs']:,} pairs of {evaluation['claims']:,} claims."
+    return Table(("system", "accuracy", "macro-F1", *(f"F1 {label}" for label in labels)), tuple(rows), (note,))
+
+
+def confusion_table(result: list[dict[str, Any]]) -> Table:
+    """The last system's confusion matrix."""
+    (evaluation,) = result
+    rows = [
+        Row((label, *(f"{count:,}" for count in counts)))
+        for label, counts in zip(evaluation["labels"], evaluation["systems"][-1]["confusion"], strict=True)
+    ]
+    return Table(("true label", *(f"taken for {label}" for label in evaluation["labels"])), tuple(rows))
+
+
+def long_evidence_table(result: dict[str, Any]) -> Table:
+    """Passages a second, split and cut by hand."""
+    rates, data = result["passages_per_second"], result["data"]
+    rows = [Row((name, f"{rate:,.1f}")) for name, rate in rates.items()]
+    low, high = data["words"]
+    notes = (
+        f"{data['texts']:,} texts of {low:,} to {high:,} words, {data['passages']:,} passages, {result['precision']} "
+        f"on {result['engine']}: split gives {result['split_to_by_hand']:.2f} times the passages of cutting by hand.",
+        f"{result['rows_with_the_same_score']:,} texts have the same score to the last bit, the others differ by at "
+        f"most {result['largest_difference']:.2g}: a text that is cut within a word gets other tokens there.",
+    )
+    return Table(("passages", "passages/s"), tuple(rows), notes)
