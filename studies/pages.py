@@ -78,6 +78,7 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "bench-steps": lambda: steps_line(load("bench-steps")),
         "quantization": lambda: chapters.int8_table(load("quantization")),
         "modernbert": lambda: chapters.int8_table(load("modernbert")),
+        "deberta": lambda: chapters.int8_table(load("deberta")),
         "pipelines": lambda: chapters.overhead_table(load("pipelines")),
         "gpu": lambda: chapters.gpu_line(load("gpu")),
         "gpu-systems": lambda: chapters.gpu_table(load("gpu")),

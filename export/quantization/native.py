@@ -191,7 +191,7 @@ def quantized(encoder: Encoder, recipe: Recipe, seen: Mapping[Rows, Seen]) -> Te
     for number, layer in enumerate(encoder.layers):
         tensors |= _quantized_layer(f"layers.{number}", layer, recipe, seen)
         if layer.relative is not None:
-            positions = quantized_positions(layer.relative, encoder.heads)
+            positions = quantized_positions(layer.relative, layer.key.bias, encoder.heads)
             tensors |= {f"layers.{number}.{name}": tensor for name, tensor in positions.items()}
     if encoder.final_norm is not None:
         tensors |= _exact("final_norm", encoder.final_norm)

@@ -8,6 +8,7 @@ from pairscore.export.encoder.read import read_encoder
 from pairscore.export.model import logits_model
 from pairscore.export.quantization.calibration import observe
 from pairscore.export.quantization.native import Recipe, fitting, plan, quantized, unfit
+from pairscore.export.quantization.relative import quantized_positions
 from pairscore.export.reference import load_reference
 from pairscore.runtime.engines.batch import Batch
 from tests.native import FAMILIES, MODERN, built_as, changes
@@ -135,6 +136,18 @@ def test_the_plan_of_a_deberta(fitted):
         stands_for = codes * np.repeat(scales, 16, axis=1) * scale
         wanted = exact - exact.mean(axis=0) if name == "key" else exact
         np.testing.assert_allclose(stands_for, wanted, atol=scale * scales.max() / 1.99)
+
+
+def test_what_all_keys_share_meets_positions_exactly(fitted):
+    """A key's bias times the query of a position is as without rounding."""
+    encoder, _ = fitted("deberta-v2")
+    relative, bias = encoder.layers[0].relative, np.linspace(-3, 9, 32, dtype=np.float32)
+    made = quantized_positions(relative, bias, encoder.heads)
+    rounded = made["position_query.weight"] * np.repeat(made["position_query.scale"], 16, axis=1) * bias
+    exact = (relative.query / 4 * bias).reshape(-1, 2, 16).sum(axis=2)
+    shared = rounded.reshape(-1, 2, 16).sum(axis=2)
+    assert np.abs(shared - exact).max() > 1e-3 * np.abs(exact).max()
+    np.testing.assert_allclose(shared + made["position_bias"], exact, rtol=1e-5, atol=1e-6)
 
 
 def test_everything_but_the_products_is_exact(fitted):
