@@ -19,6 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pairscore.runtime.storage.parquet import open_writer
+
 # Key of this project's JSON in the Parquet metadata of what it writes.
 METADATA_KEY = b"pairscore"
 # What stands beside the parts: the mark of a run that has ended, and the folder of control files with the run's record.
@@ -119,21 +121,17 @@ def within(parts: Iterable[Part], blocks: Iterable[Block]) -> list[Part]:
     return found
 
 
-def part_bytes(table: pa.Table, metadata: Mapping[str, Any], compression: str, utc_times: bool = False) -> bytes:
+def part_bytes(
+    table: pa.Table, metadata: Mapping[str, Any], compression: str, writing: Mapping[str, Any] | None = None
+) -> bytes:
     """A part as the bytes of a Parquet file of one row group, sealed. metadata: JSON-serialisable figures.
 
-    utc_times: whether times of the day are in UTC.
+    writing: more keywords of the Parquet writer.
     """
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **as_metadata(metadata)})
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=max(1, table.num_rows),
-        compression=compression,
-        write_page_checksum=True,
-        write_time_adjusted_to_utc=utc_times,
-    )
+    with open_writer(sink, table.schema, compression, **(writing or {})) as writer:
+        writer.write_table(table, row_group_size=max(1, table.num_rows))
     data = sink.getvalue().to_pybytes()
     footer = len(data) - _footer_bytes(data)
     # Parquet's page checksums leave out page headers and the footer. Readers follow the footer's offsets and pass over

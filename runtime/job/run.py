@@ -204,7 +204,7 @@ class _Run:
         if not lacking:
             self._held.check()
             started = time.perf_counter()
-            form = merge.Form(self._options.compression, self._plan.output.merged, self._plan.output.utc_times)
+            form = merge.Form(self._options.compression, self._plan.output.merged, self._plan.output.writing)
             merge.finish(self._output, self._origin, form, self._widen, self._plan.best)
             self._figures.write_seconds += time.perf_counter() - started
             self._figures.seconds += time.perf_counter() - started
@@ -293,7 +293,7 @@ class _Run:
             "reused": reused,
             "statistics": asdict(statistics),
         }
-        data = part_bytes(table, metadata, self._options.compression, self._plan.output.utc_times)
+        data = part_bytes(table, metadata, self._options.compression, self._plan.output.writing)
         self._output.write(part.name, data)
         write_seconds = time.perf_counter() - started
         figures.add(statistics, rows, nulls, reused, write_seconds)

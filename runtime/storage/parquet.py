@@ -4,6 +4,7 @@ With Arrow's defaults, memory grows with the size of a row group.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -42,6 +43,18 @@ def read_batches(
     ) as parquet:
         wanted = list(dict.fromkeys(columns))
         yield from parquet.iter_batches(_BATCH_ROWS, row_groups=row_groups, columns=wanted, use_threads=False)
+
+
+@contextmanager
+def open_writer(sink: Any, schema: pa.Schema, compression: str, **more: Any) -> Iterator[pq.ParquetWriter]:
+    """A writer of pages with checksums. more: its other keywords.
+
+    The schema's keys go into the footer. Arrow does that itself only where it writes its own schema there too.
+    """
+    with pq.ParquetWriter(sink, schema, compression=compression, write_page_checksum=True, **more) as writer:
+        if not more.get("store_schema", True) and schema.metadata:
+            writer.add_key_value_metadata(schema.metadata)
+        yield writer
 
 
 def in_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

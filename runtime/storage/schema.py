@@ -28,7 +28,7 @@ class FileSchema:
 
     `utc_times`, `local_times`: those with a time of the day in UTC, and with one without a zone, which Arrow's types do
     not tell apart. `lost`: column -> the type that Arrow would not write again. `stored`: whether the file's own Arrow
-    schema was read; False where Arrow does not know a type in it.
+    schema was read; False where Arrow does not know a type in it. `has_arrow`: whether it holds one.
     """
 
     arrow: pa.Schema
@@ -37,6 +37,7 @@ class FileSchema:
     local_times: frozenset[str] = frozenset()
     lost: Mapping[str, str] = field(default_factory=dict)
     stored: bool = True
+    has_arrow: bool = True
 
 
 def file_schema(footer: bytes) -> FileSchema:
@@ -51,7 +52,13 @@ def file_schema(footer: bytes) -> FileSchema:
     times = [(name, "isAdjustedToUTC=true" in str(leaf.logical_type)) for name, leaf in leaves if _is_time(leaf)]
     utc_times, local_times = (frozenset(name for name, in_utc in times if in_utc is wanted) for wanted in (True, False))
     return FileSchema(
-        arrow, frozenset(int96), utc_times, local_times, _lost(metadata.schema, arrow, leaves, stored), stored
+        arrow,
+        frozenset(int96),
+        utc_times,
+        local_times,
+        _lost(metadata.schema, arrow, leaves, stored),
+        stored,
+        _STORED in footer,
     )
 
 

@@ -114,7 +114,7 @@ def test_times_of_the_day_keep_their_zone_and_are_not_mixed(tmp_path):
     duckdb.sql(f"COPY (SELECT '12:00'::TIMETZ AS x, '12:00'::TIME AS y) TO '{path}' (FORMAT PARQUET)")
     file = open_file(find_files([str(path)])[0])
     common = extended(None, file, None)
-    assert output_schema(common, [file], ["x"], [], []).utc_times
-    assert not output_schema(common, [file], ["y"], [], []).utc_times
+    assert output_schema(common, [file], ["x"], [], []).writing["write_time_adjusted_to_utc"]
+    assert not output_schema(common, [file], ["y"], [], []).writing["write_time_adjusted_to_utc"]
     with pytest.raises(PairscoreError, match="column 'x' holds times of the day in UTC and 'y' ones without a zone"):
         output_schema(common, [file], ["x", "y"], [], [])

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -41,12 +42,12 @@ class Common:
 class OutputSchema:
     """`part`: of every part. `merged`: of the one file, partition columns included. Score columns stand at the end.
 
-    `utc_times`: whether times of the day are in UTC.
+    `writing`: keywords of the Parquet writer, so that readers see the types that they saw in the input.
     """
 
     part: pa.Schema
     merged: pa.Schema
-    utc_times: bool
+    writing: Mapping[str, Any]
 
     def part_table(self, table: pa.Table, file: InputFile) -> pa.Table:
         """A part's columns in the schema that every part has, with the keys that users gave to its input file."""
@@ -120,7 +121,10 @@ def output_schema(
 
     merged = schema([*partitions, *added])
     keys = {**user_keys(common.keys), **(merged.metadata or {})}
-    return OutputSchema(schema(added), merged.with_metadata(keys), bool(utc))
+    # Some readers trust an Arrow schema more than Parquet's own types: it is written where the input has one.
+    stores = any(file.columns.has_arrow for file in files)
+    writing = {"write_time_adjusted_to_utc": bool(utc), "store_schema": stores}
+    return OutputSchema(schema(added), merged.with_metadata(keys), writing)
 
 
 def _added_later(file: InputFile) -> list[pa.Field]:

@@ -12,7 +12,7 @@ through; nothing is evaluated. Python's spelling works too where it can mean one
 
 import operator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,14 +25,10 @@ from pairscore.runtime.job.input.comparisons import (
     columns_compared,
     compared,
     decoded,
-    is_text,
     joined,
     unknown,
 )
-from pairscore.runtime.job.input.literals import Column, Value
-
-if TYPE_CHECKING:
-    from sqlglot import exp
+from pairscore.runtime.job.input.literals import Column, Value, is_text
 
 _UNDERSTOOD = (
     "columns, numbers, texts in single quotes, dates, TRUE, FALSE, NULL, =, <>, <, <=, >, >=, IN (...), BETWEEN, LIKE, "
@@ -54,7 +50,7 @@ class Condition:
     """A condition that was parsed, for columns that are not known yet. `text`: as the user wrote it."""
 
     text: str
-    _tree: "exp.Expression"
+    _tree: Any  # sqlglot.exp.Expression
 
     def bind(self, schema: pa.Schema) -> tuple[Expression, frozenset[str]]:
         """The expression over columns of `schema`, and the names of those that it reads.
@@ -247,7 +243,7 @@ class _Binding:
         names = [part.name for part in parts]
         if ".".join(names) in self.schema.names:
             return [".".join(names)]
-        path = [self._known(names[0], parts[0].args.get("quoted"))]
+        path = [self._known(names[0], bool(parts[0].args.get("quoted")))]
         kind = self.schema.field(path[0]).type
         for name in names[1:]:
             if not pa.types.is_struct(kind) or kind.get_field_index(name) < 0:
@@ -260,7 +256,7 @@ class _Binding:
         """A column's name as the schema spells it; SQL looks at the case of quoted names alone."""
         if name in self.schema.names:
             return name
-        alike = [each for each in self.schema.names if each.lower() == name.lower()]
+        alike: list[str] = [each for each in self.schema.names if each.lower() == name.lower()]
         if len(alike) == 1 and not quoted:
             return alike[0]
         raise PairscoreError(no_column(name, self.schema.names))

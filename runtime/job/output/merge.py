@@ -2,7 +2,7 @@
 
 import secrets
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,20 @@ import pyarrow.parquet as pq
 from pairscore.runtime.job.output.layout import Output, remove_leftovers
 from pairscore.runtime.job.parts import RECORD, SUCCESS_NAME, Part, add_figures, as_metadata, figures, part_bytes
 from pairscore.runtime.job.ranking import Best, Ranking
+from pairscore.runtime.storage.parquet import open_writer
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS
 
 
 @dataclass(frozen=True)
 class Form:
-    """How the output is written. `schema`: of a single file, whose parts lack the partition columns."""
+    """How the output is written. `schema`: of a single file, whose parts lack the partition columns.
+
+    `writing`: more keywords of the Parquet writer.
+    """
 
     compression: str
     schema: pa.Schema
-    utc_times: bool = False
+    writing: Mapping[str, Any]
 
 
 def finish(
@@ -70,7 +74,7 @@ def _rank_parts(output: Output, ranking: Ranking, form: Form) -> None:
         table, metadata = _read(output, part)
         ranked = ranking.apply(table, part)
         if ranked is not table:
-            output.write(part.name, part_bytes(ranked, metadata, form.compression, form.utc_times))
+            output.write(part.name, part_bytes(ranked, metadata, form.compression, form.writing))
 
 
 def _read(output: Output, part: Part, columns: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
@@ -103,18 +107,12 @@ def _merge(
     temporary = _temporary_folder(output) / f"pairscore-{secrets.token_hex(4)}.partial"
     try:
         totals: dict[str, Any] = {"nulls": 0, "reused": 0, "statistics": {}}
-        with pq.ParquetWriter(
-            temporary,
-            form.schema,
-            compression=form.compression,
-            write_page_checksum=True,
-            write_time_adjusted_to_utc=form.utc_times,
-        ) as writer:
+        with open_writer(temporary, form.schema, form.compression, **form.writing) as writer:
             waiting: list[pa.Table] = []
             for part in parts:
                 table, of_part = _read(output, part)
                 add_figures(totals, of_part)
-                table = edited(table, part).select(form.schema.names).cast(form.schema)
+                table = _in_schema(edited(table, part), form.schema)
                 waiting += [table] if table.num_rows else []
                 rows, size = (sum(getattr(each, of) for each in waiting) for of in ("num_rows", "nbytes"))
                 if rows >= WINDOW_PAIRS or size >= WINDOW_BYTES:
@@ -125,6 +123,14 @@ def _merge(
         storage.publish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table's columns of `schema`, in its types."""
+    columns = [table.column(each.name) for each in schema]
+    kinds = schema.types
+    columns = [each if each.type == kind else each.cast(kind) for each, kind in zip(columns, kinds, strict=True)]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _write_group(writer: pq.ParquetWriter, tables: Sequence[pa.Table]) -> None:
