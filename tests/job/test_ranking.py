@@ -96,7 +96,6 @@ def test_a_dictionary_groups_by_its_values():
         (Best("vector", "score", 1), "of type list<.*--by takes a column of text"),
         (Best("x", "score", 1), "--by: no column 'x': the input has 'vector', 'claim', 'id'"),
         (Best("id", "score", 1), "'id' is not in the output.*--keep"),
-        (Best("claim", "score", 0), "--top-k 0 keeps nothing"),
     ],
 )
 def test_what_cannot_be_ranked_is_refused(best, message):
