@@ -90,7 +90,8 @@ def export_bundle(
         check_target(target, overwrite)
     say(f"Reading {source}")
     checkpoint = open_checkpoint(source, revision)
-    exporter = choose_exporter(exporter, bool(checkpoint.modules))
+    size = sum(path.stat().st_size for path in checkpoint.folder.glob("*.safetensors"))
+    exporter = choose_exporter(exporter, bool(checkpoint.modules), weights=size)
     old = _bundle_to_extend(target, checkpoint, precision, max_length, pair_order, overwrite) if extends else None
     order = old.pair_order if old else pair_order or CLAIM_FIRST
     reference = load_reference(checkpoint, old.max_length if old else max_length, order)

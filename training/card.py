@@ -101,8 +101,9 @@ model = CrossEncoder("{name}", model_kwargs={{"torch_dtype": "float32"}})
 scores = model.predict([("Sea levels are falling.", "Global mean sea level has risen since 1900.")]{softmax})
 ```
 
-The weights are stored in fp16; load them in fp32 as above for the reference scores. `pairscore export {name} BUNDLE`
-makes a bundle that runs without PyTorch."""
+The weights are stored in fp16. Load them in fp32 as above for the reference scores: transformers 5 otherwise keeps
+fp16, whose scores differ and which a CPU computes slowly. `pairscore export {name} BUNDLE` makes a bundle that
+runs without PyTorch."""
 
 
 def _figures(evaluations: Sequence[dict[str, Any]]) -> str:

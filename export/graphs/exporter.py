@@ -8,8 +8,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-import onnx
-
+from pairscore.export.graphs.editing import LARGEST_GRAPH, load_graph
 from pairscore.export.model import LogitsModel, StackModel
 from pairscore.export.reference import quiet
 from pairscore.runtime.errors import PairscoreError, one_line
@@ -18,17 +17,18 @@ EXPORTERS = ("auto", "optimum", "torch")
 GRAPH_NAME = "model.onnx"
 
 
-def choose_exporter(asked: str, stack: bool = False) -> str:
+def choose_exporter(asked: str, stack: bool = False, *, weights: int = 0) -> str:
     """The exporter to use. `auto` takes optimum's where it is installed, else PyTorch's.
 
-    stack: whether the model is a stack of modules, which only PyTorch's exporter takes. Raises PairscoreError for an
+    stack: whether the model is a stack of modules, which only PyTorch's exporter takes. weights: their size in bytes;
+    `auto` gives large ones to PyTorch's exporter, which does not copy them. Raises PairscoreError for an
     exporter that does not exist, is not installed or cannot do it.
     """
     if asked not in EXPORTERS:
         raise PairscoreError(f"unknown exporter {asked!r}: use {', '.join(EXPORTERS)}")
     packages = {"optimum": ("optimum-onnx", "optimum.exporters.onnx"), "torch": ("onnxscript", "onnxscript")}
     if asked == "auto":
-        asked = "optimum" if _found(packages["optimum"][1]) and not stack else "torch"
+        asked = "optimum" if _found(packages["optimum"][1]) and not stack and weights <= LARGEST_GRAPH else "torch"
     if stack and asked == "optimum":
         raise PairscoreError("optimum's exporter takes no stack of modules: use --exporter torch")
     distribution, module = packages[asked]
@@ -61,18 +61,14 @@ def export_graph(model: LogitsModel, folder: Path, exporter: str = "auto") -> tu
                 f"the exporter {exporter} cannot export {type(model.transformer).__name__} ({one_line(error)}): use an "
                 f"architecture that it supports, or --exporter {others}"
             ) from error
-    opset = next(each.version for each in _header(written[0]).opset_import if not each.domain)
+    opset = next(each.version for each in load_graph(written[0]).opset_import if not each.domain)
     by = f"optimum-onnx {version('optimum-onnx')}" if exporter == "optimum" else f"PyTorch {version('torch')}"
     return written, f"exported by {by}, opset {opset}"
 
 
 def input_names(graph: Path) -> tuple[str, ...]:
     """The names of a graph's inputs, in its order."""
-    return tuple(value.name for value in _header(graph).graph.input)
-
-
-def _header(graph: Path) -> onnx.ModelProto:
-    return onnx.load(str(graph), load_external_data=False)
+    return tuple(value.name for value in load_graph(graph).graph.input)
 
 
 def _found(module: str) -> bool:
