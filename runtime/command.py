@@ -91,7 +91,7 @@ def score(
             if dry_run:
                 from pairscore.runtime.job.estimate import estimate_job
 
-                options = replace(options, bundle=str(find_bundle(options.bundle, revision)))
+                options = replace(options, bundle=str(find_bundle(options.bundle, revision, options.precisions)))
                 result: Estimate | Summary = estimate_job(options)
             else:
                 result = score_job(options, revision, display.update, log_json)
@@ -155,6 +155,7 @@ def info(*, bundle: str, revision: str | None, as_json: bool) -> int:
 @click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in --pairs.")
 @click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in --pairs.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Cores to compute on.  [default: all]")
 @click.option(
     "--seconds", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Time for measuring."
 )
@@ -177,7 +178,7 @@ def tune(
     found = unwrap(tune_bundle)(bundle, pairs=pairs or (), **options)
     results, default, choice = found.results, found.default, found.choice
     if as_json:
-        click.echo(_json({**asdict(found), "machine": machine()}))
+        click.echo(_json({**asdict(found), "machine": machine(options["threads"])}))
         return 0
     standard = next(each for each in results if each.setting == default).pairs_per_second
     table = Table("engine", "at once", "tokens", "pairs/s", "ratio", "")

@@ -31,9 +31,10 @@ def may_pass(error: BaseException) -> bool:
         return isinstance(error, TryAgainError)
     if isinstance(error, ConnectionError | TimeoutError):
         return True
+    if not isinstance(error, OSError) or isinstance(error, _LASTING):
+        return False
     # Arrow's own errors about what a file holds are OSErrors without a number.
-    lasting = isinstance(error, _LASTING) or not isinstance(error, OSError) or error.errno is None
-    return not lasting and error.errno not in _LASTING_CODES
+    return error.errno is not None and error.errno not in _LASTING_CODES
 
 
 def storage_error(message: str, error: BaseException) -> PairscoreError:

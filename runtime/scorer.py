@@ -108,14 +108,14 @@ class Scorer:
         `max_length`: tokens a pair is truncated to, specials included; at most the bundle's, which is the
         default. `device`: cpu, cuda, cuda:N, or several GPUs as cuda:0,cuda:1. `threads`: cores that a CPU engine
         computes on; by default all that this process may use. `options`: how the engine uses them, in place of
-        `threads`. `tuning`: where none of these is given, take what `pairscore tune` chose on this machine; or a choice
+        `threads`. `tuning`: where no engine is named, take what `pairscore tune` chose on this machine; or a choice
         to take instead. `activation`: what turns logits into scores, in place of the checkpoint's: "identity" (scores
         are logits), "sigmoid", "softmax", or "calibrated" (see `pairscore calibrate`).
 
         Raises PairscoreError for a folder that is no bundle, a changed file, a precision that the bundle lacks, an
         engine or device that is not there, and a machine on which the golden rows come out different from PyTorch.
         """
-        opened = Bundle.open(find_bundle(bundle, revision))
+        opened = Bundle.open(find_bundle(bundle, revision, (precision,)))
         manifest = opened.manifest
         variant = opened.variant(precision)
         if max_length is not None and max_length > manifest.max_length:
@@ -126,8 +126,8 @@ class Scorer:
         tokenizer = PairTokenizer.of_bundle(opened)
         given_options = options
         tuned = tuning if isinstance(tuning, Choice) else None
-        if tuning is True and engine == "auto" and threads is None and options is None:
-            tuned = recall(opened.digest(precision), device.partition(":")[0])
+        if tuning is True and engine == "auto" and options is None:
+            tuned = recall(opened.digest(precision), device.partition(":")[0], threads)
         if tuned is not None and tuned.engine in variant.engines and is_installed(tuned.engine):
             engine, options = tuned.engine, tuned.options(threads)
         else:

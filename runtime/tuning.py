@@ -77,6 +77,7 @@ def tune(
     claim_column: str = "claim",
     evidence_column: str = "evidence",
     device: str = "cpu",
+    threads: int | None = None,
     seconds: float = 60.0,
 ) -> Tuning:
     """Measure engines, batch sizes and threads or streams for a bundle on this machine, and remember the fastest.
@@ -86,18 +87,19 @@ def tune(
 
     `pairs`: your own, a Parquet file with `claim_column` and `evidence_column` or a list of pairs; without them, the
     bundle's golden rows. `seconds`: of measuring; opening the engines comes on top. `device`: cpu, cuda or cuda:N.
+    `threads`: cores to compute on, by default all; what is found is used by whoever asks for as many.
 
     Raises PairscoreError for a precision that the bundle lacks, and where the defaults do not run.
     """
-    folder = find_bundle(bundle, revision)
+    folder = find_bundle(bundle, revision, (precision,))
     digest = Bundle.open(folder).digest(precision)
     if isinstance(pairs, str | Path):
         pairs = read_pairs(Path(pairs), claim_column, evidence_column, _SAMPLED_PAIRS)
-    found = compare_settings(folder, precision, pairs, seconds, device)
+    found = compare_settings(folder, precision, pairs, seconds, device, threads=threads)
     if found.choice is None:
-        forget(digest, found.default.device)
+        forget(digest, found.default.device, threads)
     else:
-        remember(digest, found.choice)
+        remember(digest, found.choice, threads)
     return found
 
 
@@ -107,6 +109,8 @@ def compare_settings(
     pairs: Sequence[Pair] = (),
     seconds: float = 60.0,
     device: str = "cpu",
+    *,
+    threads: int | None = None,
 ) -> Tuning:
     """Measure every setting of a bundle's variant; nothing is remembered. Arguments and errors are those of `tune`."""
     bundle = Bundle.open(folder)
@@ -121,10 +125,12 @@ def compare_settings(
             "extra"
         )
     scorers: dict[Setting, Scorer] = {}
-    for setting in (replace(each, engine=engine) for engine in installed for each in ways(kind, ENGINES[engine])):
+    for setting in (
+        replace(each, engine=engine) for engine in installed for each in ways(kind, ENGINES[engine], threads)
+    ):
         try:
             scorers[setting] = Scorer.from_pretrained(
-                folder, precision=precision, engine=setting.engine, device=single, options=setting.options()
+                folder, precision=precision, engine=setting.engine, device=single, options=setting.options(threads)
             )
         except PairscoreError:
             if not scorers:  # this is what scoring would use untuned
@@ -152,13 +158,13 @@ def compare_settings(
     return Tuning(tuple(results), default, choose(results, default))
 
 
-def ways(device: str, engine: EngineSpec) -> list[Setting]:
+def ways(device: str, engine: EngineSpec, cores: int | None = None) -> list[Setting]:
     """Ways to use the machine with this engine. The first one is the default.
 
-    device: cpu or cuda. `engine` and `token_budget` are left open.
+    device: cpu or cuda. cores: None for all. `engine` and `token_budget` are left open.
     """
     if device == "cpu":
-        threads = {1, available_cores()} if engine.shares_batches else {1}
+        threads = {1, cores or available_cores()} if engine.shares_batches else {1}
         return [Setting("", each, 0) for each in sorted(threads)]
     streams = sorted(_STREAMS, key=lambda number: number != EngineOptions().streams)
     return [Setting("", 1, 0, device, streams=number) for number in streams]

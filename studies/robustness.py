@@ -8,7 +8,7 @@ from pairscore.benchmarks.tables.table import Row, Table
 
 def fuzz_table(result: dict[str, Any]) -> Table:
     """One row a kind of damage: how the cases ended."""
-    ends = {"exit 0": "exit code 0", "exit 2": "one line", "crash, then told": "process ended, then told"}
+    ends = {"exit 0": "exit code 0", "exit 2": "one line", "process ended": "process ended"}
     kinds: dict[str, Counter[str]] = {}
     for name, count in result["counts"].items():
         kind, _, end = name.partition(": ")

@@ -10,7 +10,7 @@ from pairscore.export.errors import ParityError
 from pairscore.export.parity.builtin_pairs import truncated_pairs
 from pairscore.export.reference import Reference
 from pairscore.runtime.bundle.manifest import Bundle, Variant
-from pairscore.runtime.bundle.parity import ParityReport, Tier, compare
+from pairscore.runtime.bundle.parity import TIERS, ParityReport, Tier, compare
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import is_installed, open_variant
 from pairscore.runtime.errors import PairscoreError, shorten
@@ -74,7 +74,8 @@ def check_parity(folder: Path, variant: Variant, reference: Reference, parity_se
     precision's own rank correlation is not demanded, and a note says so; one that the user asked for always is.
     """
     tier, notes = variant.tier, list(variant.notes)
-    if variant.promise is None and tier.min_spearman is not None and len(parity_set.pairs) < RANKED_PAIRS:
+    asked = tier.min_spearman != TIERS[variant.precision].min_spearman
+    if not asked and tier.min_spearman is not None and len(parity_set.pairs) < RANKED_PAIRS:
         tier = replace(tier, min_spearman=None)
         notes.append(f"ranks not judged on {len(parity_set.pairs)} pairs: give {RANKED_PAIRS} or more with --pairs")
     engines: list[str] = []

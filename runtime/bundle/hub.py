@@ -5,33 +5,33 @@ A bundle there is the folder as `pairscore export` makes it (`hf upload org/name
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Manifest
-from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.errors import PairscoreError, TryAgainError, one_line
 
 REVISION_HELP = "Branch, tag or commit of a bundle on the Hugging Face hub."
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def find_bundle(bundle: str | Path, revision: str | None = None) -> Path:
+def find_bundle(bundle: str | Path, revision: str | None = None, precisions: Collection[str] | None = None) -> Path:
     """The folder of a bundle: `bundle` itself, or what the hub has under that id, fetched.
 
     A name is an id if it has the form org/name, and `org` is no folder here. revision: branch, tag or commit on the
-    hub. The files are checked against the manifest only when they are read, as everywhere. Raises PairscoreError for
-    what the hub does not have, and where it cannot be reached.
+    hub. precisions: variants to fetch; None for all. The files are checked against the manifest only when they are
+    read, as everywhere. Raises PairscoreError for what the hub does not have, and where it cannot be reached.
     """
     folder = Path(bundle)
     if folder.exists() or not _ID.fullmatch(str(bundle)) or folder.parent.is_dir():
         if revision is not None:
             raise PairscoreError(f"{str(bundle)!r} is no id of a hub, and only those have revisions: drop --revision")
         return folder
-    return _fetch(str(bundle), revision)
+    return _fetch(str(bundle), revision, precisions)
 
 
-def _fetch(name: str, revision: str | None) -> Path:
+def _fetch(name: str, revision: str | None, precisions: Collection[str] | None) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -46,12 +46,12 @@ def _fetch(name: str, revision: str | None) -> Path:
                 "makes one of a checkpoint"
             ) from error
     try:
-        files = Manifest.from_json(path.read_text(encoding="utf-8")).files
+        manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PairscoreError(f"{name!r} on the hub has no valid manifest ({error}): export the bundle again") from error
     # The cache names the folder of a snapshot after its commit, so all files are of one.
     with hub_errors(name, revision, "bundle folder"):
-        snapshot_download(name, revision=path.parent.name, allow_patterns=list(files))
+        snapshot_download(name, revision=path.parent.name, allow_patterns=manifest.files_of(precisions))
     return path.parent
 
 
@@ -73,7 +73,10 @@ def hub_errors(name: str, revision: str | None, kind: str) -> Generator[None, No
     except RevisionNotFoundError as error:
         raise PairscoreError(f"{name!r} has no revision {revision!r}: check --revision") from error
     except Exception as error:
-        raise PairscoreError(
+        from huggingface_hub.constants import HF_HUB_OFFLINE
+
+        kind_of_error = PairscoreError if HF_HUB_OFFLINE else TryAgainError
+        raise kind_of_error(
             f"no {kind} {name!r}, and the Hugging Face hub cannot be reached ({one_line(error)}): "
             f"give a local {kind}, or download the model into the hub's cache first"
         ) from error

@@ -12,7 +12,7 @@ The manifest names every file with its SHA-256. Nothing is read from a bundle be
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -139,6 +139,15 @@ class Manifest:
                 counts = f"{len(logits)} values for {len(self.labels)} labels"
                 raise ValueError(f"variants.{name}.golden_logits.{row} has {counts}")
 
+    def files_of(self, precisions: Collection[str] | None) -> list[str]:
+        """The files, except those that only variants of other precisions use. precisions: None for all."""
+        users = {name: [key for key, each in self.variants.items() if name in each.files] for name in self.files}
+        return [
+            name
+            for name, using in users.items()
+            if precisions is None or not using or not set(using).isdisjoint(precisions)
+        ]
+
     def to_json(self) -> str:
         """The manifest as the text of `pairscore.json`."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -264,9 +273,8 @@ class Bundle:
 
     def files_of(self, precision: str) -> list[str]:
         """The bundle's files, except those that only other variants use."""
-        mine = self.variant(precision).files
-        others = {name for variant in self.manifest.variants.values() for name in variant.files}
-        return [name for name in self.manifest.files if name in mine or name not in others]
+        self.variant(precision)
+        return self.manifest.files_of((precision,))
 
     def golden_rows(self) -> GoldenRows:
         """The golden rows, after their digest matched. Raises PairscoreError where they are not what they should be."""

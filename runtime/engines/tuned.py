@@ -7,6 +7,7 @@ changed, scoring takes its defaults as if nothing had been tuned.
 import hashlib
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from pairscore.runtime.typed_json import from_json
 # The largest count that a remembered choice may hold: somebody may have edited its file.
 _LARGEST = 1 << 20
 
+# The environment variable that forces an instruction set on the native engine.
+ISA_VARIABLE = "PAIRSCORE_ISA"
 _log = logging.getLogger(__name__)
 
 
@@ -72,26 +75,26 @@ class Choice(Setting):
         return f"{self.engine}, {self.concurrency}, {self.token_budget:,} tokens a batch"
 
 
-def remember(variant_digest: str, choice: Choice) -> Path:
-    """Keep the choice for this machine, and return its file."""
-    path = _path(variant_digest, choice.device)
+def remember(variant_digest: str, choice: Choice, threads: int | None = None) -> Path:
+    """Keep the choice for this machine and so many threads, and return its file. threads: None for all cores."""
+    path = _path(variant_digest, choice.device, threads)
     LocalStorage().write(str(path), f"{json.dumps(asdict(choice), indent=2)}\n".encode(), str(path.parent))
     return path
 
 
-def forget(variant_digest: str, device: str = "cpu") -> None:
+def forget(variant_digest: str, device: str = "cpu", threads: int | None = None) -> None:
     """Go back to the defaults on this machine. device: cpu or cuda."""
-    _path(variant_digest, device).unlink(missing_ok=True)
+    _path(variant_digest, device, threads).unlink(missing_ok=True)
 
 
-def recall(variant_digest: str, device: str = "cpu") -> Choice | None:
+def recall(variant_digest: str, device: str = "cpu", threads: int | None = None) -> Choice | None:
     """The choice for this machine; None where there is none. Warns of a damaged file, and goes on without it.
 
     device: cpu or cuda.
     """
     path: Path | None = None
     try:
-        path = _path(variant_digest, device)
+        path = _path(variant_digest, device, threads)
         choice = from_json(Choice, path.read_text(encoding="utf-8"))
         if choice.engine not in ENGINES:
             raise ValueError(f"engine is {choice.engine!r}, not one of {', '.join(ENGINES)}")
@@ -104,14 +107,15 @@ def recall(variant_digest: str, device: str = "cpu") -> Choice | None:
         return None
 
 
-def machine() -> dict[str, object]:
-    """What a choice depends on beside the variant."""
-    releases = installed_versions(("onnxruntime", "onnxruntime-gpu", "openvino"))
-    return {"processor": processor_name(), "cores": available_cores(), "engines": releases}
+def machine(threads: int | None = None) -> dict[str, object]:
+    """What a choice depends on beside the variant. threads: that may be used; None for all cores."""
+    releases = installed_versions(("onnxruntime", "onnxruntime-gpu", "openvino", "pairscore-kernels"))
+    forced = {"instructions": os.environ[ISA_VARIABLE]} if os.environ.get(ISA_VARIABLE) else {}
+    return {"processor": processor_name(), "cores": threads or available_cores(), "engines": releases, **forced}
 
 
-def _path(variant_digest: str, device: str) -> Path:
-    decisive = {"variant": variant_digest, **machine()}
+def _path(variant_digest: str, device: str, threads: int | None) -> Path:
+    decisive = {"variant": variant_digest, **machine(threads)}
     if device != "cpu":
         decisive |= {"device": device, "gpus": gpu_names()}
     key = json.dumps(decisive, sort_keys=True)

@@ -43,9 +43,9 @@ def score(frame: "DataFrame", bundle: str | Path, *, ship: bool = True, **option
     from pyspark.sql.types import StructField, StructType
 
     scorer, columns = split(options)
-    bundle = find_bundle(bundle, scorer.pop("revision", None))
-    opened = Bundle.open(bundle)
     precision = scorer.get("precision", "fp32")
+    bundle = find_bundle(bundle, scorer.pop("revision", None), (precision,))
+    opened = Bundle.open(bundle)
     opened.variant(precision)
     fields = _new_fields(frame, opened, columns)
     new = [StructField(field.name, from_arrow_type(field.type)) for field in fields]

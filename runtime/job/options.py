@@ -152,6 +152,11 @@ class JobOptions:
         ]
 
     @property
+    def precisions(self) -> tuple[str, ...] | None:
+        """The variants of the bundle that may be opened; None for any."""
+        return None if self.precision == AUTO else (self.precision,)
+
+    @property
     def ranked_by(self) -> str | None:
         """The column whose values `top_k` ranks the rows of; None without it."""
         return None if self.top_k is None else self.by or self.claim_column

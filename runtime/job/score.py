@@ -58,7 +58,7 @@ def score_job(
     log_json: str | Path | None = None,
 ) -> Summary:
     """What `score_files` does, for options that are checked; they stand in messages as the command writes them."""
-    options = replace(options, bundle=str(find_bundle(options.bundle, revision)))
+    options = replace(options, bundle=str(find_bundle(options.bundle, revision, options.precisions)))
     log = EventLog(Path(log_json) if log_json is not None else None)
     try:
         with heard(logging.WARNING, lambda record: log.write("warning", message=record.getMessage())):

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 import pytest
 
 from pairscore import PairscoreError, Scorer
 from pairscore.runtime.bundle.hub import find_bundle
+from pairscore.runtime.bundle.manifest import sha256
 from tests.hub import running_hub
 
 PAIRS = [("Sea level rises.", "Tide gauges show a rise of 20 cm."), ("Ice melts.", "It is warm.")]
@@ -70,6 +72,24 @@ def test_score_from_a_hub_fetches_once(hub, program, exported, tmp_path):
     assert local.returncode == 0, local.stderr
     scores = [pq.read_table(tmp_path / f"{name}.parquet")["score"].to_pylist() for name in ("first", "second", "local")]
     assert scores[0] == scores[1] == scores[2]
+
+
+def test_the_files_of_other_variants_are_not_fetched(hub, program, small_bundle, tmp_path):
+    folder = shutil.copytree(small_bundle(), tmp_path / "bundle")
+    manifest = json.loads((folder / "pairscore.json").read_text())
+    graph = folder / "onnx" / "model_int8.onnx"
+    model = onnx.load(folder / "onnx" / "model.onnx")
+    model.doc_string = "the same graph in another file"  # a cache keeps equal files once
+    onnx.save(model, graph)
+    manifest["files"]["onnx/model_int8.onnx"] = sha256(graph)
+    exact = manifest["variants"]["fp32"]
+    manifest["variants"]["int8"] = {**exact, "precision": "int8", "files": ["onnx/model_int8.onnx"]}
+    (folder / "pairscore.json").write_text(json.dumps(manifest))
+    hub.put("org/two", folder)
+    for precision, fetched in (("fp32", False), ("int8", True), ("auto", True)):
+        done = program("score", "org/two", EXAMPLES, "-o", tmp_path / precision, "--limit", 9, "--precision", precision)
+        assert done.returncode == 0, done.stderr
+        assert any(each.endswith("model_int8.onnx") for each in hub.downloads()) is fetched
 
 
 def test_revisions_and_a_file_that_changed(hub, program, exported, tmp_path):

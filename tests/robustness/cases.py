@@ -32,14 +32,13 @@ PART_ROWS = 20
 class Case:
     """A command, and what must be true afterwards.
 
-    `suspect`: name of the damaged input file, which the next start must name if the process dies. `output`: what it
+    `output`: what it
     writes; None for a command that writes nothing. `expected`: rows that the output must hold when it is whole, bit
     for bit; None where the damage may lie in a text.
     """
 
     kind: str
     arguments: tuple[str, ...]
-    suspect: str | None = None
     output: Path | None = None
     expected: pa.Table | None = None
 
@@ -144,7 +143,7 @@ def _damaged_input(draw: random.Random, base: Path, folder: Path) -> Case:
     if "--shard" in options:
         output = folder / "out"
     arguments = _score(base / "bundle", folder / "in", output, *options)
-    return Case("input", arguments, suspect=name, output=output)
+    return Case("input", arguments, output=output)
 
 
 # JSON files --------------------------------------------------------------------------------------------

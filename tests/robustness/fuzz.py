@@ -3,8 +3,7 @@
     python -m tests.robustness.fuzz --cases 5000 --seed 0
     python -m tests.robustness.fuzz --only 0:1234
 
-Cases run in worker processes, many in each. When a case ends its worker, the same command is started again: it must
-name the file, and score the rest with `--on-error skip-file`.
+Cases run in worker processes, many in each.
 """
 
 import argparse
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from pairscore.cli import main as command_line
-from tests.robustness.cases import KINDS, Case, check, kind_of, make, prepare, tiny_bundle
+from tests.robustness.cases import KINDS, check, kind_of, make, prepare, tiny_bundle
 
 _SECONDS = 60
 _MEMORY = 12 << 30
@@ -90,29 +89,23 @@ class _Worker:
         self._stop()
 
     def case(self, number: str) -> Result:
-        """Make, run and check the case, and what has to follow if it ended the process."""
+        """Make, run and check the case."""
         folder = self._scratch / number.replace(":", "-")
         try:
-            first = self._ask(number, folder, "make")
-            if first is None or first.code is not None:
-                return first or Result(number, "?", None, "", f"no end within {_SECONDS} seconds, or died while made")
-            for step in ("again", "skip"):
-                later = self._ask(number, folder, step)
-                if later is None or later.problem or later.code is None:
-                    said = later.said if later else ""
-                    return Result(number, first.kind, None, said, f"crashed; then ({step}) {later and later.problem}")
-            return first
+            return self._ask(number, folder) or Result(
+                number, "?", None, "", f"no end within {_SECONDS} seconds, or died while made"
+            )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _ask(self, number: str, folder: Path, step: str) -> Result | None:
-        """The worker's answer; a result without a code where it died, None where it did not answer in time."""
+    def _ask(self, number: str, folder: Path) -> Result | None:
+        """The worker's answer; a problem where it died, None where it did not answer in time."""
         if self._process is None:
             self._connection, theirs = self._context.Pipe()
             self._process = self._context.Process(target=_serve, args=(theirs, self._base, self._scratch), daemon=True)
             self._process.start()
             theirs.close()
-        self._connection.send((number, folder, step))
+        self._connection.send((number, folder))
         try:
             if self._connection.poll(_SECONDS):
                 answer: Result = self._connection.recv()
@@ -121,7 +114,7 @@ class _Worker:
             self._process.join()
             how = f"the process ended with {self._process.exitcode}"
             self._stop()
-            return Result(number, "crash", None, how, None)
+            return Result(number, "crash", None, how, how)
         self._stop()
         return None
 
@@ -141,38 +134,23 @@ def _serve(connection: Connection, base: Path, scratch: Path) -> None:
     os.dup2(devnull, 2)  # what a library says when it ends the process
     while True:
         try:
-            number, folder, step = connection.recv()
+            number, folder = connection.recv()
         except EOFError:
             return
         os.environ["PAIRSCORE_CACHE"] = str(scratch / "cache")
         os.chdir(scratch)
         try:
-            result = _run(number, base, folder, step)
+            result = _run(number, base, folder)
         except BaseException:  # of the case's making or checking: tell of it, go on
             result = Result(number, "?", 1, "", traceback.format_exc())
         connection.send(result)
 
 
-def _run(number: str, base: Path, folder: Path, step: str) -> Result:
-    if step == "make":
-        case = make(number, base, folder)
-    else:  # the damage is done; make once more only to know the command
-        with tempfile.TemporaryDirectory() as other:
-            case = _moved(make(number, base, Path(other) / "x"), Path(other) / "x", folder)
-    arguments = list(case.arguments)
-    if step == "skip":
-        arguments += ["--on-error", "skip-file"]
-    code, said = run_command(arguments)
+def _run(number: str, base: Path, folder: Path) -> Result:
+    case = make(number, base, folder)
+    code, said = run_command(list(case.arguments))
     problem = _problem(code, said) or check(case, code, folder)
-    if not problem and step == "again" and case.suspect is not None and case.suspect not in said:
-        problem = f"does not name {case.suspect}"
     return Result(number, case.kind, code, said, problem)
-
-
-def _moved(case: Case, old: Path, new: Path) -> Case:
-    arguments = tuple(each.replace(str(old), str(new)) for each in case.arguments)
-    output = new / case.output.relative_to(old) if case.output else None
-    return Case(case.kind, arguments, case.suspect, output, case.expected)
 
 
 def run_command(arguments: list[str]) -> tuple[int, str]:
@@ -202,7 +180,7 @@ def _problem(code: int, said: str) -> str | None:
 
 
 def _ended(result: Result) -> str:
-    return f"{result.kind}: {'crash, then told' if result.code is None else f'exit {result.code}'}"
+    return f"{result.kind}: {'process ended' if result.code is None else f'exit {result.code}'}"
 
 
 def main() -> int:

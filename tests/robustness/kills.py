@@ -5,7 +5,7 @@
 Jobs: on this machine and on an S3 server (moto, behind a proxy that can cut it off), into a folder or one file, in
 shards, filtered, with old scores reused, of the best rows a claim. Disturbances: SIGKILL, SIGTERM, a full disk, a lost
 connection. After each one the parts that lie under a final name must be whole and right; the same command is then given
-again. The lease that a killed run leaves on a store is removed, as if the two minutes after which it expires were over.
+again.
 """
 
 import argparse
@@ -152,15 +152,14 @@ def _attempt(
         return "no end", False, True
     if ground.down.is_set():
         ground.down.clear()
-    _expire_leases(ground)
     code, said = process.exitcode, ground.said()
     if code == 0:
         return None, True, False
     allowed = {
         "SIGKILL": code == -signal.SIGKILL,
         "SIGTERM": code == 143 or (code == -signal.SIGTERM and not said),  # before the command is ready for it
-        "full disk": code == 2 and "No space left on device" in said,
-        "lost connection": code == 2 and "attempts" in said,
+        "full disk": code == 75 and "No space left on device" in said,
+        "lost connection": code == 75 and "attempts" in said,
     }[cell.fault]
     if not disturbed or not allowed or "Traceback" in said:
         return f"exit code {code}: {said[-2000:]}", False, True
@@ -198,13 +197,6 @@ def _arguments(ground: Ground, cell: Cell, output: str, shard: str | None) -> li
     return [
         "score", str(ground.bundle), data, "--output", output, "--part-rows", str(PART_ROWS), "--quiet", *options, *more
     ]  # fmt: skip
-
-
-def _expire_leases(ground: Ground) -> None:
-    ground.store.invalidate_cache()
-    for path in ground.store.find(BUCKET):
-        if "/lock-" in path:
-            ground.store.rm_file(path)
 
 
 def _fetched(ground: Ground, name: str) -> Path:

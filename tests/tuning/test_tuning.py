@@ -115,6 +115,21 @@ def test_a_scorer_takes_the_choice_unless_told_otherwise(exported):
     for told in ({"tuning": False}, {"threads": 1}, {"engine": "onnxruntime"}):
         scorer = Scorer.from_pretrained(bundle, **told)
         assert (scorer.tuned, scorer.engine.name) == (None, "onnxruntime")
+    remember(Bundle.open(bundle).digest("fp32"), CHOICE, 1)
+    one = Scorer.from_pretrained(bundle, threads=1)
+    assert (one.tuned, one.engine.name, one.engine.callers) == (CHOICE, "openvino", 1)
+
+
+def test_a_choice_ends_with_the_release_of_the_kernels_and_with_a_forced_instruction_set(monkeypatch):
+    remember("digest", CHOICE)
+    monkeypatch.setenv("PAIRSCORE_ISA", "avx2")
+    assert recall("digest") is None
+    monkeypatch.delenv("PAIRSCORE_ISA")
+    assert recall("digest") == CHOICE
+    versions = tuning.installed_versions
+    monkeypatch.setattr(tuning, "installed_versions", lambda names: {**versions(names), "pairscore-kernels": "9.9"})
+    assert recall("digest") is None
+    assert "pairscore-kernels" in tuning.machine()["engines"]
 
 
 @pytest.mark.parametrize("first", ["tuned", "untuned"])
