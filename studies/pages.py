@@ -69,8 +69,10 @@ def _of_kind(kind: str, result: dict[str, Any]) -> dict[str, Callable[[], Table 
 
 def tables() -> dict[str, Callable[[], Table | str]]:
     """Name -> what renders it."""
-    by_kind = {name: render for kind, result in kinds().items() for name, render in _of_kind(kind, result).items()}
-    return by_kind | {
+    by_kind: dict[str, Callable[[], Table | str]] = {
+        name: render for kind, result in kinds().items() for name, render in _of_kind(kind, result).items()
+    }
+    others: dict[str, Callable[[], Table | str]] = {
         "summary": processors.summary_table,
         "processors": processors.processors_table,
         "machines": processors.machines_line,
@@ -86,6 +88,7 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "kills": lambda: robustness.kills_table(load("kills")),
         "calibration": lambda: verdicts.calibration_table(load("calibration")),
     }
+    return by_kind | others
 
 
 def drawn() -> dict[Path, str]:

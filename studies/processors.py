@@ -92,8 +92,8 @@ def _of_bench(kind: str, result: Result) -> list[Measured]:
                 system["pairs_per_second"],
                 system["parity"]["spearman"],
                 reference["pairs_per_second"],
-                peer and _told(peer["name"], peer["violations"]),
-                peer and peer["pairs_per_second"],
+                _told(peer["name"], peer["violations"]) if peer else None,
+                peer["pairs_per_second"] if peer else None,
                 result["limits"].get(precision, {}).get("pairs_per_second"),
             )
         )
@@ -129,8 +129,8 @@ def _of_gpu(result: Result) -> list[Measured]:
                     system["crossed"]["pairs_per_second"],
                     system["judged"]["parity"]["spearman"],
                     torch,
-                    peer and _told(peer["name"], peer["judged"]["violations"]),
-                    peer and peer["crossed"]["pairs_per_second"],
+                    _told(peer["name"], peer["judged"]["violations"]) if peer else None,
+                    peer["crossed"]["pairs_per_second"] if peer else None,
                     top * precision_rates[precision] if on_gpu else None,
                 )
             )

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pairscore.runtime.errors import shorten
 from pairscore.runtime.report.page import figure, whole_page
-from pairscore.runtime.report.pictures import Bar, bars
+from pairscore.runtime.report.pictures import histogram
 from pairscore.runtime.report.survey import ClaimRows, Histogram, Row, Survey
 
 # How much of a text is shown.
@@ -38,8 +38,9 @@ def headlines(seen: Survey) -> list[str]:
     """What it is, in lines: rows, what scored them, lengths."""
     settings = seen.told.get("settings", {})
     source = seen.told.get("source", {})
+    files = f"{seen.files:,} file{'' if seen.files == 1 else 's'}"
     unfinished = "" if seen.whole else ", not finished"
-    lines = [f"{seen.name}: {seen.rows:,} rows, {seen.unscored:,} without a score, {seen.files:,} files{unfinished}"]
+    lines = [f"{seen.name}: {seen.rows:,} rows, {seen.unscored:,} without a score, {files}{unfinished}"]
     if settings:
         lines.append(
             f"Scored by {source.get('name', 'an unknown model')} in {settings.get('precision')} on "
@@ -64,32 +65,34 @@ def survey_page(seen: Survey) -> str:
     pictures = [
         figure(
             f"Spread of {name}",
-            bars(name, [Bar(label, count, f"{count:,}", ours=True) for label, count, _ in _bins(spread)]),
-            f"Rows by score; the median is {spread.quantile(0.5):.4g}.",
+            histogram(f"Rows by {name}", spread.counts.tolist(), [f"{edge:.3g}" for edge in spread.edges]),
+            f"Rows by {name}; the median is {spread.quantile(0.5):.4g}. Point at a bar for its count.",
         )
         for name, spread in seen.scores.items()
     ]
     pictures += [
         figure(
             f"Length of {name}",
-            bars(name, [Bar(label, count, f"{count:,}") for label, count in _length_bins(spread)]),
-            "Rows by characters of text.",
+            histogram(f"Rows by characters of {name}", *_filled(spread)),
+            f"Rows by characters of the {name}; the median is about {spread.quantile(0.5):,.0f}.",
         )
         for name, spread in seen.lengths.items()
+        if spread.counts.any()
     ]
     body = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in headlines(seen))]
     body += ['<div class="pictures">', *pictures, "</div>"]
     if seen.claims:
-        body += [f"<h2>{_heading(seen)}</h2>", '<div class="wide"><table>']
-        body.append("<thead><tr><th>claim</th><th></th><th>evidence</th><th>score</th></tr></thead><tbody>")
+        body += [f"<h2>{_heading(seen)}</h2>", '<div class="claims">']
         for claim, name, row in _shown(seen):
-            rows = f" <span class=soft>({claim.rows:,} rows)</span>" if claim else ""
-            first = escape(shorten(claim.claim, _CHARACTERS)) + rows if claim else ""
+            if claim:
+                rows = f"<span class=soft>({claim.rows:,} rows)</span>"
+                body.append(f"<h3>{escape(shorten(claim.claim, _CHARACTERS))} {rows}</h3>")
             body.append(
-                f'<tr><td class="text">{first}</td><td>{escape(name)}</td>'
-                f'<td class="text">{escape(shorten(row.evidence, _CHARACTERS))}</td><td>{row.score:.4f}</td></tr>'
+                f'<p class="evidence"><span class="score">{row.score:.4f}</span>'
+                f'<span class="soft">{escape(name)}</span>'
+                f"<span>{escape(shorten(row.evidence, _CHARACTERS))}</span></p>"
             )
-        body.append("</tbody></table></div>")
+        body.append("</div>")
     return whole_page(title, body)
 
 
@@ -119,12 +122,8 @@ def _bins(spread: Histogram) -> list[tuple[str, int, float]]:
     ]
 
 
-def _length_bins(spread: Histogram) -> list[tuple[str, int]]:
-    """(range, count) from the first bin that holds something to the last."""
+def _filled(spread: Histogram) -> tuple[list[int], list[str]]:
+    """Counts and edges from the first bin that holds something to the last."""
     filled = np.flatnonzero(spread.counts)
-    if not len(filled):
-        return []
-    return [
-        (f"{spread.edges[place]:,.0f} to {spread.edges[place + 1]:,.0f}", int(spread.counts[place]))
-        for place in range(filled[0], filled[-1] + 1)
-    ]
+    first, stop = int(filled[0]), int(filled[-1]) + 1
+    return spread.counts[first:stop].tolist(), [f"{edge:,.0f}" for edge in spread.edges[first : stop + 1]]

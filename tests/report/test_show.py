@@ -7,9 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.run import run_job
+from pairscore.runtime.report.pictures import histogram
 from pairscore.runtime.report.survey import Histogram, survey
 from tests.command_line import run
 from tests.pairs_files import AtPart, job, read_output, write_pairs
@@ -127,6 +130,28 @@ def test_a_page_stands_alone(capsys, output, tmp_path):
     assert "script" not in tags
     assert not re.search(r"url\(|@import", page)
     assert "300 rows, 10 without a score" in page
+
+
+def bar_heights(picture):
+    return [float(each) for each in re.findall(r'<rect [^>]*height="([\d.]+)"', picture)]
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=20))
+def test_no_bar_of_a_histogram_vanishes(counts):
+    picture = histogram("t", counts, [str(place) for place in range(len(counts) + 1)])
+    heights = bar_heights(picture)
+    assert len(heights) == len(counts)
+    assert all((height >= 2) == (count > 0) for height, count in zip(heights, counts, strict=True))
+    assert sorted(counts) == [count for _, count in sorted(zip(heights, counts, strict=True))]
+    assert max(heights) <= 170.05
+
+
+def test_a_histogram_is_linear_where_all_bars_can_be_seen():
+    assert bar_heights(histogram("t", [50, 100], ["0", "1", "2"])) == [85.0, 170.0]
+    assert "logarithmic" not in histogram("t", [50, 100], ["0", "1", "2"])
+    picture = histogram("t", [1, 1000], ["0", "1", "2"])
+    assert "on a logarithmic scale" in picture
+    assert "<title>1 to 2: 1,000</title>" in picture
 
 
 def test_texts_are_escaped_in_a_page(capsys, tmp_path):
