@@ -103,7 +103,10 @@ def rendered(page: str) -> str:
         if begin in page:
             head, rest = page.split(begin, 1)
             tail = rest.split(end, 1)[1]
-            found = render()
+            try:
+                found = render()
+            except FileNotFoundError:
+                found = "Not measured yet."
             page = f"{head}{begin}{found if isinstance(found, str) else markdown(found)}\n{end}{tail}"
     return page
 
