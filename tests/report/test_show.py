@@ -71,7 +71,7 @@ def test_each_label_has_its_best_evidence(small_bundle, tmp_path, capsys):
         assert f"best LABEL_{label}" in out
         assert f"Spread of score_LABEL_{label}" in out
     assert run(capsys, "show", tmp_path / "out", "--html", tmp_path / "page.html")[0] == 0
-    assert "<td>best LABEL_2</td>" in (tmp_path / "page.html").read_text()
+    assert ">best LABEL_2</span>" in (tmp_path / "page.html").read_text()
 
 
 def test_claims_are_found_by_a_part_of_their_text(output):
