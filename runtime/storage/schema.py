@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 # Arrow reads INT96, the timestamps of Spark and Hive, in nanoseconds by default, which end in the year 2262.
 INT96_UNIT = "us"
 _STORED, _HIDDEN = b"ARROW:schema", b"hidden:arrow"  # of equal length
-_EXTENSION = b"ARROW:extension:name"
+# Keys of a field that say what its values mean: of Arrow's extension types, and of Polars' own.
+_MEANING = (b"ARROW:extension:name", b"_PL_")
 _FIELD_ID = b"PARQUET:field_id"
 _GROUP = re.compile(r" {2}(?:optional|required|repeated) group field_id=-?\d+ .*\((\w+)(?:\(.*\))?\) \{")
 _INNER_GROUP = re.compile(r" {4,}(?:optional|required|repeated) group field_id=-?\d+ .* \((\w+)(?:\(.*\))?\) \{")
@@ -80,12 +81,15 @@ def unified(one: pa.Field, other: pa.Field) -> pa.Field | None:
 
     Encodings of text and bytes, dictionaries, nulls alone, and who says that there are no nulls may differ.
     """
-    kind = _unified_type(one.type, other.type)
+    first, second = one.metadata or {}, other.metadata or {}
+    meaning = [{key: value for key, value in each.items() if key.startswith(_MEANING)} for each in (first, second)]
+    # An Enum of Polars names its values beside the type: no file has more of them.
+    fixed = one.type == other.type and meaning[0] == meaning[1] != {}
+    kind = one.type if fixed else _unified_type(one.type, other.type)
     if kind is None:
         return None
-    first, second = one.metadata or {}, other.metadata or {}
     if not pa.types.is_null(one.type) and not pa.types.is_null(other.type):
-        if first.get(_EXTENSION) != second.get(_EXTENSION):
+        if meaning[0] != meaning[1]:
             return None
         shared = {key: value for key, value in first.items() if second.get(key) == value}
     else:
@@ -95,7 +99,7 @@ def unified(one: pa.Field, other: pa.Field) -> pa.Field | None:
 
 def _unified_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     test = pa.types
-    if one == other:
+    if one == other and not test.is_dictionary(one):
         # Arrow's `==` passes over what the fields of nested types say of nulls.
         return _unified_children(one, other) if test.is_nested(one) else one
     if test.is_null(one) or test.is_null(other):
@@ -104,8 +108,9 @@ def _unified_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         values = _unified_type(_values(one), _values(other))
         if values is None or not (test.is_dictionary(one) and test.is_dictionary(other)):
             return values
-        width = max(one.index_type, other.index_type, key=lambda kind: kind.bit_width)
-        return pa.dictionary(width, values, one.ordered and other.ordered)
+        # Files with 100 values each may hold more together than an index of 8 bits tells apart.
+        indices = max(one.index_type, other.index_type, pa.int32(), key=lambda kind: kind.bit_width)
+        return pa.dictionary(indices, values, one.ordered and other.ordered)
     for kinds, large in ((_TEXTS, pa.large_string()), (_BYTES, pa.large_binary())):
         if one in kinds and other in kinds:
             return large

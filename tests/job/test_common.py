@@ -40,7 +40,7 @@ def together(tmp_path, *schemas, keep=None):
 )
 def test_encodings_of_the_same_values_become_one_type(tmp_path, one, other, both):
     for first, second in ((one, other), (other, one)):
-        assert together(tmp_path, first, second).fields["x"].type == (both or pa.dictionary(pa.int16(), pa.string()))
+        assert together(tmp_path, first, second).fields["x"].type == (both or pa.dictionary(pa.int32(), pa.string()))
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_what_is_not_a_whole_parquet_file_is_one_line(tmp_path, damage):
             "empty": b"",
             "cut": whole[:-20],
             "garbage": os.urandom(1000),
-            "text": b"claim,evidence\n",
+            "text": b"claim and evidence\n",
             "footer": whole[:-60] + bytes(40) + whole[-20:],
         }[damage]
     )

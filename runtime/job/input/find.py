@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote
 
-from pairscore.runtime.errors import PairscoreError, one_line, storage_error
+from pairscore.runtime.errors import PairscoreError, one_line, quoted, storage_error
 from pairscore.runtime.job.input import tables
 from pairscore.runtime.job.parts import RECORD, SUCCESS_NAME, listed_parts
 from pairscore.runtime.storage.local import Storage, is_hidden, local_path, open_storage
@@ -93,15 +93,20 @@ def _expand(
         _check_ended(storage, [file], given_as_files=True)
         return [file]
     if kind == "folder":
-        names = storage.files(path)
-        snapshot = tables.snapshot(storage, path, url, names, versions)
+        all_names = storage.files(path)
+        snapshot = tables.snapshot(storage, path, url, all_names, versions)
         if snapshot is not None:
             return [
                 Found(storage, each.path, each.name, each.folder, each.partitions, snapshot) for each in snapshot.files
             ]
-        names = _visible(storage, path, names, left_out)
+        names = _visible(storage, path, all_names, left_out)
         if not names:
-            raise PairscoreError(f"folder {url!r} holds no Parquet file: name one that does")
+            # A file of another format, named by itself, is told how to become Parquet.
+            other = [each for each in all_names if not is_hidden(each)]
+            remedy = (
+                f"name one of its own ({quoted(other, 3)}) to see how it becomes Parquet" if other else "name another"
+            )
+            raise PairscoreError(f"folder {url!r} holds no Parquet file: {remedy}")
         files = [_below(storage, path, name, url) for name in names]
     else:
         if not _WILDCARD.search(path):

@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError, TryAgainError, may_pass, no_column, one_line
 from pairscore.runtime.job.input.find import Found
+from pairscore.runtime.job.input.other_formats import other_format
 from pairscore.runtime.storage.schema import FileSchema, file_schema, open_footer
 
 _MAGIC = b"PAR1"
 # One request for most footers of an object store.
 _TAIL_BYTES = 64 * 1024
+_HEAD_BYTES = 4096
 FOOTERS_AT_ONCE = 16
 
 
@@ -112,7 +114,7 @@ def open_file(found: Found, text_columns: Sequence[str] = ()) -> InputFile:
         groups_with_null = [place for place, group in enumerate(groups) if _tells_of_null(group, text_columns)]
         _ = columns.arrow.names  # Arrow decodes names when they are asked for
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise unreadable(found, error, "is not a whole Parquet file") from error
+        raise _other_format(found) or unreadable(found, error, "is not a whole Parquet file") from error
     return InputFile(
         found,
         size,
@@ -121,6 +123,17 @@ def open_file(found: Found, text_columns: Sequence[str] = ()) -> InputFile:
         tuple(group.num_rows for group in groups),
         tuple(groups_with_null),
     )
+
+
+def _other_format(found: Found) -> PairscoreError | None:
+    """The error for a file of another format; None for what may have been Parquet."""
+    try:
+        with found.storage.open(found.path) as source:
+            head = source.read(_HEAD_BYTES)
+    except (OSError, pa.ArrowException):
+        return None
+    told = None if head[:4] == _MAGIC else other_format(found.display, head)
+    return None if told is None else PairscoreError(f"{found.display!r} {told}")
 
 
 def unreadable(found: Found, error: Exception, fault: str) -> PairscoreError:
