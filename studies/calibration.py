@@ -28,7 +28,8 @@ def candidates(file: Path) -> tuple[list[Pair], list[bool]]:
     annotations = read_annotations([file])
     pairs: list[Pair] = []
     relevant: list[bool] = []
-    for sample in reranking_evaluator(annotations, annotations.evidence).samples:
+    samples: list[Any] = reranking_evaluator(annotations, annotations.evidence).samples
+    for sample in samples:
         for document in dict.fromkeys([*sample["positive"], *sample["documents"]]):
             pairs.append((sample["query"], document))
             relevant.append(document in sample["positive"])

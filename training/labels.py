@@ -83,7 +83,8 @@ def label_figures(
     """The figures of predictions. predicted: Shape (pairs,), places in `labels`."""
     true = np.array([list(labels).index(label) for label in labelled.labels])
     places = list(range(len(labels)))
-    each = f1_score(true, predicted, labels=places, average=None, zero_division=0)
+    options: dict[str, Any] = {"labels": places, "average": None, "zero_division": 0}
+    each: Any = f1_score(true, predicted, **options)
     return LabelFigures(
         system=system,
         accuracy=float((true == predicted).mean()),

@@ -136,7 +136,8 @@ def fit(logits: FloatArray, truth: Int64Array) -> tuple[float, float]:
             z = np.exp(log_slope) * x
             return float((np.logaddexp.reduce(z, axis=1) - z[np.arange(len(z)), truth]).mean())
 
-        slope, intercept = float(np.exp(minimize_scalar(loss, bounds=(-7, 7), method="bounded").x)), 0.0
+        found: Any = minimize_scalar(loss, bounds=(-7, 7), method="bounded")
+        slope, intercept = float(np.exp(found.x)), 0.0
     if not slope > 0:
         raise PairscoreError(
             "the model's scores fall as the labels rise, so no map that keeps their order makes them probabilities: "
