@@ -86,6 +86,7 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "gpu-systems": lambda: chapters.gpu_table(load("gpu")),
         "fuzz": lambda: robustness.fuzz_table(load("fuzz")),
         "kills": lambda: robustness.kills_table(load("kills")),
+        "long-evidence": lambda: verdicts.long_evidence_table(load("long-evidence")),
         "calibration": lambda: verdicts.calibration_table(load("calibration")),
     }
     return by_kind | others
