@@ -58,7 +58,16 @@ def long_evidence_table(result: dict[str, Any]) -> Table:
     notes = (
         f"{data['texts']:,} texts of {low:,} to {high:,} words, {data['passages']:,} passages, {result['precision']} "
         f"on {result['engine']}: split gives {result['split_to_by_hand']:.2f} times the passages of cutting by hand.",
-        f"{result['rows_with_the_same_score']:,} texts have the same score to the last bit, the others differ by at "
-        f"most {result['largest_difference']:.2g}: a text that is cut within a word gets other tokens there.",
+        _sameness(result, data["texts"]),
     )
     return Table(("passages", "passages/s"), tuple(rows), notes)
+
+
+def _sameness(result: dict[str, Any], texts: int) -> str:
+    same = result["rows_with_the_same_score"]
+    if same == texts:
+        return "All texts have the same score both ways, to the last bit."
+    return (
+        f"{same:,} texts have the same score to the last bit, the others differ by at most "
+        f"{result['largest_difference']:.2g}: a text that is cut within a word gets other tokens there."
+    )
