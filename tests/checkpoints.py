@@ -65,7 +65,11 @@ def build_checkpoint(
     family's configuration. The family "ettin" is a stack of modules: see `build_stack`.
     """
     if family == "ettin":
-        return build_stack("modernbert", folder, *_ettin_head(labels), max_length=max_length, **config_changes)
+        one_head = {
+            "num_attention_heads": 1,
+            **config_changes,
+        }  # of the 32 columns that the kernels' rotary positions need
+        return build_stack("modernbert", folder, *_ettin_head(labels), max_length=max_length, **one_head)
     tokenizer, config = _FAMILIES[family](max_length)
     config.vocab_size = len(tokenizer)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):

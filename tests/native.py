@@ -19,6 +19,8 @@ def built_as(family):
 
 def changes(family):
     """What `build_checkpoint` needs so that a head has 16 columns, or the 32 that rotary positions need."""
+    if family == "ettin":
+        return {}  # it has such a head
     if family in MODERN:
         pooling = {"classifier_pooling": "cls"} if family == "modernbert-cls" else {}
         return {"num_attention_heads": 1, **pooling}
