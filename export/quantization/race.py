@@ -18,7 +18,7 @@ from pairscore.export.parity.measure import ParitySet, open_unproven
 from pairscore.export.parity.ranking import ranking_figures
 from pairscore.export.quantization.calibration import Calibration, Seen, observe, rows_of_weights
 from pairscore.export.quantization.int8 import ENGINES as GRAPH_ENGINES
-from pairscore.export.quantization.int8 import Candidate, candidates, sensitivities, weights
+from pairscore.export.quantization.int8 import GROUP_SIZES, Candidate, candidates, products, sensitivities, weights
 from pairscore.export.quantization.native import ENGINE as NATIVE
 from pairscore.export.quantization.native import fitting, native_candidates, unfit
 from pairscore.export.reference import Reference
@@ -74,6 +74,13 @@ def best_int8(
             variant = unmeasured(folder, "int8", names, (each.engine,), (each.note,), each.settings, each.inputs)
             tried.append((each.name, replace(variant, promise=promise)))
             targets[each.name] = each.targets
+        if not tried:
+            left_out = f"{field.left_out}; " if field.left_out else ""
+            sizes = sorted({each.inputs for each in products(field.model)})
+            raise PairscoreError(
+                f"no int8 candidate can be made here: {left_out}groups have {min(GROUP_SIZES)} channels or more, "
+                f"and the matrix products {', '.join(map(str, sizes))}"
+            )
         trials = try_out(folder, tried, reference, every)
         for trial in trials:
             say(f"  {trial}")

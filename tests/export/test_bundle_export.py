@@ -332,3 +332,15 @@ def test_an_unknown_precision_is_refused(tmp_path, checkpoint):
     with pytest.raises(PairscoreError, match="unknown precision 'int3': use"):
         export_bundle(str(checkpoint("bert")), tmp_path / "bundle", precision="int3")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_whose_logits_in_pytorch_depend_on_the_batch_is_named(checkpoint, tmp_path):
+    """Padding on the left moves the positions of a BERT."""
+    folder = shutil.copytree(checkpoint("bert"), tmp_path / "checkpoint")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
+    with pytest.raises(
+        PairscoreError, match=r"PyTorch's own logits depend on the batch.*save it with padding_side right"
+    ):
+        export_bundle(str(folder), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
