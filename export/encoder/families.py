@@ -60,16 +60,11 @@ def roberta(source: Source) -> Encoder:
 
 
 def distilbert(source: Source) -> Encoder:
-    layers = [
-        Layer(
-            *(source.linear(getattr(each.attention, f"{name}_lin")) for name in ("q", "k", "v", "out")),
-            norm(each.sa_layer_norm),
-            source.linear(each.ffn.lin1),
-            source.linear(each.ffn.lin2),
-            norm(each.output_layer_norm),
-        )
-        for each in source.base.transformer.layer
-    ]
+    layers = []
+    for each in source.base.transformer.layer:
+        attention = each.attention
+        products = (attention.q_lin, attention.k_lin, attention.v_lin, attention.out_lin, each.ffn.lin1, each.ffn.lin2)
+        layers.append(_layer(source, products, (each.sa_layer_norm, each.output_layer_norm)))
     return _bert(source, layers, activation=source.config.activation, heads=source.config.n_heads)
 
 
@@ -79,15 +74,8 @@ def albert(source: Source) -> Encoder:
     for place in range(source.config.num_hidden_layers):
         for each in groups[place * len(groups) // source.config.num_hidden_layers].albert_layers:
             attention = each.attention
-            layers.append(
-                Layer(
-                    *map(source.linear, (attention.query, attention.key, attention.value, attention.dense)),
-                    norm(attention.LayerNorm),
-                    source.linear(each.ffn),
-                    source.linear(each.ffn_output),
-                    norm(each.full_layer_layer_norm),
-                )
-            )
+            products = attention.query, attention.key, attention.value, attention.dense, each.ffn, each.ffn_output
+            layers.append(_layer(source, products, (attention.LayerNorm, each.full_layer_layer_norm)))
     return _bert(source, layers, source.base.encoder.embedding_hidden_mapping_in)
 
 
@@ -192,14 +180,22 @@ def known_activation(name: object) -> str:
 
 
 def _bert_layer(source: Source, layer: Any) -> Layer:
-    attention = layer.attention.self
-    return Layer(
-        *map(source.linear, (attention.query, attention.key, attention.value, layer.attention.output.dense)),
-        norm(layer.attention.output.LayerNorm),
-        source.linear(layer.intermediate.dense),
-        source.linear(layer.output.dense),
-        norm(layer.output.LayerNorm),
+    attention, after = layer.attention.self, layer.attention.output
+    products = (
+        attention.query,
+        attention.key,
+        attention.value,
+        after.dense,
+        layer.intermediate.dense,
+        layer.output.dense,
     )
+    return _layer(source, products, (after.LayerNorm, layer.output.LayerNorm))
+
+
+def _layer(source: Source, products: Sequence[Any], norms: tuple[Any, Any]) -> Layer:
+    """A layer of BERT's kind. products: in the order of `Layer`. norms: behind the attention and the feed-forward."""
+    query, key, value, output, up, down = map(source.linear, products)
+    return Layer(query, key, value, output, norm(norms[0]), up, down, norm(norms[1]))
 
 
 def _deberta_layer(source: Source, layer: Any, encoder: Any) -> Layer:
