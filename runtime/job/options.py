@@ -115,7 +115,11 @@ class JobOptions:
     on_error: OnError = _option(
         "fail", "A file that cannot be read or scored ends the run, or is left out and reported."
     )
-    filter: str | None = _option(None, "Score only rows like 'relevant and claim_id < 10'.", metavar="CONDITION")
+    filter: str | None = _option(
+        None,
+        "Score only rows that meet a condition in SQL, like \"lang = 'en' AND day >= '2024-01-31'\".",
+        metavar="CONDITION",
+    )
     reuse: tuple[str, ...] = _option(
         (), "Take scores of the same texts from a finished output; repeatable.", metavar="OLD"
     )

@@ -201,7 +201,9 @@ def _lost(
         group = (_GROUP if outer else _INNER_GROUP).match(line)
         if group and group[1] not in _KEPT_GROUPS and column < len(arrow):
             lost[arrow.names[column]] = group[1].lower()
+    by_name: dict[str, list[pq.ColumnSchema]] = {}
     for name, leaf in leaves:
+        by_name.setdefault(name, []).append(leaf)
         if not stored and leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" and leaf.logical_type.type == "NONE":
             lost[name] = "of a type that Arrow does not know"
     for each in arrow:
@@ -210,7 +212,7 @@ def _lost(
         except (pa.ArrowException, NotImplementedError) as error:
             lost[each.name] = f"{each.type}, which cannot be written ({error})"[:200]
             continue
-        for before, after in zip([leaf for name, leaf in leaves if name == each.name], written, strict=False):
+        for before, after in zip(by_name.get(each.name, []), written, strict=False):
             if _meaning(before) != _meaning(after):
                 told = before.logical_type.type
                 lost.setdefault(each.name, (before.converted_type if told == "UNKNOWN" else told).lower())

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 
+import deltalake
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -441,3 +442,17 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(PairscoreError, match=r"gs:// needs gcsfs .*pip install pairscore\[remote\]"):
         open_storage("gs://bucket/x")
+
+
+def test_a_delta_table_on_an_object_store(bundle, store, tmp_path):
+    deltalake.write_deltalake(
+        str(tmp_path / "table"), pairs_table(30).append_column("day", pa.array(["x y"] * 30)), partition_by="day"
+    )
+    deltalake.DeltaTable(str(tmp_path / "table")).delete("id < 10")
+    for path in (tmp_path / "table").rglob("*"):
+        if path.is_file():
+            store.pipe_file(f"{BUCKET}/table/{path.relative_to(tmp_path / 'table')}", path.read_bytes())
+    run_job(job(bundle, (f"s3://{BUCKET}/table",), str(tmp_path / "out.parquet")))
+    scored = pq.read_table(tmp_path / "out.parquet", partitioning=None)
+    assert sorted(scored["id"].to_pylist()) == list(range(10, 30))
+    assert set(scored["day"].to_pylist()) == {"x y"}

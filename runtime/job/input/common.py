@@ -19,13 +19,14 @@ _log = logging.getLogger(__name__)
 class Common:
     """What all files so far agree on. `first`: of them. `fields`: column -> its field in every file.
 
-    `keys`: of the footers. `conflicts`: column that nobody keeps -> why it has no field.
+    `keys`: of the footers. `conflicts`: column that nobody keeps -> why it has no field. `files`: how many there are.
     """
 
     first: InputFile
     fields: Mapping[str, pa.Field]
     keys: Mapping[bytes, bytes]
     conflicts: Mapping[str, PairscoreError] = field(default_factory=dict)
+    files: int = 1
 
     def schema(self) -> pa.Schema:
         """The columns that have one type in all files, in the first file's order."""
@@ -74,6 +75,8 @@ def extended(common: Common | None, file: InputFile, keep: Sequence[str] | None)
     if common is None:
         fields = {each.name: each for each in [*file.schema, *_added_later(file)]}
         return Common(file, fields, dict(file.schema.metadata or {}))
+    if common.files > 1 and file.schema.equals(common.first.schema, check_metadata=True):
+        return replace(common, files=common.files + 1)
     fields, conflicts = dict(common.fields), dict(common.conflicts)
     names = list(dict.fromkeys([*common.first.schema.names, *file.schema.names]))
     for name in names:
@@ -91,7 +94,8 @@ def extended(common: Common | None, file: InputFile, keep: Sequence[str] | None)
     if opposed is not None:
         name, before, now = opposed
         raise _differing(common, file, name, before, now)
-    return replace(common, fields=fields, conflicts=conflicts, keys=common_keys(common.keys, file.schema.metadata))
+    keys = common_keys(common.keys, file.schema.metadata)
+    return replace(common, fields=fields, conflicts=conflicts, keys=keys, files=common.files + 1)
 
 
 def output_schema(

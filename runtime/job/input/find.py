@@ -167,15 +167,15 @@ def _check_ended(storage: Storage, files: Sequence[Found], given_as_files: bool 
 
     given_as_files: of files that were named one by one, the run's record tells; a lone part may have been copied.
     """
-    folders = {}
+    folders: set[str] = set()
     for file in files:
         if listed_parts([PurePosixPath(file.path).name]):
             # A part lies below its run's folder in those of its keys.
-            folder = PurePosixPath(file.path).parent
-            while _is_key(folder.name) and not any(storage.kind(f"{folder}/{name}") for name in (RECORD, SUCCESS_NAME)):
-                folder = folder.parent
-            folders[str(folder)] = file
-    for folder in folders:
+            parent = PurePosixPath(file.path).parent
+            while _is_key(parent.name) and not any(storage.kind(f"{parent}/{name}") for name in (RECORD, SUCCESS_NAME)):
+                parent = parent.parent
+            folders.add(str(parent))
+    for folder in sorted(folders):
         marked = given_as_files or storage.kind(f"{folder}/{SUCCESS_NAME}") == "file"
         if not marked or storage.kind(f"{folder}/{RECORD}") == "file":
             raise PairscoreError(
