@@ -11,14 +11,13 @@ Whatever takes time to build is built once for all processes of a session, and n
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 
 # Before any test imports a library that would try the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -52,7 +51,7 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         folder = root / "built" / name
         if not folder.exists():
             folder.parent.mkdir(exist_ok=True)
-            with _locked(folder.with_suffix(".lock")):
+            with FileLock(folder.with_suffix(".lock")):
                 if not folder.exists():
                     unfinished = tmp_path_factory.mktemp(name)
                     build(unfinished)
@@ -60,14 +59,6 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         return folder
 
     return once
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of this file; the system releases it if this process dies."""
-    with path.open("w") as file:
-        flock(file, LOCK_EX)
-        yield
 
 
 @pytest.fixture(scope="session")
