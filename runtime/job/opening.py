@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -12,7 +12,8 @@ from pairscore.runtime.bundle.parity import TIERS, Tier
 from pairscore.runtime.engines.registry import ENGINES
 from pairscore.runtime.engines.tuned import Choice
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.options import AUTO, JobOptions, RunSettings
+from pairscore.runtime.job.options import AUTO, JobOptions, Refinement, RunSettings
+from pairscore.runtime.job.refine import default_margin
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.pipeline import Window
 
@@ -26,10 +27,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Opened:
-    """An open scorer. `chosen`: why `--precision auto` chose its precision, in words; None where it was not asked."""
+    """An open scorer. `chosen`: why `--precision auto` chose its precision, in words; None where it was not asked.
+
+    `exact`: the scorer of `--refine`; None without it.
+    """
 
     scorer: Scorer
     chosen: str | None = None
+    exact: Scorer | None = None
 
 
 def open_scorer(
@@ -42,7 +47,10 @@ def open_scorer(
     `--precision auto`; by default `golden_rate`.
     """
     if options.precision != AUTO:
-        return Opened(_open(options, options.precision, earlier))
+        if options.refine is None:
+            return Opened(_open(options, options.precision, earlier))
+        first = _open(options, options.precision, earlier if earlier and earlier.refine else None)
+        return Opened(first, exact=_open_exact(options, first, earlier))
     bundle = Bundle.open(options.bundle)
     promise = TIERS[options.promise]
     if earlier is not None and keeps(bundle.variant(earlier.precision), promise):
@@ -129,10 +137,31 @@ def _open(options: JobOptions, precision: str, earlier: RunSettings | None) -> S
     )
 
 
-def settings_of(options: JobOptions, scorer: Scorer) -> RunSettings:
-    """The settings of a run with this scorer."""
+def _open_exact(options: JobOptions, first: Scorer, earlier: RunSettings | None) -> Scorer:
+    """The scorer of `--refine`, with an engine's defaults: what a run of that precision alone has untuned."""
+    before = earlier.of_scores if earlier else None
+    known = before is not None and before.precision == options.refine and before.engine in ENGINES
+    plain = replace(options, engine=before.engine if before is not None and known else AUTO, tuning=False)
+    exact = _open(plain, str(options.refine), None)
+    if str(exact.chosen_activation) != str(first.chosen_activation):
+        raise PairscoreError(
+            f"--refine {options.refine}: {first.precision} and {options.refine} were calibrated apart, so their scores "
+            "cannot be compared; choose another --activation"
+        )
+    return exact
+
+
+def settings_of(options: JobOptions, opened: Opened) -> RunSettings:
+    """The settings of a run with these scorers."""
+    scorer, exact = opened.scorer, opened.exact
+    refine = None
+    if exact is not None:
+        bundle = exact.bundle
+        margin = default_margin(bundle, scorer.precision, exact.precision)
+        refine = Refinement(exact.precision, bundle.digest(exact.precision), exact.engine.name, margin)
     return RunSettings.of(
         options,
+        refine=refine,
         bundle=scorer.bundle.digest(scorer.precision),
         precision=scorer.precision,
         engine=scorer.engine.name,

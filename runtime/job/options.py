@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
@@ -124,6 +124,11 @@ class JobOptions:
         (), "Take scores of the same texts from a finished output; repeatable.", metavar="OLD"
     )
     top_k: int | None = _option(None, "Keep the best K rows a claim, and rank them.", metavar="K", least=1)
+    refine: str | None = _option(
+        None,
+        "Compute again with this more exact variant every row that may be among the best K.",
+        metavar="PRECISION",
+    )
     by: str | None = _option(None, "Whose best rows --top-k keeps.  [default: the claim column]", metavar="COLUMN")
     limit: int | None = _option(None, "Take only the first rows of the input (before --filter).", least=0)
     shard: tuple[int, int] | None = _option(
@@ -158,7 +163,7 @@ class JobOptions:
     @property
     def precisions(self) -> tuple[str, ...] | None:
         """The variants of the bundle that may be opened; None for any."""
-        return None if self.precision == AUTO else (self.precision,)
+        return None if self.precision == AUTO else (self.precision, *([self.refine] if self.refine else []))
 
     @property
     def ranked_by(self) -> str | None:
@@ -193,6 +198,12 @@ class JobOptions:
             taken.append(name)
         if self.shard and self.output is not None and self.output.endswith(".parquet"):
             raise PairscoreError("--shard writes parts: give --output a folder, not a name that ends in .parquet")
+        if self.refine is not None and self.top_k is None:
+            raise PairscoreError(f"--refine {self.refine} is of the best rows: say how many with --top-k")
+        if self.refine is not None and self.precision in (self.refine, AUTO):
+            raise PairscoreError(
+                f"--refine {self.refine} needs another precision to begin with: name one with --precision, int8 say"
+            )
         if self.by is not None and self.top_k is None:
             raise PairscoreError(f"--by {self.by!r} says whose best rows to keep: say how many with --top-k")
         if self.long_evidence == "cut":
@@ -237,12 +248,23 @@ class ScoreOptions(TypedDict, total=False):
     filter: str | None
     reuse: str | Path | Sequence[str | Path]
     top_k: int | None
+    refine: str | None
     by: str | None
     limit: int | None
     shard: tuple[int, int] | None
     part_rows: int
     compression: Compression
     overwrite: bool
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How the best rows are computed again. `bundle`: the exact variant's digest. `margin`: of logits."""
+
+    precision: str
+    bundle: str
+    engine: str
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -280,6 +302,14 @@ class RunSettings:
     passage_columns: bool = False
     rank_by: str | None = None
     delta_versions: tuple[int, ...] | None = None
+    refine: Refinement | None = None
+
+    @property
+    def of_scores(self) -> "RunSettings":
+        """With the precision, bundle and engine that the output's scores are of."""
+        if self.refine is None:
+            return self
+        return replace(self, precision=self.refine.precision, bundle=self.refine.bundle, engine=self.refine.engine)
 
     @staticmethod
     def of(options: JobOptions, **opened: Any) -> "RunSettings":
@@ -287,7 +317,8 @@ class RunSettings:
         bundle, precision, engine, device, max_length, tuning, activation.
         """
         opened.setdefault("by", options.ranked_by)
-        opened.setdefault("delta_versions", None)
+        for name in ("delta_versions", "refine"):
+            opened.setdefault(name, None)
         rest = [each.name for each in fields(RunSettings) if each.name not in opened]
         return RunSettings(**opened, **{name: getattr(options, name) for name in rest})
 

@@ -3,6 +3,8 @@
 A run, a dry run and a run that has nothing to do share it.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +13,12 @@ from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.input.footer_process import read_footers
 from pairscore.runtime.job.opening import Opened, open_scorer, settings_of
-from pairscore.runtime.job.options import AUTO, JobOptions, RunSettings
+from pairscore.runtime.job.options import AUTO, JobOptions, Refinement, RunSettings
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.parts import Block, Part, missing, within
 from pairscore.runtime.job.plan import Plan, make_plan
 from pairscore.runtime.job.record import RunRecord, changed_settings
+from pairscore.runtime.job.refine import default_margin
 from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, recorded_settings
 from pairscore.runtime.job.summary import Figures, Summary
 from pairscore.runtime.scorer import Scorer
@@ -39,7 +42,8 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Work:
-    """What is left of a job whose output is not whole. `old_files`: to take scores from.
+    """What is left of a job whose output is not whole. `old_files`: to take scores from. `exact_files`: of a run that
+    refines, those with scores of the exact variant.
 
     `skipped`: place of a file that is left out -> the reason. `done`: parts of this shard that an earlier run left,
     going by their names. `left`: the rest of the shard.
@@ -48,6 +52,7 @@ class Work:
     opened: Opened
     record: RunRecord
     old_files: tuple[OldFile, ...]
+    exact_files: tuple[OldFile, ...]
     skipped: dict[int, str]
     done: tuple[Part, ...]
     left: tuple[Block, ...]
@@ -76,16 +81,32 @@ def find_work(prepared: Prepared, scorer: Scorer | None = None) -> Work:
     """
     options, output, plan = prepared.options, prepared.output, prepared.plan
     earlier = prepared.earlier or recorded_settings(options.reuse)
+    if scorer is not None and options.refine is not None:
+        raise PairscoreError(f"--refine {options.refine}: a scorer that is open already cannot compute in it")
     opened = Opened(scorer) if scorer else open_scorer(options, earlier)
-    settings = replace(settings_of(options, opened.scorer), delta_versions=plan.delta_versions)
+    settings = replace(settings_of(options, opened), delta_versions=plan.delta_versions)
     record = RunRecord(settings, plan.input_records())
-    old_files = find_old_files(options.reuse, record.settings, opened.scorer, plan.columns)
+    exact_files, old_files = list[OldFile](), list[OldFile]()
+    for url in options.reuse:
+        exact, first = _old_files(url, record.settings, opened, plan)
+        exact_files += exact
+        old_files += first
     skipped, done = dict(plan.skipped), list[Part]()
     if output is not None and out.continues(output, record, options.overwrite):
         skipped |= out.skipped_files(output)
         done = within(output.parts(), plan.mine)
     left = missing([block for block in plan.mine if block.file not in skipped], done)
-    return Work(opened, record, tuple(old_files), skipped, tuple(done), tuple(left))
+    return Work(opened, record, tuple(old_files), tuple(exact_files), skipped, tuple(done), tuple(left))
+
+
+def _old_files(
+    url: str, settings: RunSettings, opened: Opened, plan: Plan
+) -> tuple[Sequence[OldFile], Sequence[OldFile]]:
+    """The files of an old output: those with scores of the exact variant, and those with scores of the first one."""
+    if opened.exact is not None:
+        with suppress(PairscoreError):  # what is wrong with it shows below
+            return find_old_files((url,), settings.of_scores, opened.exact, plan.columns), ()
+    return (), find_old_files((url,), settings, opened.scorer, plan.columns)
 
 
 def finished(options: JobOptions, bundle: Bundle, plan: Plan, output: out.Output | None) -> Summary | None:
@@ -140,8 +161,15 @@ def _settings(options: JobOptions, bundle: Bundle, before: RunSettings) -> RunSe
     chosen: dict[str, Any] = {"engine": options.engine, "tuning": None}
     if options.engine == AUTO:
         chosen = {"engine": before.engine, "tuning": before.tuning if options.tuning else None}
+    refine = None
+    if options.refine and before.refine:
+        margin = default_margin(bundle, precision, options.refine)
+        refine = Refinement(options.refine, bundle.digest(options.refine), before.refine.engine, margin)
+    elif options.refine:
+        refine = Refinement(options.refine, "", "", 0.0)  # another run's, whatever the rest
     return RunSettings.of(
         options,
+        refine=refine,
         bundle=bundle.digest(precision),
         precision=precision,
         device=options.device.partition(":")[0],

@@ -39,14 +39,18 @@ class Best:
     score: str
     top_k: int
 
+    def groups(self, table: pa.Table) -> Int32Array:
+        """A number for each row, Shape (rows,), the same for rows with the same value of `by`."""
+        codes: Int32Array = _texts(table.column(self.by)).dictionary_encode(null_encoding="encode").indices.to_numpy()
+        return codes
+
     def within(self, table: pa.Table) -> pa.Table:
         """The rows of a part that may be among the best of all, in order, with their rank within the part.
 
         Rows without a score are left out; rows with a null in `by` belong together.
         """
         table = filtered(table, table.column(self.score).is_valid())
-        codes = _texts(table.column(self.by)).dictionary_encode(null_encoding="encode").indices.to_numpy()
-        ranks = ranked([codes], table.column(self.score).to_numpy(), self.top_k)
+        ranks = ranked([self.groups(table)], table.column(self.score).to_numpy(), self.top_k)
         return _with_ranks(table.append_column(RANK_FIELD, pa.nulls(table.num_rows, pa.int32())), ranks)
 
 

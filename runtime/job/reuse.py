@@ -111,7 +111,7 @@ def _checked(output: Written, path: str, settings: RunSettings, scorer: Scorer, 
     try:
         old = figures(metadata)["settings"]
         text_columns = (str(old["claim_column"]), str(old["evidence_column"]))
-        was: RunSettings = from_plain(RunSettings, old)
+        was: RunSettings = from_plain(RunSettings, old).of_scores
         differing = [name for name in _decisive(columns) if getattr(was, name) != getattr(settings, name)]
     except (ValueError, KeyError, TypeError) as error:
         raise PairscoreError(

@@ -4,7 +4,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
@@ -25,13 +25,15 @@ from pairscore.runtime.job.plan import Plan, every_file_left_out
 from pairscore.runtime.job.prepare import Work, find_work, finished, prepare
 from pairscore.runtime.job.progress.events import EventLog
 from pairscore.runtime.job.progress.meter import Meter, Progress, duration, reported
-from pairscore.runtime.job.reuse import read_old_scores
+from pairscore.runtime.job.refine import Refiner, Turns
+from pairscore.runtime.job.reuse import OldFile, read_old_scores
 from pairscore.runtime.job.signals import Stopped
 from pairscore.runtime.job.summary import Figures, Summary, counted
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.storage.parquet import filtered
 from pairscore.runtime.stream.background import ahead, behind
 from pairscore.runtime.stream.pipeline import Scored, Window
-from pairscore.runtime.stream.score_columns import Outcome, ScoreColumns
+from pairscore.runtime.stream.score_columns import Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -41,15 +43,18 @@ class _Payload:
     """The data of a window that the engine does not need. `kept`: the columns to keep. `valid`: the rows that have a
     pair.
 
-    `evidence`: of the window's pairs. `known`: of the rows that have a pair, which have an old score; Shape (pairs,).
-    `old`: their outcome, to be filled with what is computed for the others. Both are None where nothing is reused.
+    `evidence`: of the window's pairs; `texts`: claims and evidence of all rows that have a pair. `known`: which of
+    these have an old score, and `exact`: which have one of the variant that refines; Shape (pairs,). `old`: their
+    outcome, to be filled with what is computed for the others; None where nothing is reused.
     """
 
     part: Part
     kept: pa.Table
     valid: pa.BooleanArray
     evidence: pa.StringArray
-    known: npt.NDArray[np.bool_] | None = None
+    texts: tuple[pa.StringArray, pa.StringArray]
+    known: npt.NDArray[np.bool_]
+    exact: npt.NDArray[np.bool_]
     old: Outcome | None = None
 
 
@@ -93,7 +98,12 @@ def _run_job(
     if work is not None:
         work.opened.scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
-    with _old_scores(work, plan.columns, log) as old, hold(output, options.shard) as held:
+    with ExitStack() as stack:
+        old = stack.enter_context(_old_scores(work.old_files, work.opened.scorer, plan, log)) if work else None
+        exact = None
+        if work and work.opened.exact:
+            exact = stack.enter_context(_old_scores(work.exact_files, work.opened.exact, plan, log))
+        held = stack.enter_context(hold(output, options.shard))
         # Another run may have ended since this one looked.
         whole = finished(options, prepared.bundle, plan, output)
         if whole is not None:
@@ -103,7 +113,7 @@ def _run_job(
             raise TryAgainError(f"another run changed output {output.url!r} just now: give the same command again")
         try:
             continues = out.begin(output, work.record, options.overwrite)
-            run = _Run(options, plan, work, output, held, progress, log, old)
+            run = _Run(options, plan, work, output, held, progress, log, old, exact)
             run.score(out.whole_parts(output, work.record.digest, plan.mine) if continues else [])
             return run.finish(load_seconds)
         except BaseException:
@@ -114,16 +124,16 @@ def _run_job(
 
 
 @contextmanager
-def _old_scores(work: Work | None, columns: ScoreColumns, log: EventLog) -> Iterator[OldScores | None]:
+def _old_scores(files: Sequence[OldFile], scorer: Scorer, plan: Plan, log: EventLog) -> Iterator[OldScores | None]:
     """The scores to reuse; None without a file to take them from. Nothing of this run's output is touched before."""
-    if work is None or not work.old_files:
+    if not files:
         yield None
         return
     started = time.perf_counter()
-    with closing(read_old_scores(work.old_files, work.opened.scorer, columns)) as old:
+    with closing(read_old_scores(files, scorer, plan.columns)) as old:
         seconds = time.perf_counter() - started
         _log.info("Reusing %s scored pairs, read in %s", f"{old.pairs:,}", duration(seconds))
-        log.write("reuse", pairs=old.pairs, files=len(work.old_files), seconds=round(seconds, 3))
+        log.write("reuse", pairs=old.pairs, files=len(files), seconds=round(seconds, 3))
         yield old
 
 
@@ -131,7 +141,7 @@ def _old_scores(work: Work | None, columns: ScoreColumns, log: EventLog) -> Iter
 class _Run:
     """A run that holds its output's lock: `score`, then `finish`.
 
-    `_output`: begun for the record of `_work`. `_old`: scores to reuse.
+    `_output`: begun for the record of `_work`. `_old`: scores to reuse; `_exact`: those of the variant that refines.
     """
 
     _options: JobOptions
@@ -142,9 +152,18 @@ class _Run:
     _progress: Callable[[Progress], None] | None
     _log: EventLog
     _old: OldScores | None
+    _exact: OldScores | None
 
     def __post_init__(self) -> None:
         self._scorer, self._record = self._work.opened.scorer, self._work.record
+        self._refiner: Refiner | None = None
+        exact, refine, best = self._work.opened.exact, self._record.settings.refine, self._plan.best
+        if exact is not None and refine is not None and best is not None:
+            turns = Turns([self._scorer, exact])
+            self._scorer, exact = turns.shared(self._scorer), turns.shared(exact)
+            columns = self._plan.columns
+            label = [field.name for field in columns.score_fields].index(best.score)
+            self._refiner = Refiner(exact, columns, refine.margin, label, best.top_k)
         self._earlier_parts = 0
         # Place of an input file that is left out -> the reason.
         self._skipped = {**self._plan.skipped, **out.skipped_files(self._output)}
@@ -225,6 +244,7 @@ class _Run:
             best=self._plan.best,
             chosen=self._work.opened.chosen,
             long_evidence=self._options.long_evidence,
+            refined=self._refiner.total if self._refiner else None,
         )
         for line in summary.warnings():
             _log.warning("%s", line)
@@ -255,12 +275,22 @@ class _Run:
         columns = self._plan.reading.text_columns
         claims, evidence, valid = piece.texts(columns, options.on_null, options.on_invalid_utf8)
         kept = piece.table.select(list(self._plan.keep))
-        if self._old is None:
-            return Window(claims, evidence, _Payload(piece.part, kept, valid, evidence))
-        known, scores, numbers = self._old.lookup(claims, evidence)
-        old, rest = self._plan.columns.from_numbers(scores, numbers), pa.array(~known)
-        claims, evidence = claims.filter(rest), evidence.filter(rest)
-        return Window(claims, evidence, _Payload(piece.part, kept, valid, evidence, known, old))
+        texts, rows = (claims, evidence), len(claims)
+        known, exact = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
+        old: Outcome | None = None
+        for scores in (self._old, self._exact):
+            if scores is not None:
+                there, *values = scores.lookup(*texts)
+                found = self._plan.columns.from_numbers(*values)
+                if old is not None:
+                    old.fill(there, found.of(there))
+                old = old or found
+                known |= there
+                exact = there if scores is self._exact else exact
+        if old is not None:
+            rest = pa.array(~known)
+            claims, evidence = claims.filter(rest), evidence.filter(rest)
+        return Window(claims, evidence, _Payload(piece.part, kept, valid, evidence, texts, known, exact, old))
 
     def _tokenized(self, payload: _Payload, tokens: int) -> None:
         self._meter.expect(payload.part.stop - payload.part.start, tokens)
@@ -274,12 +304,15 @@ class _Run:
             return
         columns, scorer = self._plan.columns, self._scorer
         outcome = columns.outcome(scored, scorer.scores, payload.evidence, scorer.tokenizer)
-        if payload.known is not None and payload.old is not None:
+        if payload.old is not None:
             payload.old.fill(~payload.known, outcome)
             outcome = payload.old
-        table = columns.append(payload.kept, outcome, payload.valid)
-        nulls = table.num_rows - len(outcome.scores)
+        nulls = payload.kept.num_rows - len(outcome.scores)
         reused = len(outcome.scores) - statistics.pairs
+        exact = self._refined(scored, outcome) if self._refiner else None
+        table = columns.append(payload.kept, outcome, payload.valid)
+        if exact is not None:
+            table = filtered(table, pa.array(exact))
         if self._plan.best is not None:
             table = self._plan.best.within(self._widen(table, part))
         table = self._plan.output.part_table(table, self._plan.file(part.file))
@@ -317,6 +350,19 @@ class _Run:
             done=self._meter.done,
             total=self._meter.total,
         )
+
+    def _refined(self, scored: Scored[_Payload], outcome: Outcome) -> npt.NDArray[np.bool_]:
+        """Put exact scores into `outcome` where they can matter; the rows of the part that have one."""
+        payload, best = scored.payload, self._plan.best
+        if self._refiner is None or best is None:
+            raise LookupError("this run does not refine")
+        rows = np.flatnonzero(payload.valid.to_numpy(zero_copy_only=False))
+        groups = best.groups(self._widen(payload.kept, payload.part))[rows]
+        seed = (payload.part.file, payload.part.start)
+        known = self._refiner.refine(outcome, scored, ~payload.known, payload.exact, groups, payload.texts, seed)
+        exact = np.zeros(payload.kept.num_rows, dtype=bool)
+        exact[rows[known]] = True
+        return exact
 
     def _widen(self, table: pa.Table, part: Part) -> pa.Table:
         """With the partition columns, which are folder names in a folder of parts."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from pairscore.runtime.job.progress.meter import duration
 from pairscore.runtime.job.ranking import Best
+from pairscore.runtime.job.refine import Refined
 from pairscore.runtime.machine import peak_memory_bytes
 from pairscore.runtime.stream.pipeline import Statistics
 
@@ -86,7 +87,7 @@ class Summary:
 
     `best`: the rows that were kept; None for all. `chosen`: why `--precision auto` chose this precision; None where it
     was not asked. `nothing_to_do`: the output was whole before, and nothing was done. `long_evidence`: cut or
-    split.
+    split. `refined`: what `--refine` computed again in this run; None without it.
     """
 
     output: str
@@ -105,6 +106,7 @@ class Summary:
     chosen: str | None = None
     nothing_to_do: bool = False
     long_evidence: str = "cut"
+    refined: Refined | None = None
 
     def warnings(self) -> list[str]:
         """What is worth a line even where nobody reads the summary: that many pairs were cut."""
@@ -176,6 +178,7 @@ class Summary:
             f"(read {stages['read']:.1f} s, tokenize {stages['tokenize']:.1f} s, write {stages['write']:.1f} s), "
             f"loading {self.load_seconds:.1f} s{'' if peak is None else f', peak memory {peak / 2**20:,.0f} MiB'}",
             *self._lengths(),
+            *([str(self.refined)] if self.refined else []),
             *([f"--precision auto chose {self.precision}, {self.chosen}"] if self.chosen else []),
             *([f"Tuned for this machine: {self.tuning} (--no-tuning does without)"] if self.tuning else []),
             *(f"Left out: {name}: {reason}" for name, reason in self.skipped),

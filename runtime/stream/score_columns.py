@@ -28,6 +28,10 @@ class Outcome:
     truncated: npt.NDArray[np.bool_]
     passages: Int64Array | None = None
 
+    def of(self, rows: npt.NDArray[np.bool_]) -> "Outcome":
+        """The outcome of some of the rows, Shape (pairs,) true for those."""
+        return Outcome(self.scores[rows], self.truncated[rows], None if self.passages is None else self.passages[rows])
+
     def fill(self, rows: npt.NDArray[np.bool_], other: "Outcome") -> None:
         """Put the outcome of other pairs where `rows`, Shape (pairs,), is true."""
         self.scores[rows] = other.scores

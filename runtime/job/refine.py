@@ -1,0 +1,207 @@
+"""The exact best rows at the speed of a less exact variant: `--top-k K --refine fp32`.
+
+Everything is scored by the first variant. Of each claim in a part, the rows that may be among the best are computed
+again by the exact variant, and only those go on; so parts hold exact scores alone, and the best rows over all parts are
+chosen as ever.
+
+Which rows may be among the best: let no first logit be off by more than `d`, half the margin. The rows with the K best
+first logits are computed first. The K-th best exact logit that is known then, F, is at most that of the claim. A row of
+the exact best K has an exact logit of F or more, so its first logit is F - d or more: no other row is computed. As F is
+at least the K-th best first logit less `d`, all of them lie within the margin, 2 d, of the K-th best first logit.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pairscore.runtime.bundle.activation import Activation
+from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.engines.batch import Batch
+from pairscore.runtime.engines.protocol import Engine
+from pairscore.runtime.job.ranking import ranked
+from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.stream.pipeline import Scored, Window
+from pairscore.runtime.stream.score_columns import Outcome, ScoreColumns
+from pairscore.runtime.types import FloatArray
+
+# Share of the rows outside the margin that are computed again, only to see how far the two scores are apart.
+_SAMPLED = 0.005
+
+Mask = npt.NDArray[np.bool_]
+
+
+def default_margin(bundle: Bundle, first: str, exact: str) -> float:
+    """Twice the largest difference between two variants' logits that their parity reports allow for."""
+    differences = [bundle.variant(each).parity.max_logit_difference for each in (first, exact)]
+    return 2.0 * sum(differences)
+
+
+@dataclass
+class Refined:
+    """What was computed again. `rows`: how many, `sampled` of them outside the margin. `largest_difference`: of two
+    logits of one row. `margin`: the widest that was used.
+    """
+
+    margin: float
+    rows: int = 0
+    sampled: int = 0
+    largest_difference: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"Computed {self.rows:,} rows again, {self.sampled:,} of them as a sample; the two logits of a row differ "
+            f"by at most {self.largest_difference:.3f}, and the margin was {self.margin:.3f}"
+        )
+
+
+class Turns:
+    """Lets no more batches be computed at once, by all the engines that share it, than the machine has callers for."""
+
+    def __init__(self, scorers: Sequence[Scorer]) -> None:
+        self._free = threading.BoundedSemaphore(max(scorer.engine.callers for scorer in scorers))
+
+    def shared(self, scorer: Scorer) -> Scorer:
+        """The scorer, whose engine waits for its turn."""
+        return replace(scorer, engine=_Waiting(scorer.engine, self))
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold one of the places."""
+        with self._free:
+            yield
+
+
+class _Waiting:
+    def __init__(self, engine: Engine, turns: Turns) -> None:
+        self._engine, self._turns = engine, turns
+        self.name, self.device = engine.name, engine.device
+        self.callers, self.token_budget = engine.callers, engine.token_budget
+
+    def run(self, batch: Batch) -> FloatArray:
+        with self._turns.turn():
+            return self._engine.run(batch)
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """Computes again, part by part. `scorer`: of the exact variant. `margin`: of logits. `label`: the place of the one
+    that ranks.
+    """
+
+    scorer: Scorer
+    columns: ScoreColumns
+    margin: float
+    label: int
+    top_k: int
+    total: Refined = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", Refined(self.margin))
+
+    def refine(  # noqa: PLR0917
+        self,
+        outcome: Outcome,
+        first: Scored[Any],
+        computed: Mask,
+        exact: Mask,
+        groups: npt.NDArray[np.int32],
+        texts: tuple[pa.StringArray, pa.StringArray],
+        seed: tuple[int, int],
+    ) -> Mask:
+        """Put exact scores into `outcome` for the rows that may be among the best of their group; which rows have them.
+
+        first: the window of the rows that were computed in this run, `computed`. exact: the rows that had an exact
+        score before. groups: of each row. texts: claims and evidence. All of Shape (pairs,).
+        """
+        scores = outcome.scores[:, self.label].copy()
+        known, refined = exact.copy(), Refined(self.margin)
+        first_logits = np.full(len(scores), np.nan)
+        first_logits[computed] = first.logits[:, self.label]
+        sample = np.random.default_rng(seed).random(len(scores)) < _SAMPLED
+
+        def compute(near: Mask) -> bool:
+            rows = near & ~known
+            if rows.any():
+                difference = self._compute(outcome, rows, texts, first_logits)
+                refined.largest_difference = max(refined.largest_difference, difference)
+                refined.rows += int(rows.sum())
+                known[rows] = True
+            return bool(rows.any())
+
+        def within(difference: float) -> Mask:
+            """The rows that may be among the best, if no first logit is off by more than `difference`."""
+            limits = np.full(int(groups.max(initial=-1)) + 1, -np.inf)
+            rows = np.flatnonzero(known)
+            ranks = ranked([groups[rows]], outcome.scores[rows, self.label], self.top_k)
+            last = rows[ranks == self.top_k]
+            limits[groups[last]] = outcome.scores[last, self.label]
+            reached: Mask = scores >= self._lowest(limits, difference)[groups]
+            return reached
+
+        compute(ranked([groups], scores, self.top_k) > 0)
+        compute(within(self.margin / 4))  # which often raises the limit for the next
+        near = within(self.margin / 2)
+        refined.sampled = int((sample & ~near & ~known).sum())
+        compute(near | sample)
+        while 2 * refined.largest_difference > refined.margin:
+            refined.margin = 2 * refined.largest_difference
+            compute(within(refined.largest_difference))
+        total = self.total
+        total.rows += refined.rows
+        total.sampled += refined.sampled
+        total.margin = max(total.margin, refined.margin)
+        total.largest_difference = max(total.largest_difference, refined.largest_difference)
+        return known
+
+    def _compute(
+        self,
+        outcome: Outcome,
+        rows: Mask,
+        texts: tuple[pa.StringArray, pa.StringArray],
+        first_logits: npt.NDArray[np.float64],
+    ) -> float:
+        """Fill in the exact outcome of `rows`; the largest difference from a first logit."""
+        claims, evidence = (each.filter(pa.array(rows)) for each in texts)
+        (scored,) = self.scorer.stream([Window(claims, evidence, None)], long=self.columns.long)
+        scorer = self.scorer
+        outcome.fill(rows, self.columns.outcome(scored, scorer.scores, evidence, scorer.tokenizer))
+        differences = np.abs(scored.logits[:, self.label] - first_logits[rows])
+        return float(np.nanmax(differences, initial=0.0))
+
+    def _lowest(self, limits: npt.NDArray[np.float64], distance: float) -> npt.NDArray[np.float64]:
+        """The lowest score of a row whose logit lies at most `distance` below that of the row with a score in `limits`.
+
+        Where scores are no function of one logit, a bound: an activation changes a score by no more than its steepest
+        slope times the change of the logits.
+        """
+        activation, long = self.scorer.chosen_activation, self.columns.long
+        slope = activation.scaling.slope if activation.scaling else 1.0
+        if len(self.columns.labels) > 1 or (long is not None and long.combine == "mean"):
+            steepest = {"identity": 1.0, "tanh": 1.0, "sigmoid": 0.25}.get(activation.name, 0.5)
+            lowest = limits - distance * steepest * slope
+        else:
+            lowest = _below(activation, slope, limits, distance)
+        # Two units in the last place, for the rounding of both scores.
+        lower = np.float32(-np.inf)
+        return np.nextafter(np.nextafter(lowest.astype(np.float32), lower), lower).astype(np.float64)
+
+
+def _below(
+    activation: Activation, slope: float, scores: npt.NDArray[np.float64], distance: float
+) -> npt.NDArray[np.float64]:
+    if activation.name == "identity":
+        return scores - distance
+    # A score that rounds to 1 stands for any large logit: take the smallest.
+    rounded = np.nextafter(scores.astype(np.float32), np.float32(-np.inf)).astype(np.float64)
+    if activation.name == "tanh":
+        return np.where(np.isneginf(scores), scores, np.tanh(np.arctanh(np.clip(rounded, -1 + 1e-16, 1.0)) - distance))
+    share = np.clip(rounded, 1e-300, 1.0)
+    with np.errstate(divide="ignore"):
+        logits = np.log(share) - np.log1p(-share)
+    return np.where(np.isneginf(scores), scores, 1.0 / (1.0 + np.exp(distance * slope - logits)))
