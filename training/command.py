@@ -12,13 +12,14 @@ from rich.table import Table
 
 from pairscore.runtime.bundle.manifest import PAIR_ORDERS, PairOrder
 from pairscore.runtime.errors import PairscoreError
-from pairscore.training.environment import require_train_extra
+from pairscore.runtime.machine import require_modules
 from pairscore.training.presets import PRESETS
 
 if TYPE_CHECKING:
     from pairscore.training.evaluate import Evaluation, Start
     from pairscore.training.labels import LabelEvaluation
 
+_MODULES = ("torch", "transformers", "sentence_transformers", "accelerate", "datasets", "bm25s", "sklearn")
 _PRESETS = "; ".join(f"{preset.name}: {preset.summary}" for preset in PRESETS.values())
 
 
@@ -63,7 +64,7 @@ def train(
     BM25's best 50 and 6 at random. The work happens in OUT.partial; OUT appears when it is complete, with the
     run's own account in training.json, the figures on --dev in evaluation.json and a model card.
     """
-    require_train_extra()
+    require_modules(_MODULES, "training and evaluating", "train")
     from pairscore.training.run import Run
     from pairscore.training.train import train as run_training
 
@@ -135,7 +136,7 @@ def evaluate(
     With --label-column, MODEL labels the pairs of the files themselves: accuracy, the mean of the labels' F1, and how
     often each label was taken for each other.
     """
-    require_train_extra()
+    require_modules(_MODULES, "training and evaluating", "train")
     show_progress = not quiet and sys.stderr.isatty()
     if label_column is not None:
         if pool or start is not None:
