@@ -1,4 +1,4 @@
-"""The tables of docs/verdicts.md: the shipped model calibrated, and the small model of three labels."""
+"""The tables of docs/verdicts.md: the shipped model calibrated, and long evidence in passages."""
 
 from typing import Any
 
@@ -20,34 +20,6 @@ def calibration_table(result: dict[str, Any]) -> Table:
     )
     headings = [heading for name in figures for heading in (name, "calibrated")]
     return Table(("pairs", "precision", *headings), tuple(rows), (f"{counts}.",), words=("precision",))
-
-
-def labels_table(result: list[dict[str, Any]]) -> Table:
-    """One row a system, from the evaluation that a training run leaves."""
-    (evaluation,) = result
-    labels = evaluation["labels"]
-    rows = [
-        Row(
-            (
-                each["system"],
-                *(f"{each[name]:.3f}" for name in ("accuracy", "macro_f1")),
-                *(f"{each['f1'][label]:.3f}" for label in labels),
-            )
-        )
-        for each in evaluation["systems"]
-    ]
-    note = f"{evaluation['pairs']:,} pairs of {evaluation['claims']:,} claims."
-    return Table(("system", "accuracy", "macro-F1", *(f"F1 {label}" for label in labels)), tuple(rows), (note,))
-
-
-def confusion_table(result: list[dict[str, Any]]) -> Table:
-    """The last system's confusion matrix."""
-    (evaluation,) = result
-    rows = [
-        Row((label, *(f"{count:,}" for count in counts)))
-        for label, counts in zip(evaluation["labels"], evaluation["systems"][-1]["confusion"], strict=True)
-    ]
-    return Table(("true label", *(f"taken for {label}" for label in evaluation["labels"])), tuple(rows))
 
 
 def long_evidence_table(result: dict[str, Any]) -> Table:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -112,6 +113,17 @@ def test_another_checkpoint_is_refused(exported, pairs_file, tmp_path, capsys):
     assert code == 2
     assert "give that checkpoint" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_that_reads_the_evidence_first_is_refused(exported, pairs_file, tmp_path, capsys):
+    checkpoint, bundle = exported("bert")
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    manifest = json.loads((copy / "pairscore.json").read_text())
+    (copy / "pairscore.json").write_text(json.dumps({**manifest, "pair_order": "evidence-claim"}))
+    arguments = ("bench", copy, "--reference", checkpoint, "--pairs", pairs_file, "--output", tmp_path / "out")
+    code, _, error = run(capsys, *arguments)
+    assert code == 2
+    assert "reads the evidence first" in error
 
 
 def test_without_what_draws_the_report_the_command_says_so(exported, pairs_file, tmp_path, capsys, monkeypatch):
