@@ -39,7 +39,7 @@ test-all: $(VENV)/.test $(VENV)/.kernels
 # are made of it, training, evaluation, the hub and CrossEncoder's own interface. int8 is judged on any graph alike, so its
 # one test here is that it is fitted. PyTorch's exporter notes every step where pytest collects logs, so pytest does not.
 VENV5 ?= .venv5
-TESTS5 := $(addprefix tests/export/test_,bundle_export.py checkpoint.py encoder.py exporters.py modules.py unpadded.py \
+TESTS5 := $(addprefix tests/export/test_,bundle_export.py checkpoint.py decoder.py encoder.py exporters.py large_graphs.py modules.py unpadded.py \
 	int8_export.py::test_the_variant_is_measured_and_the_others_stay) \
 	$(addprefix tests/training/test_,evaluate.py start.py train.py) tests/bundle/test_hub.py tests/test_drop_in.py
 test5: $(VENV5)/.test

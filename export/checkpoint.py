@@ -21,7 +21,7 @@ from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Source, sha256
 from pairscore.runtime.errors import PairscoreError
 
 # What is fetched: neither pickles nor weights of other frameworks, and no folders but those of modules.
-_HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _LFS_POINTER = b"version https://git-lfs"
 _HUB_EXCLUDED = ["*/*"]
 _MODULE_FILES = ("config.json", "model.safetensors")
@@ -65,7 +65,7 @@ def open_checkpoint(source: str, revision: str | None = None, *, transformers: s
     _check_release(folder, config, name, transformers or version("transformers"))
     _check_sentence_transformers(folder, name, config, modules)
     weights = [*_weight_files(folder, name), *module_weights(folder, name, modules)]
-    _check_architecture(config, modules, weights[0], name)
+    _check_architecture(config, modules, weights, name)
     return Checkpoint(folder, config, Source(name, revision, _weights_digest(folder, weights)), modules)
 
 
@@ -129,7 +129,9 @@ def _check_config(folder: Path, name: str) -> dict[str, Any]:
     return config
 
 
-def _check_architecture(config: dict[str, Any], modules: tuple[SavedModule, ...], weights: Path, name: str) -> None:
+def _check_architecture(
+    config: dict[str, Any], modules: tuple[SavedModule, ...], weights: list[Path], name: str
+) -> None:
     architectures = config.get("architectures") or []
     found = ", ".join(architectures) or "none"
     if any(each.endswith("ForCausalLM") for each in architectures):
@@ -143,7 +145,9 @@ def _check_architecture(config: dict[str, Any], modules: tuple[SavedModule, ...]
     if modules or any(each.endswith("ForSequenceClassification") for each in architectures):
         return
     # Some checkpoints name the architecture of their base, or none, and CrossEncoder loads them all the same.
-    if not all(each.endswith("Model") for each in architectures) or not _has_classifier(weights, name):
+    if not all(each.endswith("Model") for each in architectures) or not any(
+        _has_classifier(path, name) for path in weights
+    ):
         raise PairscoreError(
             f"{name!r} is not a sequence-classification model (architectures: {found}): give a fine-tuned cross-encoder"
         )
