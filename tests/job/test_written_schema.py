@@ -208,3 +208,17 @@ def test_keys_of_folders_are_kept_ranked_by_and_filtered_by(bundle, tmp_path):
     assert sum(pq.read_metadata(part).num_rows for part in parts) == 4
     run_job(job(bundle, tmp_path / "in", tmp_path / "few.parquet", keep=("id",)))
     assert pq.read_schema(tmp_path / "few.parquet").names == ["id", "score"]
+
+
+def test_field_numbers_are_left_out_since_the_scores_have_none(bundle, tmp_path):
+    """Iceberg's readers look for columns by number alone once a file has any."""
+    table = pairs_table(4).append_column("nested", pa.array([{"a": 1}] * 4))
+    fields = [each.with_metadata({"PARQUET:field_id": str(place)}) for place, each in enumerate(table.schema, 1)]
+    fields[-1] = pa.field("nested", pa.struct([pa.field("a", pa.int64(), metadata={"PARQUET:field_id": "9"})]))
+    pq.write_table(pa.Table.from_arrays(table.columns, schema=pa.schema(fields)), tmp_path / "in.parquet")
+    assert "field_id=9" in str(pq.read_metadata(tmp_path / "in.parquet").schema)
+    for output in ("out", "out.parquet"):
+        run_job(job(bundle, tmp_path / "in.parquet", tmp_path / output))
+        path = tmp_path / output if output != "out" else next((tmp_path / "out").glob("part-*"))
+        numbers = {part.split()[0] for part in str(pq.read_metadata(path).schema).split("field_id=")[1:]}
+        assert numbers == {"-1"}

@@ -64,7 +64,7 @@ def snapshot(storage: Storage, path: str, url: str, names: Sequence[str], versio
             f"{url!r} is a Hudi table, whose folder holds older versions of rows too. Write its rows to a file with "
             '`pip install hudi`, then: python -c "import pyarrow as pa, pyarrow.parquet as pq; from hudi import '
             f"HudiTableBuilder; pq.write_table(pa.Table.from_batches(HudiTableBuilder.from_base_uri('"
-            f"{storage.display(path)}').build().read_snapshot()), 'rows.parquet')\""
+            f"{storage.display(path)}').build().read()), 'rows.parquet')\""
         )
     return None
 
