@@ -102,7 +102,20 @@ def _parsed(keys: Keys | None, key: bytes) -> Json | None:
 
 # Spark: {"type": "struct", "fields": [{"name": ..., "type": ..., "nullable": ..., "metadata": ...}]}
 
-_SPARK_TYPES = {"float": "float", "bool": "boolean", "int32": "integer", "int64": "long", "string": "string"}
+_SPARK_TYPES = {
+    "float": "float",
+    "double": "double",
+    "bool": "boolean",
+    "int8": "byte",
+    "int16": "short",
+    "int32": "integer",
+    "int64": "long",
+    "string": "string",
+    "binary": "binary",
+    "date32[day]": "date",
+    "timestamp[us, tz=UTC]": "timestamp",
+    "timestamp[us]": "timestamp_ntz",
+}
 
 
 def _spark_columns(told: Json) -> Json:
@@ -110,10 +123,20 @@ def _spark_columns(told: Json) -> Json:
 
 
 def _spark(told: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
+    kinds = [_spark_type(each.type) for each in added]
+    if None in kinds:
+        return None
     new = [
-        {"name": each.name, "type": _SPARK_TYPES[str(each.type)], "nullable": True, "metadata": {}} for each in added
+        {"name": each.name, "type": kind, "nullable": True, "metadata": {}}
+        for each, kind in zip(added, kinds, strict=True)
     ]
     return {**told, "fields": [*columns.values(), *new]}
+
+
+def _spark_type(kind: pa.DataType) -> str | None:
+    if pa.types.is_decimal128(kind):
+        return f"decimal({kind.precision},{kind.scale})"
+    return _SPARK_TYPES.get(str(kind))
 
 
 # pandas: {"index_columns": [name or range, ...], "columns": [{"name": ..., "field_name": ...}], ...}
@@ -133,8 +156,9 @@ def _pandas(told: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None
 
 
 def _pandas_column(field: pa.Field) -> Json:
-    numpy_type = {"float": "float32", "string": "object"}.get(str(field.type), str(field.type))
-    pandas_type = {"float": "float32", "string": "unicode"}.get(str(field.type), str(field.type))
+    plain = pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
+    numpy_type = "float32" if pa.types.is_float32(field.type) else str(field.type) if plain else "object"
+    pandas_type = {"object": "unicode" if pa.types.is_string(field.type) else "object"}.get(numpy_type, numpy_type)
     return {
         "name": field.name,
         "field_name": field.name,
@@ -153,7 +177,8 @@ def _features(told: Json) -> Json:
 
 
 def _hugging_face(told: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
-    names = {each.name: "float32" if pa.types.is_float32(each.type) else str(each.type) for each in added}
+    kinds = {"float": "float32", "double": "float64", "date32[day]": "date32"}
+    names = {each.name: kinds.get(str(each.type), str(each.type)) for each in added}
     new = {name: {"dtype": dtype, "_type": "Value"} for name, dtype in names.items()}
     # Not its fingerprint, which stands for other rows.
     return {"info": {**(told.get("info") or {}), "features": {**columns, **new}}}

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -113,6 +114,28 @@ def test_every_file_of_an_output_has_the_same_schema(bundle, tmp_path, output):
         assert schema.field("score").type == pa.float32()
         assert schema.metadata[b"owner"] == b"me"
         assert (b"place" in schema.metadata) is (output == "out")
+
+
+def test_keys_of_folders_of_every_type_are_described_or_the_description_is_left_out():
+    kinds = [
+        pa.int64(),
+        pa.string(),
+        pa.date32(),
+        pa.bool_(),
+        pa.decimal128(9, 2),
+        pa.timestamp("us", "UTC"),
+        pa.int8(),
+    ]
+    kinds += [pa.timestamp("ns"), pa.float64(), pa.binary()]
+    for kind in kinds:
+        added = [pa.field("key", kind), *SCORE]
+        keys = {**spark(a="long"), **pa.Schema.from_pandas(pd.DataFrame({"a": [1]})).metadata}
+        told = describing_keys(keys, ["a"], added)
+        assert (SPARK in told) is (kind != pa.timestamp("ns"))
+        table = pa.table({"a": [1], "key": pa.nulls(1, kind), "score": [1.0]}).replace_schema_metadata(told)
+        assert list(table.to_pandas().columns) == ["a", "key", "score"]
+    told = json.loads(describing_keys(spark(a="long"), ["a"], [pa.field("key", pa.decimal128(9, 2))])[SPARK])
+    assert told["fields"][1]["type"] == "decimal(9,2)"
 
 
 # INT96 -------------------------------------------------------------------------------------------------

@@ -95,6 +95,11 @@ def extended(common: Common | None, file: InputFile, keep: Sequence[str] | None)
         name, before, now = opposed
         raise _differing(common, file, name, before, now)
     keys = common_keys(common.keys, file.schema.metadata)
+    for key in user_keys(common.keys).keys() - keys.keys():
+        _log.info(
+            "A single output file goes without the footer key %r: input files differ in it",
+            key.decode(errors="replace"),
+        )
     return replace(common, fields=fields, conflicts=conflicts, keys=keys, files=common.files + 1)
 
 
