@@ -45,6 +45,8 @@ def headlines(seen: Survey) -> list[str]:
         lines.append(
             f"Scored by {source.get('name', 'an unknown model')} in {settings.get('precision')} on "
             f"{settings.get('engine')} ({settings.get('device')}), at most {settings.get('max_length')} tokens a pair"
+            + (f", activation {settings['activation']}" if "activation" in settings else "")
+            + (", long evidence split into passages" if settings.get("long_evidence") == "split" else "")
         )
     if seen.truncated:
         lines.append(

@@ -73,7 +73,11 @@ class Passages:
 
     @staticmethod
     def of(claims: Int64Array, evidence: Int64Array, room: int, long: LongEvidence) -> "Passages":
-        """The passages as the top of this module defines them. claims, evidence: Shape (pairs,), in tokens."""
+        """The passages as the top of this module defines them. claims, evidence: Shape (pairs,), in tokens.
+
+        Raises PairscoreError for an overlap that `LongEvidence.check` refuses.
+        """
+        long.check(room)
         width = np.maximum(room - claims, room // 2)
         stride = width - long.overlap
         further = np.maximum(0, -((width - evidence) // stride))

@@ -210,6 +210,8 @@ def test_a_dry_run_counts_cut_pairs_exactly(small_bundle, data, tmp_path):
         table = expected(small_bundle(), data / "pairs.parquet", truncated_column="cut", **asked)
         share = np.mean(table["cut"].drop_null().to_pylist())
         assert estimate_job(each).truncated_share == pytest.approx(share)
+    with pytest.raises(PairscoreError, match="cannot overlap by 64"):
+        estimate_job(job(small_bundle(), data / "pairs.parquet", tmp_path / "out", long_evidence="split"))
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def test_each_label_has_its_best_evidence(small_bundle, tmp_path, capsys):
     code, out, _ = run(capsys, "show", tmp_path / "out")
     assert code == 0
     assert "Best evidence for each label" in out
+    assert "at most 64 tokens a pair, activation softmax" in out
     for label in range(3):
         assert f"best LABEL_{label}" in out
         assert f"Spread of score_LABEL_{label}" in out
