@@ -211,7 +211,9 @@ def test_a_dry_run_counts_cut_pairs_exactly(small_bundle, data, tmp_path):
         share = np.mean(table["cut"].drop_null().to_pylist())
         assert estimate_job(each).truncated_share == pytest.approx(share)
     with pytest.raises(PairscoreError, match="cannot overlap by 64"):
-        estimate_job(job(small_bundle(), data / "pairs.parquet", tmp_path / "out", long_evidence="split"))
+        estimate_job(
+            job(small_bundle(), data / "pairs.parquet", tmp_path / "out", on_null="null", long_evidence="split")
+        )
 
 
 @pytest.mark.parametrize(
