@@ -15,7 +15,7 @@ from typing import Any
 from pairscore.benchmarks.agreement import compare
 from pairscore.benchmarks.tables.table import Table, markdown
 from pairscore.benchmarks.tables.throughput import limits_table, throughput_picture, throughput_table
-from studies import chapters, processors, robustness, verdicts
+from studies import chapters, processors, robustness, sizes, verdicts
 from studies.processors import RESULTS, kinds, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +26,7 @@ PAGES = tuple(
         "benchmarks/README.md",
         "benchmarks/processors.md",
         "benchmarks/studies.md",
+        "docs/install.md",
         "docs/pipelines.md",
         "docs/billion-pairs.md",
         "docs/robustness.md",
@@ -84,6 +85,7 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "pipelines": lambda: chapters.overhead_table(load("pipelines")),
         "gpu": lambda: chapters.gpu_line(load("gpu")),
         "gpu-systems": lambda: chapters.gpu_table(load("gpu")),
+        "sizes": lambda: sizes.sizes_table(load("sizes")),
         "fuzz": lambda: robustness.fuzz_table(load("fuzz")),
         "kills": lambda: robustness.kills_table(load("kills")),
         "long-evidence": lambda: verdicts.long_evidence_table(load("long-evidence")),

@@ -18,8 +18,9 @@ import ray
 import ray.data
 
 from pairscore.integrations.ray import ScorePairs, score
+from tests.code_blocks import code_blocks
 from tests.conftest import SmallBundle
-from tests.pairs_files import claimed_text
+from tests.pairs_files import claimed_text, pairs_table
 from tests.pipelines import ROOT, assert_same, by_the_command, example, rich_table
 
 ACTORS = 2
@@ -159,6 +160,21 @@ def test_a_batch_that_is_not_arrow(bundle: Path) -> None:
     )
     with pytest.raises(ray.exceptions.RayError, match="a batch as dict: pass batch_format='pyarrow' to map_batches"):
         dataset.materialize()
+
+
+def test_the_code_of_the_guide_runs(bundle: Path, tmp_path: Path) -> None:
+    """With folders of this machine in place of a store's."""
+    (tmp_path / "pairs").mkdir()
+    pq.write_table(pairs_table(40), tmp_path / "pairs" / "0.parquet")
+    ((_, code),) = code_blocks("docs/pipelines.md", "integrations.ray")
+    for named, here in (
+        ("s3://bucket", str(tmp_path)),
+        ('"/mnt/bundle"', repr(str(bundle))),
+        ('"bundle"', repr(str(bundle))),
+    ):
+        code = code.replace(named, here)
+    exec(code.replace("num_cpus=4", "num_cpus=1"), {})
+    assert pq.read_table(tmp_path / "scored").num_rows == 40
 
 
 def test_the_example(bundle: Path, tmp_path: Path) -> None:

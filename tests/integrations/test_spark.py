@@ -19,7 +19,9 @@ from pyspark.sql.types import FloatType, StructField, StructType
 
 from pairscore import PairscoreError, Scorer
 from pairscore.integrations.spark import score
+from tests.code_blocks import code_blocks
 from tests.conftest import SmallBundle
+from tests.pairs_files import pairs_table
 from tests.pipelines import ROOT, assert_same, by_the_command, example, rich_table
 
 PARTITIONS = 4
@@ -161,6 +163,21 @@ def test_text_that_is_not_utf8(session: SparkSession, bundle: Path) -> None:
     with pytest.raises(PythonException, match="row 0 has bytes in column 'evidence' that are not UTF-8"):
         score(frame, bundle).collect()
     assert score(frame, bundle, on_invalid_utf8="null").toArrow()["score"].to_pylist() == [None]
+
+
+def test_the_code_of_the_guide_runs(session: SparkSession, bundle: Path, tmp_path: Path) -> None:
+    """With folders of this machine in place of a store's."""
+    (tmp_path / "pairs").mkdir()
+    pq.write_table(pairs_table(40), tmp_path / "pairs" / "0.parquet")
+    ((_, code),) = code_blocks("docs/pipelines.md", "integrations.spark")
+    for named, here in (
+        ("s3://bucket", str(tmp_path)),
+        ('"/mnt/bundle"', repr(str(bundle))),
+        ('"bundle"', repr(str(bundle))),
+    ):
+        code = code.replace(named, here)
+    exec(code.replace("num_cpus=4", "num_cpus=1"), {})
+    assert pq.read_table(tmp_path / "scored").num_rows == 40
 
 
 def test_the_example(session: SparkSession, bundle: Path, tmp_path: Path) -> None:
