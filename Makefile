@@ -119,14 +119,10 @@ PEERS ?= out/peers
 PEER_NAMES := openvino rerankers infinity
 # Exits with 1, and nothing is published, where a variant of ours broke its promise or passed the machine's limit.
 MEASURE = $(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(PAIRS) --limit $(BENCH_PAIRS) --overwrite
-STEP := $(PYTHON) benchmarks/steps.py out/bench-steps.json
 bench:
-	@rm -f out/bench-steps.json
-	@$(STEP) "environments and bundle" $(MAKE) --no-print-directory --jobs=2 bench-bundle bench-peers
-	@$(STEP) "benchmark" $(MEASURE) --peers $(PEERS) --output out/bench
+	@$(MAKE) --no-print-directory --jobs=2 bench-bundle bench-peers
+	$(MEASURE) --peers $(PEERS) --output out/bench
 	$(BIN)/python -m studies.publish out/bench/bench.json
-	cp out/bench-steps.json benchmarks/results/bench-steps.json
-	@$(PYTHON) benchmarks/steps.py out/bench-steps.json
 
 # Every precision that this processor computes.
 bench-bundle: $(VENV)/.bench $(VENV)/.kernels

@@ -54,36 +54,6 @@ def int8_table(result: Result) -> Table:
     return Table(tuple(columns), rows, (note,), ("int8 promise",))
 
 
-def overhead_table(result: Result) -> Table:
-    """One row a pipeline: seconds, how many more than `pairscore score` takes, promise."""
-    theirs = result["systems"][0]["seconds"]
-
-    def overhead(each: Any) -> float:
-        return round(each["seconds"], 1) / round(theirs, 1) - 1
-
-    def promise(each: Any) -> str:
-        bound = each["promise"]
-        return "" if bound is None else f"≤ {bound:.0%}" + (", missed" if overhead(each) > bound else "")
-
-    columns: Columns = {
-        "job": lambda each: each["name"],
-        "seconds": lambda each: f"{each['seconds']:.1f}",
-        "against `pairscore score`": lambda each: (
-            "reference" if each["name"] == "pairscore score" else f"{overhead(each):+.1%}"
-        ),
-        "promised": promise,
-        "rounds": lambda each: str(each["rounds"]),
-    }
-    data, layers = result["data"], result["layers"]
-    kept = ("all layers" if layers is None else f"{layers} layers") + f" in {result.get('precision', 'fp32')}"
-    note = (
-        f"{data['pairs']:,} different pairs ({data['mean_tokens']:.0f} tokens on average) from one Parquet file to "
-        f"Parquet, {result['checkpoint']} with {kept}. The clock starts when the system is warm; the bundle is opened "
-        f"within the job, but Spark's workers keep theirs. Seconds are the median of a system's rounds. {where(result)}"
-    )
-    return table_of(result["systems"], columns, note)
-
-
 def gpu_line(result: Result) -> str:
     """The whole job on a GPU, the engine alone, and what kept the device from more."""
     job, engine, top, precision = (result[name] for name in ("job", "engine", "limits", "precision"))

@@ -5,7 +5,7 @@
 
 6 layers of 384 columns in 6 heads, otherwise as the published ones: relative positions in 256 logarithmic buckets on
 each side, shared keys and queries, no absolute positions. Words start as a BERT's; all else is random. The model learns
-the scores of the teacher, a bundle, from the pairs of `studies.modernbert`; its weights are not kept.
+the scores of the teacher, a bundle, from the pairs of `studies.teaching`; its weights are not kept.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from sentence_transformers import CrossEncoder
 from transformers import DebertaV2Config, DebertaV2ForSequenceClassification, PreTrainedTokenizerFast
 
 from pairscore.runtime.scorer import Scorer
-from studies.modernbert import MAX_LENGTH, drawn, learn
+from studies.teaching import MAX_LENGTH, drawn, learn
 
 WIDTH = 384
 BATCH = 8

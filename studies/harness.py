@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import re
-import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import load_file, save_file
 
 from pairscore.benchmarks.environment import environment
 from pairscore.benchmarks.loaders import Pairs
@@ -57,20 +54,6 @@ def time_in_turns(
             last[name] = systems[name](given)
             seconds[name].append(time.perf_counter() - started)
     return seconds, last
-
-
-def keep_layers(checkpoint: Path, target: Path, layers: int | None) -> Path:
-    """Copy a checkpoint without its encoder layers from `layers` on; itself where None. Returns its folder."""
-    if layers is None:
-        return checkpoint
-    shutil.copytree(checkpoint, target)
-    config = json.loads((checkpoint / "config.json").read_text())
-    (target / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers}))
-    weights = load_file(checkpoint / "model.safetensors")
-    numbers = {name: re.search(r"\.layer\.(\d+)\.", name) for name in weights}
-    kept = {name: weights[name] for name, found in numbers.items() if found is None or int(found[1]) < layers}
-    save_file(kept, target / "model.safetensors", metadata={"format": "pt"})
-    return target
 
 
 def write_crossed(pairs: Path, folder: Path, rows: int, files: int, row_group: int) -> None:

@@ -27,18 +27,11 @@ PAGES = tuple(
         "benchmarks/processors.md",
         "benchmarks/studies.md",
         "docs/install.md",
-        "docs/pipelines.md",
         "docs/billion-pairs.md",
         "docs/robustness.md",
         "docs/verdicts.md",
     )
 )
-
-
-def steps_line(steps: list[dict[str, Any]]) -> str:
-    """How long the steps of `make bench` took."""
-    told = " and ".join(f"{step['seconds']:.0f} s for the {step['name']}" for step in steps)
-    return f"`make bench` took {sum(step['seconds'] for step in steps) / 60:.1f} minutes: {told}."
 
 
 def agreement_lines(kind: str) -> str:
@@ -78,11 +71,8 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "processors": processors.processors_table,
         "machines": processors.machines_line,
         "billion": processors.billion_table,
-        "bench-steps": lambda: steps_line(load("bench-steps")),
         "quantization": lambda: chapters.int8_table(load("quantization")),
-        "modernbert": lambda: chapters.int8_table(load("modernbert")),
         "deberta": lambda: chapters.int8_table(load("deberta")),
-        "pipelines": lambda: chapters.overhead_table(load("pipelines")),
         "gpu": lambda: chapters.gpu_line(load("gpu")),
         "gpu-systems": lambda: chapters.gpu_table(load("gpu")),
         "sizes": lambda: sizes.sizes_table(load("sizes")),

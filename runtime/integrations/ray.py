@@ -18,7 +18,7 @@ from pairscore.runtime.scorer import Scorer
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-# Rows of a batch: enough pairs of each length to fill a CPU's batches (measured: docs/pipelines.md), and no more than
+# Rows of a batch: enough pairs of each length to fill a CPU's batches, and no more than
 # a dead actor can repeat in a minute or so.
 BATCH_SIZE = 4096
 

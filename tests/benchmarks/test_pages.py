@@ -106,11 +106,6 @@ def test_a_result_is_published_under_its_processor(tmp_path, monkeypatch) -> Non
         assert json.loads((tmp_path / name).read_text()) == result
 
 
-def test_the_steps_of_make_bench_are_added_up() -> None:
-    steps = [{"name": "a", "seconds": 30.0}, {"name": "b", "seconds": 60.4}]
-    assert report.steps_line(steps) == "`make bench` took 1.5 minutes: 30 s for the a and 60 s for the b."
-
-
 def test_a_sample_takes_whole_claims_and_is_the_same_every_time() -> None:
     pairs = [(f"claim {row % 20}", f"evidence {row}") for row in range(200)]
     rows = sample(pairs, 55)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairscore.benchmarks import agreement, steps
+from pairscore.benchmarks import agreement
 from pairscore.benchmarks.loaders import Files
 from pairscore.benchmarks.systems import System
 from pairscore.benchmarks.throughput import (
@@ -274,14 +274,3 @@ def test_results_of_other_pairs_are_not_compared(monkeypatch, tmp_path, capsys):
         agree(monkeypatch, tmp_path, result(a=1.0), other)
     assert ended.value.code == 2
     assert "different pairs" in capsys.readouterr().err
-
-
-def test_steps_are_noted_and_told(tmp_path, capfd):
-    path = tmp_path / "out" / "steps.json"
-    assert steps.main([str(path), "one", sys.executable, "-c", "print('runs')"]) == 0
-    assert steps.main([str(path), "two", sys.executable, "-c", "raise SystemExit(3)"]) == 3
-    assert [(step["name"], step["exit_code"]) for step in steps.steps(path)] == [("one", 0), ("two", 3)]
-    assert steps.main([str(path)]) == 0
-    printed = capfd.readouterr().out
-    assert "runs" in printed
-    assert printed.splitlines()[-1].endswith("s  in all")
