@@ -13,8 +13,10 @@ from pairscore.runtime.errors import PairscoreError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# An option outside quotes: what a message quotes stays as it is.
-_OPTION = re.compile(r"(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|(?<![\w-])--(?P<name>[a-z][a-z0-9]*(?:-[a-z0-9]+)*)")
+# An option outside quotes: what a message quotes stays as it is, and so do commands of pip.
+_OPTION = re.compile(
+    r"`pip [^`]*`|(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|(?<![\w-])--(?P<name>[a-z][a-z0-9]*(?:-[a-z0-9]+)*)"
+)
 _FLAGS = ("overwrite", "quiet", "resume")
 
 

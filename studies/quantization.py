@@ -28,7 +28,7 @@ from pairscore.export.parity.gate import batch_difference
 from pairscore.export.parity.measure import open_unproven
 from pairscore.export.quantization.calibration import Calibration, observe, rows_of_weights
 from pairscore.export.quantization.int8 import GROUP_SIZES, products, quantize, sensitivities, weights
-from pairscore.export.quantization.native import RECIPES, WHOLE_ROWS, native_candidates
+from pairscore.export.quantization.native import ALPHA, Recipe, fitting, native_candidates
 from pairscore.export.reference import Reference, load_reference
 from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.manifest import Bundle, Variant
@@ -44,6 +44,9 @@ from studies.harness import study_options, study_result, time_in_turns, write_re
 
 REFERENCE = "CrossEncoder.predict, torch fp32, batch 32"
 LONG_PAIRS = 60
+
+# Recipes of the native engine that the race does not try: what its rotation is worth.
+NOT_ROTATED = (Recipe(0, 0, ALPHA), Recipe(0, 128, ALPHA), Recipe(128, 128, ALPHA), Recipe(64, 64, ALPHA))
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def make(bundle: Path, reference: Reference, fitted: Sequence[Pair], folder: Pat
     if is_installed("native"):
         ways += [
             Way(each.name, each.files[0], each.engine, "int8", {})
-            for each in native_candidates(encoder, folder, seen, [*RECIPES, *WHOLE_ROWS])
+            for each in native_candidates(encoder, folder, seen, [*fitting(encoder), *NOT_ROTATED])
         ]
     return [way for way in ways if any(text in way.name for text in only)]
 

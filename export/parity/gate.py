@@ -19,9 +19,9 @@ from pairscore.runtime.types import FloatArray, Pair
 _ALONE = 32
 # Pairs and rounds of the comparison of speed; the fastest round counts.
 _TIMED_PAIRS = 200
-_ROUNDS = 3
+_ROUNDS = 5
 # Candidates within this share of the fastest are called equally fast, and the most exact of them is taken.
-_EQUALLY_FAST = 0.03
+_EQUALLY_FAST = 0.05
 FP32 = "fp32"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatMatrix = npt.NDArray[np.float32]
+Hessian = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 # Code of the weight zero: MatMulNBits takes unsigned codes and subtracts this when no zero points are given.
 ZERO_CODE = 128
@@ -44,7 +45,7 @@ def round_to_nearest(weight: FloatMatrix, group_size: int) -> GroupedWeight:
     return GroupedWeight(_codes(groups, scales[..., None]), scales)
 
 
-def gptq(weight: FloatMatrix, hessian: FloatMatrix, group_size: int, largest_sum: int | None = None) -> GroupedWeight:
+def gptq(weight: FloatMatrix, hessian: Hessian, group_size: int, largest_sum: int | None = None) -> GroupedWeight:
     """Quantize so that the layer's outputs change little on the data behind `hessian`.
 
     weight: Shape (inputs, outputs); `group_size` divides the inputs. hessian: Shape (inputs, inputs), the sum of
@@ -80,7 +81,26 @@ def gptq(weight: FloatMatrix, hessian: FloatMatrix, group_size: int, largest_sum
     return GroupedWeight(codes.reshape(len(left), -1, group_size), scales)
 
 
-def _inverse_factor(hessian: FloatMatrix) -> FloatMatrix:
+def rotated(matrix: npt.NDArray[Any], order: int) -> npt.NDArray[Any]:
+    """Rows of a matrix turned by a Hadamard matrix H of that order, a power of two; 0: as they are.
+
+    Row block * 16 * order + b * 16 + lane is turned over b, as the kernels turn the channels of what a product reads.
+    H is its own inverse but for the factor `order`: (H x)ᵀ (H w) = order xᵀ w.
+
+    Source: Ashkboos et al., "QuaRot: Outlier-Free 4-Bit Inference in Rotated LLMs", arXiv 2404.00456. A channel that is
+    much larger than the others is spread over `order` channels.
+    """
+    if not order:
+        return matrix
+    hadamard = np.ones((1, 1), np.float32)
+    while len(hadamard) < order:
+        hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
+    blocks = matrix.reshape(-1, order, 16, matrix.shape[1])
+    turned: npt.NDArray[Any] = np.einsum("bc,kclo->kblo", hadamard, blocks).reshape(matrix.shape)
+    return turned
+
+
+def _inverse_factor(hessian: Hessian) -> FloatMatrix:
     """Upper Cholesky factor of the damped Hessian's inverse."""
     damped = hessian.astype(np.float64)
     diagonal = np.diag_indices_from(damped)

@@ -9,7 +9,7 @@ A plan is a JSON object that says what the model is made of, and a safetensors f
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from safetensors.numpy import save_file
 
 from pairscore.export.encoder.formula import Encoder, Layer, Linear, Norm, Rows, angles
 from pairscore.export.quantization.calibration import Seen
-from pairscore.export.quantization.gptq import ZERO_CODE, gptq
+from pairscore.export.quantization.gptq import ZERO_CODE, gptq, rotated
 from pairscore.export.quantization.int8 import Candidate
 from pairscore.export.quantization.relative import quantized_positions
+from pairscore.runtime.engines.native import instruction_set
 from pairscore.runtime.types import FloatArray
 
-FORMAT = 1
+FORMAT = 2
 ENGINE = "native"
 # Files of a bundle.
 PLAN_NAME = "native/int8.json"
@@ -38,40 +39,48 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 class Recipe:
     """How to quantize. `group_size`: channels that share a scale, 0 for whole rows. `down_group_size`: the same for the
     feed-forward's second product. `smoothing`: SmoothQuant's alpha, the share of a channel's size that the weights take
-    over; 0 for none.
+    over; 0 for none. `rotation`, `down_rotation`: orders of the Hadamard matrices that turn channels before they are
+    rounded, 0 for none. `narrow`: weights whose products fit into 16 bits (`LARGEST_SUM`).
     """
 
     group_size: int
     down_group_size: int
     smoothing: float
+    rotation: int = 0
+    down_rotation: int = 0
+    narrow: bool = False
 
     def group_size_of(self, name: str) -> int:
         """The group size of a product such as `layers.3.down`."""
         return self.down_group_size if name.endswith(".down") else self.group_size
 
-    def fits(self, encoder: Encoder) -> bool:
-        """Whether the groups divide the encoder's channels."""
-        return not (self.group_size and encoder.hidden % self.group_size) and not (
-            self.down_group_size and encoder.intermediate % self.down_group_size
-        )
+    def rotation_of(self, name: str) -> int:
+        """The order of the matrix that turns what a product such as `layers.3.down` reads."""
+        return self.down_rotation if name.endswith(".down") else self.rotation
 
     def __str__(self) -> str:
         groups = f"groups of {self.group_size}" if self.group_size else "whole rows"
         if self.down_group_size != self.group_size:
             groups += f" but groups of {self.down_group_size} in the feed-forward's second product"
-        return groups + (f", SmoothQuant {self.smoothing:g}" if self.smoothing else "")
+        if self.rotation or self.down_rotation:
+            orders = dict.fromkeys(each for each in (self.rotation, self.down_rotation) if each)
+            groups += f", rotated by Hadamard matrices of order {' and '.join(str(each) for each in orders)}"
+        groups += f", SmoothQuant {self.smoothing:g}" if self.smoothing else ""
+        return groups + (", narrow sums" if self.narrow else "")
 
 
-# Among four inputs, weights of one sign add up to no more than this: AVX2 multiplies such weights faster, and other
-# instruction sets as fast as any (kernels/cpp/layers.h).
+# Where among four inputs weights of one sign add up to no more than this, instruction sets without VNNI multiply faster
+# and others as fast as ever (kernels/cpp/layers.h). Rounding is coarser, so it is raced there alone.
 LARGEST_SUM = 128
-# Measured on the shipped model with alpha from 0.3 to 0.7, one for each product too, and with smoothing that was fitted
-# to each product's own error: 0.5 everywhere was best or equal, in groups as well. Whole rows are
-# faster than groups of 128, but not tried by an export: they move scores further (benchmarks/studies.md has both).
-RECIPES = (Recipe(128, 128, 0.5), Recipe(64, 64, 0.5))
-# For channels that no group divides. The rows that `down` reads come from the activation and are the hardest to
-# quantize, so they alone may keep groups.
-WHOLE_ROWS = (Recipe(0, 128, 0.5), Recipe(0, 0, 0.5))
+WITHOUT_VNNI = ("avx2", "avx512bw")
+# SmoothQuant's alpha. Measured on the shipped model from 0.3 to 0.7, one for each product too, and with smoothing that
+# was fitted to each product's own error: 0.5 everywhere was best or equal, in groups as well.
+ALPHA = 0.5
+# Channels of a group, where they divide the rows; whole rows where not. Rows that `down` reads come from the activation
+# and are the hardest to quantize.
+GROUP, DOWN_GROUP = 128, 512
+# The largest orders of the Hadamard matrices: rows that are rotated are as exact whole as groups of 128 are without.
+ROTATION, DOWN_ROTATION = 8, 32
 # Vectors of the kernels hold so many columns; rotary positions turn the halves of a head against each other.
 _COLUMNS = 16
 
@@ -100,8 +109,32 @@ def unfit(encoder: Encoder) -> str | None:
 
 
 def fitting(encoder: Encoder) -> list[Recipe]:
-    """The recipes that are raced for an encoder of these sizes."""
-    return [each for each in RECIPES if each.fits(encoder)] or [each for each in WHOLE_ROWS if each.fits(encoder)][:1]
+    """The recipes that are raced for an encoder of these sizes on this processor: a faster and a more exact one."""
+    hidden, inner = encoder.hidden, encoder.intermediate
+    recipes = []
+    for group, down_group in ((0, DOWN_GROUP), (GROUP, GROUP)):
+        size = group if group and hidden % group == 0 else 0
+        down_size = down_group if inner % down_group == 0 else 0
+        recipes.append(
+            Recipe(
+                size,
+                down_size,
+                ALPHA,
+                _order(size or hidden, ROTATION),
+                _order(down_size or inner, DOWN_ROTATION),
+            )
+        )
+    if instruction_set() in WITHOUT_VNNI:
+        recipes.append(replace(recipes[0], narrow=True))
+    return list(dict.fromkeys(recipes))
+
+
+def _order(group: int, most: int) -> int:
+    """The largest order up to `most` whose blocks divide a group of so many channels; 0 where none does."""
+    order = most
+    while order > 1 and group % (order * _COLUMNS):
+        order //= 2
+    return order if order > 1 else 0
 
 
 def native_candidates(
@@ -163,6 +196,8 @@ def plan(encoder: Encoder, recipe: Recipe) -> dict[str, Any]:
         "activation": encoder.activation,
         "group_size": recipe.group_size,
         "down_group_size": recipe.down_group_size,
+        "rotation": recipe.rotation,
+        "down_rotation": recipe.down_rotation,
         "head": [
             {"name": f"head.{place}", "activation": each.activation}
             | ({"norm_epsilon": each.epsilon} if each.norm else {})
@@ -248,8 +283,10 @@ def _rounded(name: str, linear: Linear, recipe: Recipe, smooth: FloatArray | Non
     if smooth is not None:
         weight = weight / smooth[:, None]
         hessian = hessian * smooth * smooth[:, None]
-    weight = np.ascontiguousarray(weight, dtype=np.float32)
-    rounded = gptq(weight, hessian, group_size or len(weight), LARGEST_SUM)
+    order = recipe.rotation_of(name)
+    weight = rotated(np.ascontiguousarray(weight, dtype=np.float32), order) / np.float32(order or 1)
+    hessian = rotated(rotated(hessian.astype(np.float64), order).T, order)
+    rounded = gptq(weight, hessian, group_size or len(weight), LARGEST_SUM if recipe.narrow else None)
     codes = (rounded.codes.reshape(len(linear.weight), -1).astype(np.int16) - ZERO_CODE).astype(np.int8)
     scales = rounded.scales if group_size else rounded.scales[:, 0]
     return {f"{name}.weight": codes, f"{name}.scale": scales, f"{name}.bias": linear.bias}

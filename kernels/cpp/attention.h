@@ -1,7 +1,8 @@
-// Attention of one pair and head: an int8 product, exponentials, and a weighted sum in float.
+// Attention of one pair and head: a product in 8 bits, exponentials, and a weighted sum of values in 16 bits.
 #pragma once
 
 #include <cmath>
+#include <cstring>
 
 #include "floats.h"
 #include "kernels.h"
@@ -59,53 +60,176 @@ INLINE void quantize_keys(const float* keys, std::size_t stride, std::size_t len
         transpose(rows + word * kWord, size * sizeof(Weight), panel + (word * kPanelColumns + four) * kWord,
                   kPanelColumns * kWordBytes);
     }
-    dot_tile<1>(reinterpret_cast<const unsigned char*>(offset_row), 0, panel, size / kWord, quantized.offsets + column);
+    dot_rows<1>(1, reinterpret_cast<const unsigned char*>(offset_row), 0, panel, size / kWord,
+                quantized.offsets + column);
   }
 }
+
+// The end of a tile of scores: takes off what kQueryOffset added, and multiplies by the keys' scales.
+struct ScoredSums {
+  const std::int32_t* offsets;
+  const float* scales;
+  float* out;
+  std::size_t stride;
+
+  INLINE_MEMBER void operator()(std::size_t i, std::size_t j, I16 dots) const {
+    store(out + i * stride + j, to_float(dots - load(offsets + j)) * load(scales + j));
+  }
+};
 
 // scores[i][j] = queries[i] * keys[j], apart from the scale of the query, for at most kFloatRows rows.
 INLINE void score(const Value* queries, std::size_t height, std::size_t size, const Keys& keys, std::size_t first,
                   std::size_t columns, float* scores) {
-  alignas(kAlignment) std::int32_t dots[kFloatRows * kPanelColumns];
   for (std::size_t column = 0; column < columns; column += kPanelColumns) {
-    std::size_t key = first + column;
-    dot_rows<kFloatRows>(height, reinterpret_cast<const unsigned char*>(queries), size * sizeof(Value),
-                        keys.panels + key * size, size / kWord, dots);
-    for (std::size_t j = 0; j < kPanelColumns; j += kLanes) {
-      I16 offset = load(keys.offsets + key + j);
-      F16 scale = load(keys.scales + key + j);
-      for (std::size_t i = 0; i < height; i++)
-        store(scores + i * columns + column + j, to_float(load(dots + i * kPanelColumns + j) - offset) * scale);
-    }
+    const std::size_t key = first + column;
+    dot_and_end<kFloatRows>(height, reinterpret_cast<const unsigned char*>(queries), size * sizeof(Value),
+                            keys.panels + key * size, size / kWord, true,
+                            ScoredSums{keys.offsets + key, keys.scales + key, scores + column, columns});
   }
 }
 
-// For `height` rows from `row` on: replaces the scores of the tokens that a row sees by 2^(factor * (score - largest)),
-// all others by 0, and the row's factor by 1 / their sum. Step by step for all rows, as above. `first`: the token of
-// the first score. `columns` are whole vectors.
+// The weight of the token with the largest score, and the largest whole number that stands for a value: 512 of their
+// products fit into 32 bits.
+constexpr float kLargestValue = 1023.0f;  // and 4095 is the largest weight, 2 to the power of 11.9996
+
+constexpr std::size_t kTokensOfSum = 512;
+alignas(kAlignment) const float kKeepFirst[2 * kLanes] = {
+    HUGE_VALF,  HUGE_VALF,  HUGE_VALF,  HUGE_VALF,  HUGE_VALF,  HUGE_VALF,  HUGE_VALF,  HUGE_VALF,
+    HUGE_VALF,  HUGE_VALF,  HUGE_VALF,  HUGE_VALF,  HUGE_VALF,  HUGE_VALF,  HUGE_VALF,  HUGE_VALF,
+    -HUGE_VALF, -HUGE_VALF, -HUGE_VALF, -HUGE_VALF, -HUGE_VALF, -HUGE_VALF, -HUGE_VALF, -HUGE_VALF,
+    -HUGE_VALF, -HUGE_VALF, -HUGE_VALF, -HUGE_VALF, -HUGE_VALF, -HUGE_VALF, -HUGE_VALF, -HUGE_VALF};
+
+// Scores from `end` on become -infinity. columns: whole vectors.
+INLINE void drop(float* scores, std::size_t end, std::size_t columns) {
+  std::size_t j = end / kLanes * kLanes;
+  if (j < columns) store(scores + j, min(load(scores + j), load(kKeepFirst + kLanes - end % kLanes)));
+  for (j += kLanes; j < columns; j += kLanes) store(scores + j, splat(-HUGE_VALF));
+}
+
+// For `height` rows from `row` on: weights of the tokens that a row sees, 4095 * 2^(factor * (score - largest)) as whole
+// numbers, 0 for all others, and in place of the row's factor 1 / their sum. Step by step for all rows, as above. `first`:
+// the token of the first score. `columns` are whole vectors.
 INLINE void exponentials(const AttentionShape& shape, std::size_t row, std::size_t height, std::size_t first,
-                         std::size_t columns, float* scores, float* factors) {
-  float shifts[kFloatRows];
+                         std::size_t columns, float* scores, float* factors, std::int16_t* weights) {
+  float largest_of[kFloatRows];
   F16 totals[kFloatRows];
   for (std::size_t i = 0; i < height; i++) {
     float* x = scores + i * columns;
     Range seen = seen_from(shape, row + i);
-    for (std::size_t j = 0; j < seen.first - first; j++) x[j] = -HUGE_VALF;
-    for (std::size_t j = seen.end - first; j < columns; j++) x[j] = -HUGE_VALF;
+    for (std::size_t j = 0; j + first < seen.first; j++) x[j] = -HUGE_VALF;
+    drop(x, seen.end - first, columns);
     F16 high = load(x);
     for (std::size_t j = kLanes; j < columns; j += kLanes) high = max(load(x + j), high);
-    shifts[i] = -(largest(high) * factors[i]);
+    largest_of[i] = largest(high);
   }
+  // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the lower half; what is no number stays none.
+  const F16 top = splat(11.999647792f), nothing = splat(-2.0f), magic = splat(12582912.0f);
   for (std::size_t i = 0; i < height; i++) {
-    F16 factor = splat(factors[i]), shift = splat(shifts[i]), total = splat(0.0f);
+    const F16 factor = splat(factors[i]), high = splat(largest_of[i]);
+    F16 total = splat(0.0f);
     for (std::size_t j = 0; j < columns; j += kLanes) {
-      F16 e = power_of_two(fma(load(scores + i * columns + j), factor, shift));
-      store(scores + i * columns + j, e);
-      total = total + e;
+      F16 x = fma(load(scores + i * columns + j) - high, factor, top);
+      F16 whole = power_of_two(max(nothing, x)) + magic;
+      store_halves(weights + i * columns + j, bits(whole));
+      total = total + (whole - magic);
     }
     totals[i] = total;
   }
   for (std::size_t i = 0; i < height; i++) factors[i] = 1.0f / sum(totals[i]);
+}
+
+// Values of one head as whole numbers of at most kLargestValue, a scale a column, two tokens in a word: [pairs][size].
+struct Values {
+  std::int32_t* pairs;
+  float* scales;
+};
+
+INLINE void quantize_values(const float* values, std::size_t stride, std::size_t length, std::size_t size,
+                            const Values& quantized) {
+  for (std::size_t d = 0; d < size; d += kLanes) {
+    F16 high = splat(0.0f), total = splat(0.0f);
+    for (std::size_t token = 0; token < length; token++) {
+      F16 value = load(values + token * stride + d);
+      high = max(absolute(value), high);
+      total = total + value;
+    }
+    F16 scale = high / splat(kLargestValue);
+    scale = scale + (splat(1.0f) - where_greater(scale, splat(0.0f), splat(1.0f)));  // 1 where it is 0
+    const F16 inverse = splat(1.0f) / scale;
+    store(quantized.scales + d, scale + (total - total));  // no number where a value is none
+    for (std::size_t token = 0; token < length; token += 2) {
+      const float* x = values + token * stride + d;
+      I16 first = nearest(load(x) * inverse), second = splat(0);
+      if (token + 1 < length) second = nearest(load(x + stride) * inverse);
+      store(quantized.pairs + token / 2 * size + d, pairs(first, second));
+    }
+  }
+}
+
+// out[i][j] = the sum of weights[i][k] * values[k][j], in 32 bits, for kRows rows and kVectors * 16 columns: added to what
+// `out` holds unless kFirst, and times factors[i] * scales[j] if kLast.
+template <std::size_t kRows, std::size_t kVectors>
+NOINLINE void weigh_tile(const std::int16_t* weights, std::size_t weights_stride, const std::int32_t* values,
+                         std::size_t values_stride, std::size_t pairs, bool is_first, bool is_last,
+                         const float* factors, const float* scales, float* out, std::size_t out_stride) {
+  I16 sums[kRows][kVectors];
+  PAIRSCORE_UNROLL
+  for (std::size_t i = 0; i < kRows; i++) {
+    PAIRSCORE_UNROLL
+    for (std::size_t j = 0; j < kVectors; j++) sums[i][j] = splat(0);
+  }
+  for (std::size_t k = 0; k < pairs; k++) {
+    I16 right[kVectors];
+    PAIRSCORE_UNROLL
+    for (std::size_t j = 0; j < kVectors; j++) right[j] = load(values + k * values_stride + j * kLanes);
+    PAIRSCORE_UNROLL
+    for (std::size_t i = 0; i < kRows; i++) {
+      std::int32_t two;
+      std::memcpy(&two, weights + i * weights_stride + 2 * k, sizeof two);
+      I16 left = splat(two);
+      PAIRSCORE_UNROLL
+      for (std::size_t j = 0; j < kVectors; j++) {
+        sums[i][j] = dot_pairs(sums[i][j], left, right[j]);
+        keep(sums[i][j], left);
+      }
+    }
+  }
+  PAIRSCORE_UNROLL
+  for (std::size_t i = 0; i < kRows; i++) {
+    PAIRSCORE_UNROLL
+    for (std::size_t j = 0; j < kVectors; j++) {
+      float* to = out + i * out_stride + j * kLanes;
+      F16 y = to_float(sums[i][j]);
+      if (!is_first) y = y + load(to);
+      if (is_last) y = y * (splat(factors[i]) * load(scales + j * kLanes));
+      store(to, y);
+    }
+  }
+}
+
+// The same for `height` rows, from 1 to kRows, and any number of tokens and of whole vectors.
+template <std::size_t kRows>
+INLINE void weigh(std::size_t height, const std::int16_t* weights, std::size_t weights_stride, const Values& values,
+                  std::size_t first, std::size_t end, std::size_t size, const float* factors, float* out,
+                  std::size_t out_stride) {
+  if (height < kRows) {
+    if constexpr (kRows > 1)
+      weigh<kRows - 1>(height, weights, weights_stride, values, first, end, size, factors, out, out_stride);
+    return;
+  }
+  for (std::size_t token = first; token < end; token += kTokensOfSum) {
+    const std::size_t stop = end - token < kTokensOfSum ? end : token + kTokensOfSum, pairs = (stop - token + 1) / 2;
+    const bool is_first = token == first, is_last = stop == end;
+    const std::int16_t* left = weights + (token - first);
+    const std::int32_t* right = values.pairs + token / 2 * size;
+    std::size_t d = 0;
+    for (; d + kFloatVectors * kLanes <= size; d += kFloatVectors * kLanes)
+      weigh_tile<kRows, kFloatVectors>(left, weights_stride, right + d, size, pairs, is_first, is_last, factors,
+                                       values.scales + d, out + d, out_stride);
+    for (; d < size; d += kLanes)
+      weigh_tile<kRows, 1>(left, weights_stride, right + d, size, pairs, is_first, is_last, factors,
+                           values.scales + d, out + d, out_stride);
+  }
 }
 
 void attention(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
@@ -114,15 +238,14 @@ void attention(const AttentionShape& shape, const float* queries, std::size_t qu
   Parts parts(scratch);
   float* mean = parts.take<float>(size);
   Keys quantized{parts.take<Weight>(padded * size), parts.take<std::int32_t>(padded), parts.take<float>(padded)};
-  float* packed = parts.take<float>(length * size);          // values: [length][size]
+  const Values answers{parts.take<std::int32_t>((length + 1) / 2 * size), parts.take<float>(size)};
   Value* offset_row = parts.take<Value>(size);
   unsigned char* tile = parts.take<unsigned char>(kFloatRows * size * sizeof(Value));
   float* scores = parts.take<float>(kFloatRows * padded);
+  std::int16_t* weights = parts.take<std::int16_t>(kFloatRows * padded);
   Value* left = shape.relative ? parts.take<Value>(padded * size) : nullptr;
   quantize_keys(keys, stride, length, size, mean, reinterpret_cast<Weight*>(tile), offset_row, quantized, left);
-  for (std::size_t token = 0; token < length; token++)
-    for (std::size_t d = 0; d < size; d += kLanes)
-      store(packed + token * size + d, load(values + token * stride + d));
+  quantize_values(values, stride, length, size, answers);
   RelativeScores relative;
   if (shape.relative) relative.begin(*shape.relative, length, size, mean, left, quantized.scales, parts);
 
@@ -140,9 +263,8 @@ void attention(const AttentionShape& shape, const float* queries, std::size_t qu
     std::size_t end = seen_from(shape, row + height - 1).end, columns = round_up(end, kPanelColumns) - first;
     score(asking, height, size, quantized, first, columns, scores);
     if (shape.relative) relative.add(asking, row, height, shape.queries, scores, factors);
-    exponentials(shape, row, height, first, columns, scores, factors);
-    float_product<kFloatRows>(height, scores, columns, packed + first * size, size, end - first, size, factors,
-                             out + row * out_stride, out_stride);
+    exponentials(shape, row, height, first, columns, scores, factors, weights);
+    weigh<kFloatRows>(height, weights, columns, answers, first, end, size, factors, out + row * out_stride, out_stride);
   }
 }
 

@@ -105,6 +105,7 @@ class LayerReader {
     const std::string smooth = prefix_ + name + ".smooth";
     const bool smoothed = tensors_.contains(smooth.c_str());
     return PackedLinear(kernels_, inputs, group_size(name, inputs),
+                        name == "down" ? shape_.down_rotation : shape_.rotation,
                         smoothed ? tensor<float>(tensors_, smooth, inputs) : nullptr, sources);
   }
 
@@ -175,7 +176,8 @@ std::unique_ptr<Encoder> new_encoder(
     const std::string& isa, const nb::dict& tensors, bool modern, bool mean_pooling, std::size_t hidden,
     std::size_t heads, std::size_t intermediate, std::size_t layers, std::size_t labels, std::size_t embedding_size,
     std::size_t vocabulary, std::size_t positions, std::size_t position_offset, std::size_t token_types, float epsilon,
-    const std::string& activation, std::size_t group_size, std::size_t down_group_size, std::int32_t padding_id,
+    const std::string& activation, std::size_t group_size, std::size_t down_group_size,
+    const std::pair<std::size_t, std::size_t>& rotations, std::int32_t padding_id,
     std::size_t relative_positions, const LayersPlan& layers_plan, const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
   require(layers > 0 && heads > 0 && hidden % (heads * kLanes) == 0 && intermediate % kLanes == 0 &&
               embedding_size % kLanes == 0 && head.size() == head_outputs.size(),
@@ -183,6 +185,9 @@ std::unique_ptr<Encoder> new_encoder(
   require(group_size % kLanes == 0 && (group_size == 0 || hidden % group_size == 0) && down_group_size % kLanes == 0 &&
               (down_group_size == 0 || intermediate % down_group_size == 0),
           "a group size that the kernels do not run");
+  require(may_rotate(rotations.first, group_size ? group_size : hidden) &&
+              may_rotate(rotations.second, down_group_size ? down_group_size : intermediate),
+          "a rotation that the kernels do not run");
   require(padding_id < 0 || position_offset == static_cast<std::size_t>(padding_id) + 1,
           "a padding id that does not stand before the first position");
   require(!modern || (hidden % (heads * 2 * kLanes) == 0 && embedding_size == hidden && token_types == 0 &&
@@ -209,6 +214,8 @@ std::unique_ptr<Encoder> new_encoder(
                     token_types,
                     group_size,
                     down_group_size,
+                    rotations.first,
+                    rotations.second,
                     relative_positions,
                     padding_id,
                     epsilon,
@@ -237,7 +244,7 @@ void bind_encoder(nb::module_& module) {
              nb::arg("mean_pooling"), nb::arg("hidden"), nb::arg("heads"), nb::arg("intermediate"), nb::arg("layers"),
              nb::arg("labels"), nb::arg("embedding_size"), nb::arg("vocabulary"), nb::arg("positions"),
              nb::arg("position_offset"), nb::arg("token_types"), nb::arg("epsilon"), nb::arg("activation"),
-             nb::arg("group_size"), nb::arg("down_group_size"), nb::arg("padding_id"), nb::arg("relative_positions"),
+             nb::arg("group_size"), nb::arg("down_group_size"), nb::arg("rotations"), nb::arg("padding_id"), nb::arg("relative_positions"),
              nb::arg("layers_plan"), nb::arg("head"), nb::arg("head_outputs"));
 }
 

@@ -22,44 +22,49 @@ void copy_rows(const Kernels& kernels, const QuantizedRows& rows, std::size_t gr
                  [](float zero) { return static_cast<std::int32_t>(zero); });
 }
 
-void quantize(const std::string& isa, const Matrix& x, const std::optional<Vector>& smooth, std::size_t group_size,
+void quantize(const std::string& isa, const Matrix& x, const std::optional<Vector>& smooth, std::size_t group_size, std::size_t rotation,
               const Array<std::uint8_t, 2>& values, const OutMatrix& scales,
               const Array<std::int32_t, 2>& zero_points) {
   const Kernels& kernels = find_kernels(isa);
   const std::size_t count = x.shape(0), inputs = x.shape(1);
+  require(may_rotate(rotation, group_size), "a rotation that the kernels do not run");
   RowsBuffer rows;
   rows.reserve(kernels, count, inputs, group_size);
-  kernels.quantize(x.data(), inputs, count, inputs, group_size, smooth ? smooth->data() : nullptr, rows.view());
+  kernels.quantize(x.data(), inputs, count, inputs, group_size, smooth ? smooth->data() : nullptr, rotation,
+                   rows.view());
   copy_rows(kernels, rows.view(), inputs / group_size, values, scales, zero_points);
 }
 
 void quantize_gated(const std::string& isa, const std::string& activation, const Matrix& x,
-                    const std::optional<Vector>& smooth, std::size_t group_size, const Array<std::uint8_t, 2>& values,
+                    const std::optional<Vector>& smooth, std::size_t group_size, std::size_t rotation, const Array<std::uint8_t, 2>& values,
                     const OutMatrix& scales, const Array<std::int32_t, 2>& zero_points) {
   const Kernels& kernels = find_kernels(isa);
   const std::size_t count = x.shape(0), inputs = x.shape(1) / 2;
   Buffer<float> copy(count * 2 * inputs);
   std::copy_n(x.data(), copy.size(), copy.data());
+  require(may_rotate(rotation, group_size), "a rotation that the kernels do not run");
   RowsBuffer rows;
   rows.reserve(kernels, count, inputs, group_size);
   kernels.quantize_gated(parse_activation(activation), copy.data(), 2 * inputs, count, inputs, group_size,
-                         smooth ? smooth->data() : nullptr, rows.view());
+                         smooth ? smooth->data() : nullptr, rotation, rows.view());
   copy_rows(kernels, rows.view(), inputs / group_size, values, scales, zero_points);
 }
 
 void linear(const std::string& isa, const Matrix& x, const Array<const std::int8_t, 2>& weight, const Matrix& scale,
-            const Vector& bias, const std::optional<Vector>& smooth, std::size_t group_size,
+            const Vector& bias, const std::optional<Vector>& smooth, std::size_t group_size, std::size_t rotation,
             const std::string& activation, const std::optional<Matrix>& residual, const OutMatrix& out) {
   const Kernels& kernels = for_weights(find_kernels(isa), narrow_sums(weight.data(), weight.size()));
   const std::size_t count = x.shape(0), inputs = x.shape(1), outputs = weight.shape(0);
-  PackedLinear layer(kernels, inputs, group_size, smooth ? smooth->data() : nullptr,
+  require(may_rotate(rotation, group_size), "a rotation that the kernels do not run");
+  PackedLinear layer(kernels, inputs, group_size, rotation, smooth ? smooth->data() : nullptr,
                      {{weight.data(), scale.data(), bias.data(), outputs}});
   RowsBuffer rows;
   rows.reserve(kernels, std::min(count, kBlockRows), inputs, group_size);
   Buffer<unsigned char> panel(panel_scratch(kernels, inputs));
   for (std::size_t row = 0; row < count; row += kBlockRows) {
     const std::size_t block = std::min(kBlockRows, count - row);
-    kernels.quantize(x.data() + row * inputs, inputs, block, inputs, group_size, layer.smooth(), rows.view());
+    kernels.quantize(x.data() + row * inputs, inputs, block, inputs, group_size, layer.smooth(), rotation,
+                     rows.view());
     kernels.linear(rows.view(), block, layer.view(), parse_activation(activation),
                    residual ? residual->data() + row * outputs : nullptr, outputs, out.data() + row * outputs, outputs,
                    panel.data());
@@ -137,13 +142,13 @@ void apply(const Vector& values, const Array<float, 1>& out, Function function) 
 }  // namespace
 
 void bind_operations(nb::module_& module) {
-  module.def("quantize", &quantize, nb::arg("isa"), nb::arg("x"), nb::arg("smooth").none(), nb::arg("group_size"),
+  module.def("quantize", &quantize, nb::arg("isa"), nb::arg("x"), nb::arg("smooth").none(), nb::arg("group_size"), nb::arg("rotation"),
              nb::arg("values"), nb::arg("scales"), nb::arg("zero_points"));
   module.def("linear", &linear, nb::arg("isa"), nb::arg("x"), nb::arg("weight"), nb::arg("scale"), nb::arg("bias"),
-             nb::arg("smooth").none(), nb::arg("group_size"), nb::arg("activation"), nb::arg("residual").none(),
+             nb::arg("smooth").none(), nb::arg("group_size"), nb::arg("rotation"), nb::arg("activation"), nb::arg("residual").none(),
              nb::arg("out"));
   module.def("quantize_gated", &quantize_gated, nb::arg("isa"), nb::arg("activation"), nb::arg("x"),
-             nb::arg("smooth").none(), nb::arg("group_size"), nb::arg("values"), nb::arg("scales"),
+             nb::arg("smooth").none(), nb::arg("group_size"), nb::arg("rotation"), nb::arg("values"), nb::arg("scales"),
              nb::arg("zero_points"));
   module.def("rotate", &rotate);
   module.def("mean", &mean);

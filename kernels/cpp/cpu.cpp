@@ -84,7 +84,7 @@ Features detect() {
   features.avxvnni = features.avx2 && has(more.a, 4);
   bool avx512f = features.avx2 && zmm && has(extended.b, 16);
   features.avx512bw = avx512f && has(extended.b, 30);
-  features.avx512vnni = avx512f && has(extended.c, 11);
+  features.avx512vnni = features.avx512bw && has(extended.c, 11);
   bool tiles = (saved & 0x60000) == 0x60000 && has(extended.d, 24) && has(extended.d, 25);  // AMX-TILE, AMX-INT8
   features.amx = features.avx512vnni && tiles && may_use_tiles();
   return features;

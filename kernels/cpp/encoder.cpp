@@ -154,7 +154,8 @@ class Encoder::Pass {
 
   void linear(const PackedLinear& layer, RowsBuffer& quantized, const float* rows, std::size_t stride,
               std::size_t count, Activation activation, const float* residual, float* out, std::size_t out_stride) {
-    kernels_.quantize(rows, stride, count, layer.inputs(), layer.group_size(), layer.smooth(), quantized.view());
+    kernels_.quantize(rows, stride, count, layer.inputs(), layer.group_size(), layer.smooth(),
+                      layer.rotation(), quantized.view());
     kernels_.linear(quantized.view(), count, layer.view(), activation, residual, layer.outputs(), out, out_stride,
                     work_.panel.data());
   }
@@ -210,7 +211,7 @@ class Encoder::Pass {
              Activation::none, nullptr, inner, columns);
       const PackedLinear& down = layer.down;
       kernels_.quantize_gated(shape_.activation, inner, columns, count, down.inputs(), down.group_size(),
-                              down.smooth(), work_.wide.view());
+                              down.smooth(), down.rotation(), work_.wide.view());
       kernels_.linear(work_.wide.view(), count, down.view(), Activation::none, states, hidden, states, hidden,
                       work_.panel.data());
       return;

@@ -6,6 +6,7 @@
 
 #define PAIRSCORE_ISA amx
 #define PAIRSCORE_NAME "amx"
+#define PAIRSCORE_VNNI 1
 #define PAIRSCORE_FLOAT_VECTORS 2
 #if defined(__GNUC__) && !defined(PAIRSCORE_EMULATED)
 #define PAIRSCORE_REGISTER "v"
@@ -80,12 +81,15 @@ INLINE void dot_tiles(const unsigned char* rows, std::size_t row_bytes, const We
 }
 
 // Shapes are those of whole tiles before and after.
-template <std::size_t kRows>
+template <std::size_t kRows, class End>
 NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* panel, std::size_t words,
-                       std::int32_t* out) {
+                       const End& end) {
+  alignas(kAlignment) std::int32_t dots[kRows * kPanelColumns];
   if (kRows < kTileRows) set_shapes(kRows);
-  dot_tiles<(kRows > kRowsOfTile)>(rows, row_bytes, panel, words, out);
+  dot_tiles<(kRows > kRowsOfTile)>(rows, row_bytes, panel, words, dots);
   if (kRows < kTileRows) set_shapes(kTileRows);
+  for (std::size_t i = 0; i < kRows; i++)
+    for (std::size_t j = 0; j < kPanelColumns; j += kLanes) end(i, j, load(dots + i * kPanelColumns + j));
 }
 
 }  // namespace

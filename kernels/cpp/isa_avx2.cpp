@@ -44,7 +44,6 @@ INLINE Sums dot(Sums sum, __m256i values, __m256i columns) {
   return _mm256_add_epi32(sum, products);
 #endif
 }
-INLINE void store(std::int32_t* to, Sums sums) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), sums); }
 
 }  // namespace
 }  // namespace avx2

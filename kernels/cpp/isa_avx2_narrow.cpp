@@ -25,7 +25,6 @@ INLINE Sums broadcast(std::int32_t four) { return _mm256_set1_epi32(four); }
   Sums products = _mm256_add_epi16(_mm256_maddubs_epi16(first, columns), _mm256_maddubs_epi16(second, next));
   return _mm256_add_epi32(sum, _mm256_madd_epi16(products, ones));
 }
-INLINE void store(std::int32_t* to, Sums sums) { _mm256_store_si256(reinterpret_cast<Sums*>(to), sums); }
 
 }  // namespace
 }  // namespace avx2_narrow

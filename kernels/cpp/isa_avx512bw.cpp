@@ -42,7 +42,6 @@ INLINE Sums dot(Sums sum, __m512i values, __m512i columns) {
   return _mm512_add_epi32(sum, products);
 #endif
 }
-INLINE void store(std::int32_t* to, Sums sums) { _mm512_store_si512(to, sums); }
 
 }  // namespace
 }  // namespace avx512bw

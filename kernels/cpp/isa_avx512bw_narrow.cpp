@@ -25,7 +25,6 @@ INLINE Sums broadcast(std::int32_t four) { return _mm512_set1_epi32(four); }
   Sums products = _mm512_add_epi16(_mm512_maddubs_epi16(first, columns), _mm512_maddubs_epi16(second, next));
   return _mm512_add_epi32(sum, _mm512_madd_epi16(products, ones));
 }
-INLINE void store(std::int32_t* to, Sums sums) { _mm512_store_si512(to, sums); }
 
 }  // namespace
 }  // namespace avx512bw_narrow

@@ -4,6 +4,7 @@
 
 #define PAIRSCORE_ISA avx512vnni
 #define PAIRSCORE_NAME "avx512vnni"
+#define PAIRSCORE_VNNI 1
 #define PAIRSCORE_FLOAT_VECTORS 2
 #if defined(__GNUC__) && !defined(PAIRSCORE_EMULATED)
 #define PAIRSCORE_REGISTER "v"
@@ -27,7 +28,6 @@ INLINE void first_sums(const Weight*, std::size_t, Sums* sums) { sums[0] = sums[
 INLINE __m512i columns_at(const Weight* weights) { return _mm512_load_si512(weights); }
 INLINE __m512i broadcast(std::int32_t four) { return _mm512_set1_epi32(four); }
 INLINE Sums dot(Sums sum, __m512i values, __m512i columns) { return _mm512_dpbusd_epi32(sum, values, columns); }
-INLINE void store(std::int32_t* to, Sums sums) { _mm512_store_si512(to, sums); }
 
 }  // namespace
 }  // namespace avx512vnni

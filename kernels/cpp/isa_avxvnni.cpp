@@ -4,6 +4,7 @@
 
 #define PAIRSCORE_ISA avxvnni
 #define PAIRSCORE_NAME "avxvnni"
+#define PAIRSCORE_VNNI 1
 #define PAIRSCORE_FLOAT_VECTORS 1
 #if defined(__GNUC__) && !defined(PAIRSCORE_EMULATED)
 #define PAIRSCORE_REGISTER "x"
@@ -27,7 +28,6 @@ INLINE void first_sums(const Weight*, std::size_t, Sums* sums) { sums[0] = sums[
 INLINE __m256i columns_at(const Weight* from) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(from)); }
 INLINE __m256i broadcast(std::int32_t four) { return _mm256_set1_epi32(four); }
 INLINE Sums dot(Sums sum, __m256i values, __m256i columns) { return _mm256_dpbusd_avx_epi32(sum, values, columns); }
-INLINE void store(std::int32_t* to, Sums sums) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), sums); }
 
 }  // namespace
 }  // namespace avxvnni

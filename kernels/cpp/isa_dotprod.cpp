@@ -37,7 +37,6 @@ INLINE int8x16_t broadcast(std::int32_t four) {
   return veorq_s8(vreinterpretq_s8_s32(vdupq_n_s32(four)), vdupq_n_s8(-128));
 }
 INLINE Sums dot(Sums sum, int8x16_t values, int8x16_t columns) { return vdotq_s32(sum, values, columns); }
-INLINE void store(std::int32_t* to, Sums sums) { vst1q_s32(to, sums); }
 
 }  // namespace
 }  // namespace dotprod

@@ -30,7 +30,6 @@ INLINE void first_sums(const Weight*, std::size_t, Sums* sums) {
 INLINE int8x16_t columns_at(const Weight* weights) { return vld1q_s8(weights); }
 INLINE uint8x16_t broadcast(std::int32_t four) { return vreinterpretq_u8_s32(vdupq_n_s32(four)); }
 INLINE Sums dot(Sums sum, uint8x16_t values, int8x16_t columns) { return vusdotq_s32(sum, values, columns); }
-INLINE void store(std::int32_t* to, Sums sums) { vst1q_s32(to, sums); }
 
 }  // namespace
 }  // namespace i8mm

@@ -30,7 +30,6 @@ INLINE Sums dot(Sums sum, std::int32_t four, const Weight* columns) {
     for (std::size_t k = 0; k < kWord; k++) sum.lane[j] += values[k] * columns[j * kWord + k];
   return sum;
 }
-INLINE void store(std::int32_t* to, Sums sums) { std::memcpy(to, sums.lane, sizeof sums.lane); }
 
 }  // namespace
 }  // namespace portable

@@ -34,6 +34,7 @@ struct QuantizedRows {
   std::size_t row_bytes;          // from one row to the next
   float* scales;                  // [rows][groups]
   float* zero_points;             // [rows][groups], whole numbers
+  float* prepared;                // one row of floats, for `quantize` to work in
 };
 
 // 8-bit keys or queries of relative positions for one head, as the plan's tensors give them: scale * values.
@@ -73,13 +74,16 @@ struct Kernels {
   std::size_t word;               // activations in the four bytes that it broadcasts at once
   std::size_t activation_bytes;   // bytes of one quantized activation in memory
 
-  // Quantizes rows * smooth (null: rows), each group of each row by its own range.
+  // Quantizes rows * smooth (null: rows), each group of each row by its own range. rotation: 0, or the order n of a
+  // Hadamard matrix, a power of two from 2 to 64, of which 16 n divides group_size: it turns what is rounded over b, where
+  // a column is block * 16 n + b * 16 + lane.
   void (*quantize)(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
-                   std::size_t group_size, const float* smooth, const QuantizedRows& quantized);
+                   std::size_t group_size, const float* smooth, std::size_t rotation, const QuantizedRows& quantized);
   // The same for a gated feed-forward: of rows with 2 * inputs columns, activation(first half) * second half * smooth.
   // Those products replace the first half.
   void (*quantize_gated)(Activation activation, float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
-                         std::size_t group_size, const float* smooth, const QuantizedRows& quantized);
+                         std::size_t group_size, const float* smooth, std::size_t rotation,
+                         const QuantizedRows& quantized);
   // out = activation(rows * weights + bias) + residual (null: nothing). `scratch` holds panel_scratch() bytes.
   void (*linear)(const QuantizedRows& rows, std::size_t count, const LinearWeights& weights, Activation activation,
                  const float* residual, std::size_t residual_stride, float* out, std::size_t out_stride,
@@ -125,13 +129,13 @@ static inline std::size_t panel_scratch(const Kernels& kernels, std::size_t inpu
 }
 
 // Memory that `attention` needs: the mean of the keys; keys of at most two bytes a value, a sum and a scale each;
-// values; and, for a tile of query rows, their quantized values and their scores. Each starts at a cache line.
+// values; and, for a tile of query rows, their quantized values, scores and weights. Each starts at a cache line.
 constexpr std::size_t kMostFloatRows = 12;
 constexpr std::size_t kMostPanelColumns = 32;
 static inline std::size_t attention_scratch(std::size_t length, std::size_t head_size) {
   std::size_t keys = round_up(length, kMostPanelColumns);
   return head_size * 4 + keys * (head_size * 2 + 8) + length * head_size * 4 + (kMostFloatRows + 1) * head_size * 2 +
-         kMostFloatRows * keys * 4 + 8 * kAlignment;
+         kMostFloatRows * keys * 6 + head_size * 8 + 10 * kAlignment;
 }
 
 // Columns of relative positions for pairs of so many tokens.

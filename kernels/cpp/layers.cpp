@@ -17,9 +17,9 @@ bool narrow_sums(const std::int8_t* weights, std::size_t count) {
   return true;
 }
 
-PackedLinear::PackedLinear(const Kernels& kernels, std::size_t inputs, std::size_t group_size, const float* smooth,
-                           const std::vector<LinearSource>& sources)
-    : inputs_(inputs), group_size_(group_size) {
+PackedLinear::PackedLinear(const Kernels& kernels, std::size_t inputs, std::size_t group_size, std::size_t rotation,
+                           const float* smooth, const std::vector<LinearSource>& sources)
+    : inputs_(inputs), group_size_(group_size), rotation_(rotation) {
   for (const LinearSource& source : sources) outputs_ += source.outputs;
   const std::size_t panel = kernels.panel_columns, word = kernels.word, groups = inputs / group_size;
   padded_outputs_ = round_up(outputs_, panel);
@@ -73,9 +73,11 @@ void RowsBuffer::reserve(const Kernels& kernels, std::size_t count, std::size_t 
   values_.reserve(count * view_.row_bytes);
   scales_.reserve(count * groups);
   zero_points_.reserve(count * groups);
+  prepared_.reserve(inputs);
   view_.values = values_.data();
   view_.scales = scales_.data();
   view_.zero_points = zero_points_.data();
+  view_.prepared = prepared_.data();
 }
 
 void GatheredPositions::reserve(std::size_t heads, std::size_t head_size, std::size_t length) {

@@ -8,6 +8,11 @@
 
 namespace pairscore {
 
+// Whether groups of so many columns may be rotated by a Hadamard matrix of this order; 0: by none.
+inline bool may_rotate(std::size_t order, std::size_t group_size) {
+  return order == 0 || (order >= 2 && order <= 64 && (order & (order - 1)) == 0 && group_size % (order * kLanes) == 0);
+}
+
 // An int8 linear layer as the plan's tensors give it: weights [outputs][inputs], scales [outputs][inputs / group_size].
 struct LinearSource {
   const std::int8_t* weights;
@@ -30,16 +35,17 @@ bool narrow_sums(const std::int8_t* weights, std::size_t count);
 class PackedLinear {
  public:
   PackedLinear() = default;
-  PackedLinear(const Kernels& kernels, std::size_t inputs, std::size_t group_size, const float* smooth,
-               const std::vector<LinearSource>& sources);
+  PackedLinear(const Kernels& kernels, std::size_t inputs, std::size_t group_size, std::size_t rotation,
+               const float* smooth, const std::vector<LinearSource>& sources);
   LinearWeights view() const;
   const float* smooth() const { return smooth_.size() ? smooth_.data() : nullptr; }
   std::size_t inputs() const { return inputs_; }
   std::size_t outputs() const { return outputs_; }
   std::size_t group_size() const { return group_size_; }
+  std::size_t rotation() const { return rotation_; }
 
  private:
-  std::size_t inputs_ = 0, outputs_ = 0, padded_outputs_ = 0, group_size_ = 1;
+  std::size_t inputs_ = 0, outputs_ = 0, padded_outputs_ = 0, group_size_ = 1, rotation_ = 0;
   Buffer<std::int8_t> weights_;
   Buffer<float> minus_sums_, scales_, bias_, smooth_;
 };
@@ -69,7 +75,7 @@ class RowsBuffer {
  private:
   QuantizedRows view_{};
   Buffer<unsigned char> values_;
-  Buffer<float> scales_, zero_points_;
+  Buffer<float> scales_, zero_points_, prepared_;
 };
 
 // The relative positions of every head, gathered for pairs of one length.

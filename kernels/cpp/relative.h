@@ -117,7 +117,7 @@ class RelativeScores {
         left[i] = left[i] - taken;
       }
       for (std::size_t column = 0; column < count; column += kPanelColumns) {
-        dot_tile<1>(reinterpret_cast<const unsigned char*>(row), 0, panel(key_columns_, column), size_ / kWord, dots);
+        dot_rows<1>(1, reinterpret_cast<const unsigned char*>(row), 0, panel(key_columns_, column), size_ / kWord, dots);
         for (std::size_t j = 0; j < kPanelColumns; j += kLanes) {
           const std::size_t c = column + j;
           const F16 dot = to_float(load(dots + j) - load(key_columns_.offsets + c));

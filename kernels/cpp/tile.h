@@ -9,7 +9,6 @@
 //   columns_at              the weights of one word for a register's columns
 //   broadcast               the four bytes of activations, copied to every column
 //   dot                     sum + products of the word
-//   store                   the sums, to memory
 #pragma once
 
 #include <cstring>
@@ -21,10 +20,10 @@ namespace {
 constexpr std::size_t kSums = sizeof(Sums) / sizeof(std::int32_t);
 constexpr std::size_t kPanelColumns = kPanelRegisters * kSums;
 
-// out[i][j] = rows[i] * column j of the panel, exactly, for kRows rows.
-template <std::size_t kRows>
+// Calls end(i, j, sums) with rows[i] * columns j to j + 15 of the panel, exactly, for kRows rows.
+template <std::size_t kRows, class End>
 NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* panel, std::size_t words,
-                       std::int32_t* out) {
+                       const End& how) {
   Sums sums[kRows][kPanelRegisters];
   first_sums(panel, words, sums[0]);
   PAIRSCORE_UNROLL
@@ -49,10 +48,11 @@ NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const W
       }
     }
   }
+  const End end = how;  // a copy, whose fields the stores cannot change
   PAIRSCORE_UNROLL
   for (std::size_t i = 0; i < kRows; i++) {
     PAIRSCORE_UNROLL
-    for (std::size_t j = 0; j < kPanelRegisters; j++) store(out + i * kPanelColumns + j * kSums, sums[i][j]);
+    for (std::size_t j = 0; j < kPanelColumns; j += kLanes) end(i, j, gathered(sums[i] + j / kSums));
   }
 }
 

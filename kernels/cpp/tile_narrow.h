@@ -8,7 +8,6 @@
 //   Sums                            a register of 32-bit sums, one a column
 //   zero, columns_at, broadcast     the first sums, the weights of one word, and four activations for every column
 //   dot_two                         sum + products of two words, by intrinsics
-//   store                           the sums, to memory
 #pragma once
 
 #include <cstring>
@@ -52,9 +51,9 @@ INLINE Sums word_at(const unsigned char* row) {
 }
 
 // What tile.h computes, two words at a time: a group has a multiple of 16 inputs.
-template <std::size_t kRows>
+template <std::size_t kRows, class End>
 NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const Weight* panel, std::size_t words,
-                       std::int32_t* out) {
+                       const End& how) {
   Sums sums[kRows][kPanelRegisters];
   PAIRSCORE_UNROLL
   for (std::size_t i = 0; i < kRows; i++) sums[i][0] = sums[i][1] = zero();
@@ -71,10 +70,11 @@ NOINLINE void dot_tile(const unsigned char* rows, std::size_t row_bytes, const W
       sums[i][1] = dot(sums[i][1], first, second, right, next_right);
     }
   }
+  const End end = how;  // a copy, whose fields the stores cannot change
   PAIRSCORE_UNROLL
   for (std::size_t i = 0; i < kRows; i++) {
-    store(out + i * kPanelColumns, sums[i][0]);
-    store(out + i * kPanelColumns + kSums, sums[i][1]);
+    PAIRSCORE_UNROLL
+    for (std::size_t j = 0; j < kPanelColumns; j += kLanes) end(i, j, gathered(sums[i] + j / kSums));
   }
 }
 

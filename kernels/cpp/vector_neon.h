@@ -30,11 +30,20 @@ INLINE F16 splat(float value) { PAIRSCORE_PARTS(F16, vdupq_n_f32(value)); }
 INLINE I16 splat(std::int32_t value) { PAIRSCORE_PARTS(I16, vdupq_n_s32(value)); }
 INLINE F16 load(const float* from) { PAIRSCORE_PARTS(F16, vld1q_f32(from + 4 * i)); }
 INLINE I16 load(const std::int32_t* from) { PAIRSCORE_PARTS(I16, vld1q_s32(from + 4 * i)); }
+INLINE I16 gathered(const int32x4_t* sums) { return {{sums[0], sums[1], sums[2], sums[3]}}; }
 INLINE void store(float* to, F16 a) {
   PAIRSCORE_UNROLL
   for (int i = 0; i < 4; i++) vst1q_f32(to + 4 * i, a.part[i]);
 }
+INLINE void store(std::int32_t* to, I16 a) {
+  PAIRSCORE_UNROLL
+  for (int i = 0; i < 4; i++) vst1q_s32(to + 4 * i, a.part[i]);
+}
 INLINE void keep(F16& sum, F16 factor) {
+  PAIRSCORE_UNROLL
+  for (int i = 0; i < 4; i++) KEEP(sum.part[i], factor.part[0]);
+}
+INLINE void keep(I16& sum, I16 factor) {
   PAIRSCORE_UNROLL
   for (int i = 0; i < 4; i++) KEEP(sum.part[i], factor.part[0]);
 }
@@ -49,6 +58,7 @@ INLINE float32x4_t least(float32x4_t a, float32x4_t b) { return vbslq_f32(vcltq_
 INLINE float32x4_t most(float32x4_t a, float32x4_t b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 INLINE F16 min(F16 a, F16 b) { PAIRSCORE_PARTS(F16, least(a.part[i], b.part[i])); }
 INLINE F16 max(F16 a, F16 b) { PAIRSCORE_PARTS(F16, most(a.part[i], b.part[i])); }
+INLINE F16 absolute(F16 a) { PAIRSCORE_PARTS(F16, vabsq_f32(a.part[i])); }
 INLINE F16 where_greater(F16 a, F16 b, F16 c) {
   PAIRSCORE_PARTS(F16, vbslq_f32(vcgtq_f32(a.part[i], b.part[i]), c.part[i], vdupq_n_f32(0.0f)));
 }
@@ -63,6 +73,32 @@ INLINE int32x4_t nearest(float32x4_t a) {
 }
 INLINE std::int32_t nearest(float a) { return vgetq_lane_s32(nearest(vdupq_n_f32(a)), 0); }
 INLINE I16 nearest(F16 a) { PAIRSCORE_PARTS(I16, nearest(a.part[i])); }
+INLINE I16 bits(F16 a) { PAIRSCORE_PARTS(I16, vreinterpretq_s32_f32(a.part[i])); }
+// The halves of four words lie in the two halves of a register: each is multiplied by one of `two`.
+INLINE I16 pairs(I16 a, I16 b) {
+  PAIRSCORE_PARTS(I16, vreinterpretq_s32_s16(vcombine_s16(vmovn_s32(a.part[i]), vmovn_s32(b.part[i]))));
+}
+INLINE int32x4_t dot_pairs(int32x4_t sum, int16x4_t two, int16x8_t values) {
+  return vmlal_lane_s16(vmlal_lane_s16(sum, vget_low_s16(values), two, 0), vget_high_s16(values), two, 1);
+}
+INLINE I16 dot_pairs(I16 sum, I16 two, I16 values) {
+  const int16x4_t halves = vget_low_s16(vreinterpretq_s16_s32(two.part[0]));
+  PAIRSCORE_PARTS(I16, dot_pairs(sum.part[i], halves, vreinterpretq_s16_s32(values.part[i])));
+}
+INLINE void store_halves(std::int16_t* to, I16 a) {
+  vst1q_s16(to, vcombine_s16(vmovn_s32(a.part[0]), vmovn_s32(a.part[1])));
+  vst1q_s16(to + 8, vcombine_s16(vmovn_s32(a.part[2]), vmovn_s32(a.part[3])));
+}
+// By the four bytes of each entry: 4 * index + 0, 1, 2 and 3.
+INLINE float32x4_t look_up(uint8x16x2_t table, int32x4_t index) {
+  const int32x4_t first = vmulq_n_s32(vandq_s32(index, vdupq_n_s32(7)), 0x04040404);
+  const int32x4_t places = vaddq_s32(first, vdupq_n_s32(0x03020100));
+  return vreinterpretq_f32_u8(vqtbl2q_u8(table, vreinterpretq_u8_s32(places)));
+}
+INLINE F16 look_up(const float* table, I16 index) {
+  const uint8x16x2_t eight{{vreinterpretq_u8_f32(vld1q_f32(table)), vreinterpretq_u8_f32(vld1q_f32(table + 4))}};
+  PAIRSCORE_PARTS(F16, look_up(eight, index.part[i]));
+}
 INLINE F16 to_float(I16 a) { PAIRSCORE_PARTS(F16, vcvtq_f32_s32(a.part[i])); }
 INLINE F16 times_power_of_two(F16 a, I16 n) {
   PAIRSCORE_PARTS(F16, vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.part[i]), vshlq_n_s32(n.part[i], 23))));
@@ -99,6 +135,12 @@ INLINE void store_clamped(std::uint8_t* to, I16 a) {
   uint16x8_t low = vcombine_u16(vqmovun_s32(a.part[0]), vqmovun_s32(a.part[1]));
   uint16x8_t high = vcombine_u16(vqmovun_s32(a.part[2]), vqmovun_s32(a.part[3]));
   vst1q_u8(to, vcombine_u8(vqmovn_u16(low), vqmovn_u16(high)));
+}
+INLINE void store_clamped(std::uint8_t* to, I16 a, I16 b, I16 c, I16 d) {
+  store_clamped(to, a);
+  store_clamped(to + kLanes, b);
+  store_clamped(to + 2 * kLanes, c);
+  store_clamped(to + 3 * kLanes, d);
 }
 INLINE void store_clamped(std::int8_t* to, I16 a) {
   int16x8_t low = vcombine_s16(vqmovn_s32(a.part[0]), vqmovn_s32(a.part[1]));

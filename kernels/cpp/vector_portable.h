@@ -31,9 +31,13 @@ INLINE F16 splat(float value) { F16 result; PAIRSCORE_LANES(value); }
 INLINE I16 splat(std::int32_t value) { I16 result; PAIRSCORE_LANES(value); }
 INLINE F16 load(const float* from) { F16 result; PAIRSCORE_LANES(from[i]); }
 INLINE I16 load(const std::int32_t* from) { I16 result; PAIRSCORE_LANES(from[i]); }
+// The sums of a row of a tile: of sixteen columns, from the registers that hold them.
+INLINE I16 gathered(const I16* sums) { return *sums; }
 INLINE void store(float* to, F16 a) { std::memcpy(to, a.lane, sizeof a.lane); }
+INLINE void store(std::int32_t* to, I16 a) { std::memcpy(to, a.lane, sizeof a.lane); }
 // Holds both in registers; see KEEP.
 INLINE void keep(F16&, F16) {}
+INLINE void keep(I16&, I16) {}
 
 INLINE F16 operator+(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] + b.lane[i]); }
 INLINE F16 operator-(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] - b.lane[i]); }
@@ -44,6 +48,7 @@ INLINE F16 fma(F16 a, F16 b, F16 c) { F16 result; PAIRSCORE_LANES(std::fma(a.lan
 // The second argument where either is not a number, as x86 does.
 INLINE F16 min(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 INLINE F16 max(F16 a, F16 b) { F16 result; PAIRSCORE_LANES(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
+INLINE F16 absolute(F16 a) { F16 result; PAIRSCORE_LANES(std::fabs(a.lane[i])); }
 // c where a > b, else 0.
 INLINE F16 where_greater(F16 a, F16 b, F16 c) { F16 result; PAIRSCORE_LANES(a.lane[i] > b.lane[i] ? c.lane[i] : 0.0f); }
 
@@ -56,6 +61,34 @@ INLINE std::int32_t nearest(float a) {
   return static_cast<std::int32_t>(std::nearbyint(a));
 }
 INLINE I16 nearest(F16 a) { I16 result; PAIRSCORE_LANES(nearest(a.lane[i])); }
+// The bits of each lane.
+INLINE I16 bits(F16 a) {
+  I16 result;
+  std::memcpy(result.lane, a.lane, sizeof a.lane);
+  return result;
+}
+// Two rows of whole numbers below 2^15 as words of two halves, in an order that dot_pairs knows.
+INLINE I16 pairs(I16 a, I16 b) {
+  I16 result;
+  PAIRSCORE_LANES(static_cast<std::int32_t>((static_cast<std::uint32_t>(b.lane[i]) << 16) |
+                                            (static_cast<std::uint32_t>(a.lane[i]) & 0xFFFF)));
+}
+INLINE std::int32_t low_half(std::int32_t word) { return static_cast<std::int16_t>(word & 0xFFFF); }
+INLINE std::int32_t high_half(std::int32_t word) {
+  return low_half(static_cast<std::int32_t>(static_cast<std::uint32_t>(word) >> 16));
+}
+// sum + the lower half of `two` times that of `values` + the upper half times the upper.
+INLINE I16 dot_pairs(I16 sum, I16 two, I16 values) {
+  I16 result;
+  PAIRSCORE_LANES(sum.lane[i] + low_half(two.lane[i]) * low_half(values.lane[i]) +
+                  high_half(two.lane[i]) * high_half(values.lane[i]));
+}
+// The lower halves of the lanes.
+INLINE void store_halves(std::int16_t* to, I16 a) {
+  for (std::size_t i = 0; i < kLanes; i++) to[i] = static_cast<std::int16_t>(low_half(a.lane[i]));
+}
+// Of eight entries, the one that the last three bits of each lane name.
+INLINE F16 look_up(const float* table, I16 index) { F16 result; PAIRSCORE_LANES(table[index.lane[i] & 7]); }
 INLINE F16 to_float(I16 a) { F16 result; PAIRSCORE_LANES(static_cast<float>(a.lane[i])); }
 
 // a * 2^n by its exponent bits; the result must be a normal number.
@@ -94,6 +127,12 @@ INLINE void transpose(const void* from, std::size_t stride, void* to, std::size_
 INLINE void store_clamped(std::uint8_t* to, I16 a) {
   for (std::size_t i = 0; i < kLanes; i++)
     to[i] = static_cast<std::uint8_t>(a.lane[i] < 0 ? 0 : a.lane[i] > 255 ? 255 : a.lane[i]);
+}
+INLINE void store_clamped(std::uint8_t* to, I16 a, I16 b, I16 c, I16 d) {
+  store_clamped(to, a);
+  store_clamped(to + kLanes, b);
+  store_clamped(to + 2 * kLanes, c);
+  store_clamped(to + 3 * kLanes, d);
 }
 // The lanes, clamped to -128 ... 127, as signed bytes.
 INLINE void store_clamped(std::int8_t* to, I16 a) {

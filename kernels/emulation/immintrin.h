@@ -14,6 +14,8 @@
 #define _mm512_add_epi16 simde_mm512_add_epi16
 #define _mm512_add_epi32 simde_mm512_add_epi32
 #define _mm512_add_ps simde_mm512_add_ps
+#define _mm512_and_si512 simde_mm512_and_si512
+#define _mm512_broadcast_f64x4 simde_mm512_broadcast_f64x4
 #define _mm512_castpd_ps simde_mm512_castpd_ps
 #define _mm512_castps512_ps256 simde_mm512_castps512_ps256
 #define _mm512_castps_pd simde_mm512_castps_pd
@@ -22,12 +24,14 @@
 #undef _mm512_cmp_ps_mask
 #define _mm512_cmp_ps_mask simde_mm512_cmp_ps_mask
 #define _mm512_cvtepi32_epi8 pairscore_mm512_cvtepi32_epi8
+#define _mm512_cvtepi32_epi16 pairscore_mm512_cvtepi32_epi16
 #define _mm512_cvtepi8_epi16 simde_mm512_cvtepi8_epi16
 #define _mm512_cvtepi32_ps simde_mm512_cvtepi32_ps
 #define _mm512_cvtps_epi32 simde_mm512_cvtps_epi32
 #define _mm512_cvtsepi32_epi8 simde_mm512_cvtsepi32_epi8
 #define _mm512_div_ps simde_mm512_div_ps
 #define _mm512_dpbusd_epi32 simde_mm512_dpbusd_epi32
+#define _mm512_dpwssd_epi32 simde_mm512_dpwssd_epi32
 #undef _mm512_extractf64x4_pd
 #define _mm512_extractf64x4_pd simde_mm512_extractf64x4_pd
 #define _mm512_fmadd_ps simde_mm512_fmadd_ps
@@ -42,18 +46,26 @@
 #define _mm512_min_epi32 simde_mm512_min_epi32
 #define _mm512_min_ps simde_mm512_min_ps
 #define _mm512_mul_ps simde_mm512_mul_ps
+#define _mm512_or_si512 simde_mm512_or_si512
+#define _mm512_packs_epi32 simde_mm512_packs_epi32
+#define _mm512_packus_epi16 simde_mm512_packus_epi16
+#define _mm512_permutexvar_epi32 simde_mm512_permutexvar_epi32
+#define _mm512_permutexvar_ps simde_mm512_permutexvar_ps
 #define _mm512_set1_epi32 simde_mm512_set1_epi32
 #define _mm512_set1_ps simde_mm512_set1_ps
+#define _mm512_setr_epi32 simde_mm512_setr_epi32
 #define _mm512_setzero_si512 simde_mm512_setzero_si512
 #undef _mm512_slli_epi32
 #define _mm512_slli_epi32 simde_mm512_slli_epi32
 #define _mm512_store_si512 simde_mm512_store_si512
+#define _mm512_storeu_si512 simde_mm512_storeu_si512
 #define _mm512_storeu_ps simde_mm512_storeu_ps
 #define _mm512_sub_epi32 simde_mm512_sub_epi32
 #define _mm512_sub_ps simde_mm512_sub_ps
 
-// The same instruction in another encoding.
+// The same instructions in another encoding.
 #define _mm256_dpbusd_avx_epi32 simde_mm256_dpbusd_epi32
+#define _mm256_dpwssd_avx_epi32 simde_mm256_dpwssd_epi32
 
 // SIMDe 0.8.2 has none: the low byte of each of the sixteen lanes.
 static inline __m128i pairscore_mm512_cvtepi32_epi8(simde__m512i a) {
@@ -62,6 +74,15 @@ static inline __m128i pairscore_mm512_cvtepi32_epi8(simde__m512i a) {
   simde_mm512_store_si512(lanes, a);
   for (int i = 0; i < 16; i++) bytes[i] = static_cast<unsigned char>(lanes[i]);
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+}
+
+// Nor this: the low half of each.
+static inline __m256i pairscore_mm512_cvtepi32_epi16(simde__m512i a) {
+  alignas(64) int lanes[16];
+  unsigned short halves[16];
+  simde_mm512_store_si512(lanes, a);
+  for (int i = 0; i < 16; i++) halves[i] = static_cast<unsigned short>(lanes[i]);
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves));
 }
 
 // AMX, as the manual's pseudocode has it. A thread has its own tiles.

@@ -51,13 +51,17 @@ def opened(bundle):
 # The export --------------------------------------------------------------------------------------------
 
 
+# Of a model with 32 and 64 channels.
+RECIPE = "whole rows, rotated by Hadamard matrices of order 2 and 4, SmoothQuant 0.5"
+
+
 def test_the_variant_says_what_it_is(native):
     variant = Bundle.open(native).variant("int8")
     assert (variant.engines, variant.files) == (("native",), FILES)
     assert variant.settings == {}
-    assert any("12 matrix products, rows and weights in whole rows, SmoothQuant 0.5" in note for note in variant.notes)
-    assert any(note.startswith("chosen: whole rows, SmoothQuant 0.5 on native") for note in variant.notes)
-    assert any(note.startswith("raced: whole rows, SmoothQuant 0.5 on native: ") for note in variant.notes)
+    assert any(f"12 matrix products, rows and weights in {RECIPE}," in note for note in variant.notes)
+    assert any(note.startswith(f"chosen: {RECIPE} on native") for note in variant.notes)
+    assert any(note.startswith(f"raced: {RECIPE} on native: ") for note in variant.notes)
     assert variant.parity.batch_difference == 0
     assert len(variant.golden_logits) == len(Bundle.open(native).golden_rows().claims)
     assert json.loads((native / FILES[0]).read_text())["format"] == kernels.PLAN_FORMAT
@@ -95,7 +99,7 @@ def test_native_races_with_the_others(capsys, exported, tmp_path):
     code, _, errors = run(capsys, "export", checkpoint, made, *given)
     assert code == 0
     for raced in (
-        "whole rows, SmoothQuant 0.5 on native: ",
+        f"{RECIPE} on native: ",
         "groups of 32 on onnxruntime: ",
         "groups of 64 on openvino: ",
     ):
@@ -237,13 +241,13 @@ def test_missing_safetensors_is_named(native, monkeypatch):
         (FILES[0], lambda text: b"[]", "says no format: export the variant again"),
         (
             FILES[0],
-            lambda text: text.replace(b'"format": 1', b'"format": 2'),
+            lambda text: text.replace(b'"format": 2', b'"format": 3'),
             "`pip install --upgrade pairscore-kernels`",
         ),
         (
             FILES[0],
-            lambda text: text.replace(b'"format": 1', b'"format": 0'),
-            "reads format 1: export the variant again",
+            lambda text: text.replace(b'"format": 2', b'"format": 1'),
+            "reads format 2: export the variant again",
         ),
         (FILES[0], lambda text: text.replace(b'"heads": 2', b'"heads": 3'), "are no int8 model .*heads"),
         (

@@ -17,7 +17,13 @@ kernels = pytest.importorskip("pairscore_kernels", reason="pairscore-kernels is 
 reference = pytest.importorskip("pairscore_kernels.reference")
 parse_plan = pytest.importorskip("pairscore_kernels.plan").parse_plan
 
-RECIPES = (Recipe(0, 0, 0.0), Recipe(0, 0, 0.5), Recipe(32, 32, 0.5), Recipe(0, 16, 0.5))
+RECIPES = (
+    Recipe(0, 0, 0.0),
+    Recipe(0, 0, 0.5),
+    Recipe(32, 32, 0.5),
+    Recipe(0, 16, 0.5),
+    Recipe(0, 0, 0.5, 2, 4, narrow=True),
+)
 
 
 def batch(encoder, pairs, length, seed):
@@ -159,11 +165,17 @@ def test_everything_but_the_products_is_exact(fitted):
     np.testing.assert_array_equal(tensors["head.1.weight"], encoder.head[1].linear.weight)
 
 
-def test_groups_are_raced_where_they_divide_the_channels(fitted):
-    """Of 32 and 64 channels: no group of 128 or 64 divides both."""
-    assert fitting(fitted("bert")[0]) == [Recipe(0, 0, 0.5)]
-    assert Recipe(0, 64, 0.5).fits(fitted("bert")[0])
-    assert not Recipe(64, 64, 0.5).fits(fitted("bert")[0])
+def test_groups_and_rotations_are_raced_where_they_divide_the_channels(fitted, monkeypatch):
+    """Of 32 and 64 channels: no group of 128 or 512, and blocks of 32 and 64."""
+    monkeypatch.setenv("PAIRSCORE_ISA", "portable")
+    assert fitting(fitted("bert")[0]) == [Recipe(0, 0, 0.5, 2, 4)]
+
+
+@pytest.mark.skipif("avx2" not in kernels.available(), reason="needs AVX2")
+def test_narrow_sums_are_raced_where_they_are_faster(fitted, monkeypatch):
+    monkeypatch.setenv("PAIRSCORE_ISA", "avx2")
+    wide, narrow = fitting(fitted("bert")[0])
+    assert (wide.narrow, narrow.narrow) == (False, True)
 
 
 def test_sizes_that_the_kernels_do_not_take_are_named(checkpoint, fitted):

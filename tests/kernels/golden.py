@@ -66,6 +66,10 @@ def operations_of(isa: str) -> dict[str, Callable[[], NDArray[Any]]]:
     narrow = (numbers(17, 65, 80, 96) - 32).astype(np.int8)
     functions: dict[str, Callable[[], NDArray[Any]]] = {
         "quantize": lambda: operations.quantize_rows(x, np.abs(x[0]) + 1, 48, isa).values,
+        "quantize, rotated": lambda: operations.quantize_rows(x, None, 0, isa, rotation=2).values,
+        "quantize, rotated by much": lambda: (
+            operations.quantize_rows(wide[:2048].reshape(2, -1), isa=isa, rotation=64).values
+        ),
         "linear": lambda: operations.linear(x, weight, scale[:, :1].ravel(), bias, activation="gelu", isa=isa),
         "linear in groups": lambda: operations.linear(
             x, weight, scale, bias, group_size=32, residual=residual, isa=isa

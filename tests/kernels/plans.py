@@ -33,7 +33,7 @@ def random_relative_plan(**changes: Any) -> dict[str, Any]:
 
 def random_plan(**changes: Any) -> dict[str, Any]:
     plan = {
-        "format": 1,
+        "format": 2,
         "architecture": "bert",
         "hidden": 64,
         "heads": 2,
@@ -98,7 +98,9 @@ def random_tensors(
             tensors[f"layers.{i}.{name}.weight"] = rng.integers(-largest, largest + 1, (outputs, inputs)).astype(
                 np.int8
             )
-            scale = np.abs(floats(outputs, *groups, scale=0.2, around=1)) * np.float32(inputs**-0.5 / 80)
+            order = plan.get("down_rotation" if name == "down" else "rotation", 0) or 1  # it makes rows larger
+            size_of_one = np.float32((inputs * order) ** -0.5 / 80)
+            scale = np.abs(floats(outputs, *groups, scale=0.2, around=1)) * size_of_one
             tensors[f"layers.{i}.{name}.scale"] = scale.astype(np.float32)
             tensors[f"layers.{i}.{name}.bias"] = floats(outputs, scale=0.1)
             if smooth and name in {"query", "output", "up", "down"}:
@@ -164,6 +166,15 @@ ARCHITECTURES: dict[str, tuple[Any, ...]] = {
     "one layer": ({"layers": 1}, True),
     "mean of all tokens": ({"pooling": "mean", "head": normed_head()}, True),
     "odd sizes": ({"hidden": 48, "heads": 3, "intermediate": 80, "embedding_size": 48, "layers": 3}, False),
+    "rotated": ({"rotation": 4}, True),
+    "rotated groups": (
+        {"intermediate": 192, "rotation": 2, "group_size": 32, "down_rotation": 4, "down_group_size": 64},
+        True,
+    ),
+    "rotated by much": (
+        {"hidden": 128, "embedding_size": 128, "rotation": 8, "intermediate": 512, "down_rotation": 32},
+        False,
+    ),
     "narrow sums": ({}, True, 32),
     "narrow sums in groups": ({"group_size": 32, "down_group_size": 16}, True, 32),
 }
@@ -172,6 +183,7 @@ MODERN: dict[str, tuple[Any, ...]] = {
     "modernbert, smooth": ({}, True),
     "modernbert, mean of all tokens": ({"pooling": "mean", "labels": 2}, False),
     "modernbert, groups": ({"group_size": 32, "down_group_size": 48, "activation": "gelu_tanh"}, True),
+    "modernbert, rotated": ({"rotation": 2, "down_rotation": 2}, True),
     "modernbert, one layer": ({"layers": 1, "windows": [0], "rotary": [0], "head": head("none")}, True),
     "modernbert, one head": ({"hidden": 96, "heads": 1, "windows": [2, 0, 80], "rotary": [1, 0, 2]}, False),
     "modernbert, narrow sums": ({"group_size": 32}, True, 32),

@@ -57,7 +57,7 @@ def test_a_size_that_its_tensors_do_not_have(field: str, value: int):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"format": 2}, "plan format is 2, and these kernels read 1"),
+        ({"format": 1}, "plan format is 1, and these kernels read 2"),
         ({"architecture": "t5"}, "architecture is 't5', not one of bert, modernbert, deberta"),
         ({"pooling": "max"}, "pooling is 'max', not one of first, mean"),
         ({"head": [{**each, "norm_epsilon": 2} for each in PLAN["head"]]}, "norm_epsilon is 2, not a number from 0 to"),
@@ -67,6 +67,10 @@ def test_a_size_that_its_tensors_do_not_have(field: str, value: int):
         ({"heads": 8}, "hidden and heads are 64 and 8"),
         ({"intermediate": 100}, "intermediate is 100, which 16 does not divide"),
         ({"group_size": 48}, "group_size is 48"),
+        ({"rotation": 3}, "rotation is 3, not 0 or one of 2, 4, 8, 16, 32, 64"),
+        ({"rotation": True}, "rotation is True"),
+        ({"rotation": 8}, "rotation is 8: blocks of 128 do not divide 64 columns"),
+        ({"down_rotation": 4}, "down_rotation is 4: blocks of 64 do not divide 96 columns"),
         ({"head": []}, "head is"),
         ({"head": [{"name": "head.0"}]}, "plan field activation is missing"),
         ({"head": [{"name": "layers.0.query", "activation": "none"}]}, "named 'layers.0.query'"),

@@ -29,14 +29,16 @@ every_architecture = pytest.mark.parametrize("architecture", [*ARCHITECTURES, *M
 @every_architecture
 @pytest.mark.parametrize(("pairs", "length"), [(1, 1), (1, 40), (5, 17)])
 def test_logits_equal_the_reference(isa: str, architecture: str, pairs: int, length: int):
-    """An activation on the edge between two steps may fall to either: a few steps of 1/255 in all."""
+    """An activation, a weight of attention or a value on the edge between two steps may fall to either: some steps of
+    1/255 in all.
+    """
     described, tensors = encoder_parts(architecture)
     batch = random_batch(described, pairs, length)
     logits = kernels.Encoder(described, tensors, isa).run(*batch)
     assert logits.dtype == np.float32
     assert logits.shape == (pairs, described["labels"])
     expected = reference.encode(plan.parse_plan(described), tensors, *batch)
-    np.testing.assert_allclose(logits, expected, atol=0.02)
+    np.testing.assert_allclose(logits, expected, atol=0.06)
     assert np.ptp(expected) > 0 or expected.size == 1
 
 
@@ -97,7 +99,7 @@ def test_pairs_of_512_tokens(isa: str, family: Callable[..., dict[str, Any]]):
     logits = kernels.Encoder(described, tensors, isa).run(*batch)
     assert logits.tobytes() == kernels.Encoder(described, tensors, "portable").run(*batch).tobytes()
     expected = reference.encode(plan.parse_plan(described), tensors, *batch)
-    np.testing.assert_allclose(logits, expected, atol=0.02)
+    np.testing.assert_allclose(logits, expected, atol=0.06)
 
 
 def test_windows_and_angles_count():

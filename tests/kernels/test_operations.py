@@ -14,12 +14,13 @@ from tests.kernels.installed import every_fast_isa, every_isa, operations, refer
 # Whose products AVX2 adds in 16 bits, where their weights are no larger than 128 together.
 FOURS = ([0, 1, 4, 5], [2, 3, 6, 7])
 LARGE = [(64, 64, 0, 0), (65, 64, 0, 0), (0, 64, 0, 65), (32, 32, 32, 32), (32, 32, 32, 33), (33, 32, 32, 32)]
+ROTATIONS = (2, 4, 8, 16, 32, 64)
 LARGE += [(127, 1, 0, 0), (127, 0, 0, 2), (127, 127, 127, 127), (127, -127, 1, -1), (127, -127, 2, 0), (-128, 0, 0, 0)]
 ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "tanh")
 
 seeds = st.integers(0, 2**32 - 1)
 counts = st.integers(1, 40)
-columns = st.integers(1, 12).map(lambda n: 16 * n)
+columns = st.sampled_from([*range(1, 13), 16, 32, 64]).map(lambda n: 16 * n)
 
 
 def floats(seed: int, *shape: int, scale: float = 1.0) -> NDArray[np.float32]:
@@ -31,6 +32,10 @@ def floats(seed: int, *shape: int, scale: float = 1.0) -> NDArray[np.float32]:
 
 def group_sizes(columns: int) -> list[int]:
     return [0] + [size for size in range(16, columns, 16) if columns % size == 0]
+
+
+def rotations(group_size: int) -> list[int]:
+    return [0] + [order for order in ROTATIONS if group_size % (16 * order) == 0]
 
 
 def ulps(actual: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -46,8 +51,9 @@ def test_quantized_rows_equal_the_reference(isa: str, *, seed: int, rows: int, c
         x = np.abs(x)
     smooth = np.exp(floats(seed, columns, scale=0.1)) if data.draw(st.booleans(), "smooth") else None
     size = data.draw(st.sampled_from(group_sizes(columns)), "group size")
-    actual = operations.quantize_rows(x, smooth, size, isa)
-    expected = reference.quantize_rows(x, smooth, size)
+    order = data.draw(st.sampled_from(rotations(size or columns)), "rotation")
+    actual = operations.quantize_rows(x, smooth, size, isa, rotation=order)
+    expected = reference.quantize_rows(x, smooth, size, rotation=order)
     np.testing.assert_array_equal(actual.values, expected.values)
     np.testing.assert_array_equal(actual.scales, expected.scales)
     np.testing.assert_array_equal(actual.zero_points, expected.zero_points)
@@ -85,6 +91,7 @@ def test_linear_equals_the_reference(
 ):
     size = data.draw(st.sampled_from(group_sizes(inputs)), "group size")
     arguments = linear_arguments(seed, rows, inputs, outputs, size) | {"group_size": size, "activation": activation}
+    arguments["rotation"] = data.draw(st.sampled_from(rotations(size or inputs)), "rotation")
     if data.draw(st.booleans(), "narrow sums"):
         arguments["weight"] = narrow(arguments["weight"])
     if data.draw(st.booleans(), "smooth"):
@@ -105,7 +112,7 @@ def test_gated_rows_equal_the_reference(isa: str, *, seed: int, rows: int, colum
     size = data.draw(st.sampled_from(group_sizes(columns)), "group size")
     actual = operations.quantize_gated(x, activation, smooth, size, isa)
     expected = reference.quantize_gated(x, activation, smooth, size)
-    np.testing.assert_allclose(actual.scales, expected.scales, rtol=1e-5)
+    np.testing.assert_allclose(actual.scales, expected.scales, rtol=1e-4)
     assert np.abs(actual.zero_points - expected.zero_points).max() <= 1
     assert np.abs(actual.values.astype(int) - expected.values).max() <= 1 + (actual.scales != expected.scales).any()
     assert np.mean(actual.values != expected.values) <= 0.02 or (actual.zero_points != expected.zero_points).any()
@@ -221,7 +228,9 @@ def test_attention_equals_the_reference(isa: str, *, seed: int, length: int, siz
     queries = data.draw(st.integers(1, length), "queries")
     arguments = attention_arguments(seed, queries, length, size)
     actual = operations.attention(*arguments, window=window, isa=isa)
-    np.testing.assert_allclose(actual, reference.attention(*arguments, window=window), rtol=5e-5, atol=5e-5)
+    np.testing.assert_allclose(
+        actual, reference.attention(*arguments, window=window), rtol=5e-5, atol=one_step(arguments[2])
+    )
 
 
 @every_isa
@@ -229,7 +238,14 @@ def test_attention_equals_the_reference(isa: str, *, seed: int, length: int, siz
 def test_attention_of_512_tokens_equals_the_reference(isa: str, window: int):
     arguments = attention_arguments(0, 512, 512, 32)
     actual = operations.attention(*arguments, window=window, isa=isa)
-    np.testing.assert_allclose(actual, reference.attention(*arguments, window=window), rtol=5e-5, atol=5e-5)
+    np.testing.assert_allclose(
+        actual, reference.attention(*arguments, window=window), rtol=5e-5, atol=one_step(arguments[2])
+    )
+
+
+def one_step(values: NDArray[np.float32]) -> float:
+    """A value on the edge between two of 1023 steps may fall to either, and so may a weight, of 4095."""
+    return float(np.abs(values).max() * (1 / 1023 + 2 / 4095))
 
 
 def attention_arguments(seed: int, queries: int, length: int, size: int) -> list[NDArray[np.float32]]:
@@ -248,7 +264,7 @@ def test_attention_with_positions_equals_the_reference(
     positions = relative_positions(seed, length, size, count)
     actual = operations.attention(*arguments, positions=positions, isa=isa)
     expected = reference.attention(*arguments, positions=positions)
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=one_step(arguments[2]))
 
 
 @every_isa
@@ -259,7 +275,7 @@ def test_attention_of_300_tokens_with_positions_equals_the_reference(isa: str, q
     positions = relative_positions(0, 300, 32, 50)
     actual = operations.attention(*arguments, positions=positions, isa=isa)
     expected = reference.attention(*arguments, positions=positions)
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=one_step(arguments[2]))
 
 
 def relative_positions(seed: int, length: int, size: int, count: int) -> Any:
@@ -301,7 +317,7 @@ def test_a_window_of_two_sees_one_neighbour_on_each_side(isa: str):
     queries = keys = np.zeros((5, 16), np.float32)
     values = np.repeat(np.array([[1], [2], [4], [8], [16]], np.float32), 16, axis=1)
     context = operations.attention(queries, keys, values, window=2, isa=isa)
-    np.testing.assert_allclose(context[:, 0], [1.5, 7 / 3, 14 / 3, 28 / 3, 12], rtol=1e-5)
+    np.testing.assert_allclose(context[:, 0], [1.5, 7 / 3, 14 / 3, 28 / 3, 12], atol=one_step(values))
 
 
 @every_isa
@@ -313,7 +329,7 @@ def test_dense_equals_the_reference(isa: str, *, seed: int, rows: int, inputs: i
     x, weight, bias = floats(seed, rows, inputs), floats(seed + 1, outputs, inputs), floats(seed + 2, outputs)
     actual = operations.dense(x, weight, bias, name, isa)
     size = np.abs(x).max() * np.abs(weight).max() * inputs
-    np.testing.assert_allclose(actual, reference.dense(x, weight, bias, name), rtol=1e-5, atol=1e-6 * size)
+    np.testing.assert_allclose(actual, reference.dense(x, weight, bias, name), rtol=1e-5, atol=1e-6 * (1 + size))
 
 
 @every_isa

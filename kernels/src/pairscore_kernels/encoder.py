@@ -46,6 +46,7 @@ class Encoder:
             activation=self.plan.activation,
             group_size=self.plan.group_size,
             down_group_size=self.plan.down_group_size,
+            rotations=(self.plan.rotation, self.plan.down_rotation),
             padding_id=-1 if self.plan.padding_id is None else self.plan.padding_id,
             relative_positions=self.plan.relative_positions,
             layers_plan=(self.plan.windows, self.plan.rotary),

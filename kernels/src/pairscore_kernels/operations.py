@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pairscore_kernels import _core
 from pairscore_kernels.encoder import check_isa
-from pairscore_kernels.plan import LANES, MOST_INPUTS
+from pairscore_kernels.plan import LANES, MOST_INPUTS, ROTATIONS
 
 __all__ = [
     "Quantized",
@@ -62,16 +62,24 @@ class RelativePositions:
     rows: NDArray[np.int32]
 
 
-def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0, isa: str | None = None) -> Quantized:
-    """Quantize x * smooth. x: (rows, columns); smooth: (columns,)."""
+def quantize_rows(
+    x: Floats, smooth: Floats | None = None, group_size: int = 0, isa: str | None = None, *, rotation: int = 0
+) -> Quantized:
+    """Quantize x * smooth, rotated. x: (rows, columns); smooth: (columns,).
+
+    rotation: 0 for none, or the order n of a Hadamard matrix, of which 16 n divides the columns of a group: column
+    block * 16 n + b * 16 + lane is turned over b.
+    """
     rows, columns = _shape(x, "x")
     group_size = _group_size(group_size, columns)
+    _check_rotation(rotation, group_size)
     quantized = _unfilled(rows, columns, group_size)
     _core.quantize(
         check_isa(isa),
         _floats(x, "x", rows, columns),
         None if smooth is None else _floats(smooth, "smooth", columns),
         group_size,
+        rotation,
         quantized.values,
         quantized.scales,
         quantized.zero_points,
@@ -80,12 +88,22 @@ def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0, 
 
 
 def quantize_gated(
-    x: Floats, activation: str, smooth: Floats | None = None, group_size: int = 0, isa: str | None = None
+    x: Floats,
+    activation: str,
+    smooth: Floats | None = None,
+    group_size: int = 0,
+    isa: str | None = None,
+    *,
+    rotation: int = 0,
 ) -> Quantized:
-    """Quantize activation(first half of x) * second half * smooth. x: (rows, 2 * columns); smooth: (columns,)."""
+    """Quantize activation(first half of x) * second half * smooth, rotated.
+
+    x: (rows, 2 * columns); smooth: (columns,).
+    """
     rows, columns = _shape(x, "x")
     columns //= 2
     group_size = _group_size(group_size, columns)
+    _check_rotation(rotation, group_size)
     quantized = _unfilled(rows, columns, group_size)
     _core.quantize_gated(
         check_isa(isa),
@@ -93,6 +111,7 @@ def quantize_gated(
         _floats(x, "x", rows, 2 * columns),
         None if smooth is None else _floats(smooth, "smooth", columns),
         group_size,
+        rotation,
         quantized.values,
         quantized.scales,
         quantized.zero_points,
@@ -108,12 +127,13 @@ def linear(
     *,
     smooth: Floats | None = None,
     group_size: int = 0,
+    rotation: int = 0,
     activation: str = "none",
     residual: Floats | None = None,
     out: Floats | None = None,
     isa: str | None = None,
 ) -> Floats:
-    """activation(quantized(x * smooth) @ (weight * scale).T + bias) + residual.
+    """activation(quantized(x * smooth, rotated) @ (weight * scale).T + bias) + residual.
 
     x: (rows, inputs); weight: int8 (outputs, inputs); scale: (outputs,), or (outputs, inputs / group_size);
     bias: (outputs,); smooth: (inputs,); residual and result: (rows, outputs). Outputs are a multiple of 16. The result
@@ -121,6 +141,7 @@ def linear(
     """
     rows, inputs = _shape(x, "x")
     size = _group_size(group_size, inputs)
+    _check_rotation(rotation, size)
     if not isinstance(weight, np.ndarray) or weight.dtype != np.int8 or weight.ndim != 2 or weight.shape[1] != inputs:
         raise ValueError(f"weight must be int8 (outputs, {inputs})")
     outputs = weight.shape[0]
@@ -139,6 +160,7 @@ def linear(
         _floats(bias, "bias", outputs),
         None if smooth is None else _floats(smooth, "smooth", inputs),
         size,
+        rotation,
         activation,
         None if residual is None else _floats(residual, "residual", rows, outputs),
         out,
@@ -349,6 +371,14 @@ def _group_size(group_size: int, columns: int) -> int:
     if size < 0 or size % LANES or columns % size:
         raise ValueError(f"group_size is {group_size}, which must be a multiple of {LANES} that divides {columns}")
     return size
+
+
+def _check_rotation(rotation: int, group_size: int) -> None:
+    if rotation and (rotation not in ROTATIONS or group_size % (rotation * LANES)):
+        raise ValueError(
+            f"rotation is {rotation}, which must be 0 or one of {', '.join(map(str, ROTATIONS))}, "
+            f"in blocks of 16 times that which divide {group_size} columns"
+        )
 
 
 def _unfilled(rows: int, columns: int, group_size: int) -> Quantized:

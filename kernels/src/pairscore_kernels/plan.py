@@ -12,7 +12,7 @@ import numpy as np
 
 __all__ = ["PLAN_FORMAT", "HeadLayer", "Plan", "check_tensors", "parse_plan"]
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
 
 ARCHITECTURES = ("bert", "modernbert", "deberta")
 POOLINGS = ("first", "mean")
@@ -25,6 +25,8 @@ LANES = 16
 MOST_INPUTS = 32_768
 # Far beyond any encoder: a damaged size is named before memory is asked for.
 MOST = 1 << 24
+# Orders of the Hadamard matrices that turn rows before they are rounded.
+ROTATIONS = (2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Plan:
     activation: str
     group_size: int
     down_group_size: int
+    rotation: int
+    down_rotation: int
     windows: tuple[int, ...]
     rotary: tuple[int, ...]
     relative_positions: int
@@ -75,6 +79,10 @@ class Plan:
     def group_size_of(self, name: str) -> int:
         """The group size of a layer's product; 0 for whole rows."""
         return self.down_group_size if name == "down" else self.group_size
+
+    def rotation_of(self, name: str) -> int:
+        """The order of the Hadamard matrix that turns what a layer's product reads; 0 for none."""
+        return self.down_rotation if name == "down" else self.rotation
 
 
 def parse_plan(plan: Mapping[str, Any]) -> Plan:
@@ -108,6 +116,8 @@ def parse_plan(plan: Mapping[str, Any]) -> Plan:
         down_group_size=_size(
             plan, "down_group_size" if "down_group_size" in plan else "group_size", least=0, most=MOST_INPUTS
         ),
+        rotation=_rotation(plan, "rotation"),
+        down_rotation=_rotation(plan, "down_rotation"),
         windows=_layer_sizes(plan, "windows", layers, MOST) if modern else (),
         rotary=_layer_sizes(plan, "rotary", layers, layers - 1) if modern else (),
         relative_positions=_size(plan, "relative_positions", most=MOST_INPUTS) if architecture == "deberta" else 0,
@@ -131,6 +141,12 @@ def parse_plan(plan: Mapping[str, Any]) -> Plan:
                 f"plan field {name} is {size}: it must be 0, or a multiple of {LANES} that divides {rows} "
                 f"({getattr(parsed, rows)})"
             )
+    for name, order, size in (
+        ("rotation", parsed.rotation, parsed.group_size or parsed.hidden),
+        ("down_rotation", parsed.down_rotation, parsed.down_group_size or parsed.intermediate),
+    ):
+        if order and size % (order * LANES):
+            raise ValueError(f"plan field {name} is {order}: blocks of {order * LANES} do not divide {size} columns")
     if parsed.padding_id is not None and parsed.padding_id + 1 != parsed.position_offset:
         raise ValueError(
             f"plan field padding_id is {parsed.padding_id}, which does not stand before the first position "
@@ -260,6 +276,14 @@ def _field(plan: Mapping[str, Any], name: str) -> Any:
     if name not in plan:
         raise ValueError(f"plan field {name} is missing")
     return plan[name]
+
+
+def _rotation(plan: Mapping[str, Any], name: str) -> int:
+    """The order of a Hadamard matrix; 0, or a field that is missing: none."""
+    order = plan.get(name, 0)
+    if type(order) is not int or order not in (0, *ROTATIONS):
+        raise ValueError(f"plan field {name} is {order!r}, not 0 or one of {', '.join(map(str, ROTATIONS))}")
+    return order
 
 
 def _size(plan: Mapping[str, Any], name: str, *, least: int = 1, most: int = MOST) -> int:

@@ -26,28 +26,47 @@ __all__ = [
     "quantize_gated",
     "quantize_rows",
     "rotate",
+    "rotated",
 ]
 
 
-def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0) -> Quantized:
+def rotated(x: Floats, order: int) -> Floats:
+    """Rows turned by a Hadamard matrix: column block * 16 * order + b * 16 + lane over b, by a fast transform."""
+    if not order:
+        return x
+    turned = x.reshape(len(x), -1, order, 16)
+    half = 1
+    while half < order:
+        pairs = turned.reshape(len(x), -1, order // (2 * half), 2, half, 16)
+        left, right = pairs[:, :, :, 0], pairs[:, :, :, 1]
+        turned = np.stack([left + right, left - right], axis=3)
+        half *= 2
+    return turned.reshape(x.shape)
+
+
+def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0, *, rotation: int = 0) -> Quantized:
     """Each group of each row by its own range, which always holds 0: scale * (value - zero point) is close to x."""
     rows, columns = x.shape
     size = group_size or columns
-    smoothed = x if smooth is None else x * smooth
-    grouped = smoothed.reshape(rows, columns // size, size)
+    prepared = rotated(x if smooth is None else x * smooth, rotation)
+    grouped = prepared.reshape(rows, columns // size, size)
     low = np.minimum(grouped.min(axis=2), np.float32(0))
     high = np.maximum(grouped.max(axis=2), np.float32(0))
     scales = (high - low) / np.float32(255)
     scales[scales == 0] = 1
     inverse = np.float32(1) / scales
     zero_points = np.clip(np.rint(-low * inverse), 0, 255).astype(np.int32)
-    values = np.clip(np.rint(grouped * inverse[:, :, None]) + zero_points[:, :, None], 0, 255)
+    # A fused multiply-add rounds once: in double precision the product is exact.
+    steps = grouped.astype(np.float64) * inverse[:, :, None] + zero_points[:, :, None]
+    values = np.clip(np.rint(steps.astype(np.float32)), 0, 255)
     return Quantized(values.astype(np.uint8).reshape(rows, columns), scales, zero_points)
 
 
-def quantize_gated(x: Floats, activation: str, smooth: Floats | None = None, group_size: int = 0) -> Quantized:
+def quantize_gated(
+    x: Floats, activation: str, smooth: Floats | None = None, group_size: int = 0, *, rotation: int = 0
+) -> Quantized:
     up, gate = np.hsplit(x, 2)
-    return quantize_rows(activate(activation, up) * gate, smooth, group_size)
+    return quantize_rows(activate(activation, up) * gate, smooth, group_size, rotation=rotation)
 
 
 def linear(
@@ -58,6 +77,7 @@ def linear(
     *,
     smooth: Floats | None = None,
     group_size: int = 0,
+    rotation: int = 0,
     activation: str = "none",
     residual: Floats | None = None,
 ) -> Floats:
@@ -65,7 +85,7 @@ def linear(
     rows, inputs = x.shape
     outputs = weight.shape[0]
     size = group_size or inputs
-    quantized = quantize_rows(x, smooth, size)
+    quantized = quantize_rows(x, smooth, size, rotation=rotation)
     scales = scale.reshape(outputs, -1)
     y = np.tile(bias, (rows, 1))
     for group, first in enumerate(range(0, inputs, size)):
@@ -108,7 +128,9 @@ def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Float
 def attention(
     queries: Floats, keys: Floats, values: Floats, *, window: int = 0, positions: RelativePositions | None = None
 ) -> Floats:
-    """Queries and keys less their mean are rounded to -127 to 127, a scale a row each; all else is float."""
+    """Queries and keys less their mean are rounded to -127 to 127, a scale a row each; exponentials to 0 to 4095, and
+    values to -1023 to 1023, a scale a column. Integers are multiplied exactly.
+    """
     mean = np.add.accumulate(keys)[-1] / np.float32(len(keys))  # added in order, so that rounding is the kernels'
     asking, query_scales = _signed(queries)
     answering, key_scales = _signed(keys - mean)
@@ -127,9 +149,12 @@ def attention(
         of_queries = rows * np.concatenate([key_scales, step, fine_step])[:, None] * positions.query_scales
         of_queries = of_queries[: len(keys)] + of_queries[len(keys) :].sum(axis=0) + positions.bias
         scores += np.take_along_axis(of_queries.astype(np.float32), position.T, axis=1).T
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    context: Floats = (exponentials @ values) / exponentials.sum(axis=1, keepdims=True)
-    return context
+    weights = np.rint(4095 * np.exp(scores - scores.max(axis=1, keepdims=True)))
+    value_scales = np.abs(values).max(axis=0) / np.float32(1023)
+    value_scales[value_scales == 0] = 1
+    wholes = np.rint(values * (np.float32(1) / value_scales))
+    context: Floats = (weights @ wholes) * (value_scales / weights.sum(axis=1, keepdims=True))
+    return context.astype(np.float32)
 
 
 def _signed(x: Floats) -> tuple[NDArray[np.int32], Floats]:
@@ -185,6 +210,7 @@ def _encode(
             *(tensors[f"{name}.{part}"] for part in ("weight", "scale", "bias")),
             smooth=tensors.get(f"{smooth or name}.smooth"),
             group_size=plan.group_size_of(name.rpartition(".")[2]),
+            rotation=plan.rotation_of(name.rpartition(".")[2]),
             **finish,
         )
 
