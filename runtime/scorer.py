@@ -38,6 +38,7 @@ from pairscore.runtime.stream.columns import (
     text_pair,
     windows,
 )
+from pairscore.runtime.stream.exact_best import exact_best
 from pairscore.runtime.stream.golden_replay import replay_golden_rows
 from pairscore.runtime.stream.pairs import PAIR_COLUMNS, pair_rows
 from pairscore.runtime.stream.passages import OVERLAP, LongEvidence, choose_long_evidence, label_place
@@ -73,6 +74,7 @@ class Scorer:
     window_bytes: int = WINDOW_BYTES
     activation: Activation | None = None
     opened_as: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    _exact: dict[str, "Scorer"] = field(default_factory=dict, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy opens the bundle again, also in another process, with the same engine and options."""
@@ -222,11 +224,15 @@ class Scorer:
         overlap: int = OVERLAP,
         combine: Literal["max", "mean"] = "max",
         batch_size: int | None = None,
+        refine: str | None = None,
         **keywords: Unpack[Keywords],
     ) -> list[dict[str, Any]]:
         """Documents by falling score, as `sentence_transformers.CrossEncoder.rank` gives them.
 
-        `rank_by`: the label whose score ranks, where the model has several. The other keywords: those of `predict`.
+        `rank_by`: the label whose score ranks, where the model has several. `refine`: a more exact precision of the
+        bundle. The documents that may be among the best `top_k` are scored again in it, and the result is the one that
+        it gives. The other keywords: those of `predict`.
+
         Each result has `corpus_id`, `score` (an element of what `predict` gives) and, if asked for, `text`. Raises
         PairscoreError for a model with several labels without `rank_by`.
         """
@@ -237,6 +243,10 @@ class Scorer:
             )
         place = label_place(rank_by, self.labels)
         PredictOptions.of("rank", {"batch_size": batch_size, **keywords})
+        if refine is not None:
+            more = {"rank_by": rank_by, "activation": activation, "combine": combine, "batch_size": batch_size}
+            more |= {"long_evidence": long_evidence, "overlap": overlap, "return_documents": return_documents}
+            return self._rank_refined(query, documents, top_k, refine, {**more, **keywords})
         scores = self.predict(
             [(query, document) for document in documents],
             batch_size,
@@ -253,6 +263,35 @@ class Scorer:
         if return_documents:
             results = [{**result, "text": document} for result, document in zip(results, documents, strict=True)]
         return sorted(results, key=lambda result: result["score"], reverse=True)[:top_k]
+
+    def _rank_refined(
+        self, query: str, documents: Sequence[str], top_k: int | None, refine: str, keywords: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """`rank` with `refine`. keywords: the others of `rank`."""
+        if top_k is None or top_k < 1:
+            raise PairscoreError(f"refine {refine!r} is of the best documents: say how many with top_k")
+        if len(self.labels) != 1 or (keywords["long_evidence"] == "split" and keywords["combine"] == "mean"):
+            raise PairscoreError(f"refine {refine!r} needs a model of one label, and passages combined with max")
+        if not len(documents):
+            return []
+        if refine not in self._exact:
+            again = {**self.opened_as, "precision": refine, "engine": "auto", "options": None, "tuning": False}
+            self._exact[refine] = replace(Scorer.from_pretrained(**again), activation=self.activation)
+        exact = self._exact[refine]
+        same = {name: keywords[name] for name in ("long_evidence", "overlap", "combine", "batch_size")}
+
+        def logits(scorer: Scorer, rows: Iterable[int]) -> FloatArray:
+            pairs = [(query, documents[row]) for row in rows]
+            found: FloatArray = scorer.predict(pairs, activation="identity", **same)
+            return found
+
+        first = logits(self, range(len(documents)))
+        difference = self.bundle.largest_difference(self.precision, refine)
+        chosen = self.chosen_activation if keywords["activation"] is None else self._chosen(keywords["activation"])
+        rows = exact_best(first, top_k, difference, lambda rows: logits(exact, rows.tolist()), chosen)
+        places = rows.tolist()
+        best = exact.rank(query, [documents[row] for row in places], **keywords)
+        return [{**each, "corpus_id": places[each["corpus_id"]]} for each in best]
 
     def score_table(self, table: pa.Table, **options: Unpack[ColumnOptions]) -> pa.Table:
         """`table` with its scores appended: float32 `score`, or `score_<label>` for each of several labels."""

@@ -50,6 +50,22 @@ class Activation:
             return activate(self.name, logits)
         return scaled(self.scaling.slope, self.scaling.intercept, logits)
 
+    def lowest(self, scores: npt.NDArray[np.float64], distance: float) -> npt.NDArray[np.float64]:
+        """The lowest score of a logit at most `distance` below one that has the score, of one label. -inf stays.
+
+        Scores that round to 0 or 1 stand for many logits: none of them is passed over.
+        """
+        slope = self.scaling.slope if self.scaling else 1.0
+        if self.name == "identity":
+            return rounded_down(scores - distance)
+        below = np.clip(rounded_down(scores), -1.0 if self.name == "tanh" else 1e-300, 1.0)
+        with np.errstate(divide="ignore"):
+            if self.name == "tanh":
+                lowest = np.tanh(np.arctanh(below) - distance)
+            else:
+                lowest = 1.0 / (1.0 + np.exp(distance * slope + np.log1p(-below) - np.log(below)))
+        return np.where(np.isneginf(scores), scores, rounded_down(lowest))
+
     def __str__(self) -> str:
         scaling = self.scaling
         return self.name if scaling is None else f"{self.name} {scaling.slope!r} {scaling.intercept!r}"
@@ -81,6 +97,12 @@ def scaled(slope: float, intercept: float, logits: FloatArray) -> FloatArray:
     """The probabilities of a `Scaling`, Shape (pairs, labels), from logits of the same shape."""
     x = slope * logits.astype(np.float64) + intercept
     return _in_double("sigmoid" if logits.shape[1] == 1 else "softmax", x).astype(np.float32)
+
+
+def rounded_down(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Two units of float32 below: less than any rounding of a score."""
+    lower = np.float32(-np.inf)
+    return np.nextafter(np.nextafter(scores.astype(np.float32), lower), lower).astype(np.float64)
 
 
 def activate(name: str, logits: FloatArray) -> FloatArray:

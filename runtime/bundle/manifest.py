@@ -271,6 +271,10 @@ class Bundle:
         paths = [self.path(name) for name in variant.files]
         return paths[0]
 
+    def largest_difference(self, first: str, second: str) -> float:
+        """The largest difference between two variants' logits that their parity reports allow for."""
+        return sum(self.variant(each).parity.max_logit_difference for each in (first, second))
+
     def files_of(self, precision: str) -> list[str]:
         """The bundle's files, except those that only other variants use."""
         self.variant(precision)

@@ -13,7 +13,6 @@ from pairscore.runtime.engines.registry import ENGINES
 from pairscore.runtime.engines.tuned import Choice
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.options import AUTO, JobOptions, Refinement, RunSettings
-from pairscore.runtime.job.refine import default_margin
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.pipeline import Window
 
@@ -157,7 +156,7 @@ def settings_of(options: JobOptions, opened: Opened) -> RunSettings:
     refine = None
     if exact is not None:
         bundle = exact.bundle
-        margin = default_margin(bundle, scorer.precision, exact.precision)
+        margin = 2 * bundle.largest_difference(scorer.precision, exact.precision)
         refine = Refinement(exact.precision, bundle.digest(exact.precision), exact.engine.name, margin)
     return RunSettings.of(
         options,

@@ -18,7 +18,6 @@ from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.parts import Block, Part, missing, within
 from pairscore.runtime.job.plan import Plan, make_plan
 from pairscore.runtime.job.record import RunRecord, changed_settings
-from pairscore.runtime.job.refine import default_margin
 from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, recorded_settings
 from pairscore.runtime.job.summary import Figures, Summary
 from pairscore.runtime.scorer import Scorer
@@ -163,7 +162,7 @@ def _settings(options: JobOptions, bundle: Bundle, before: RunSettings) -> RunSe
         chosen = {"engine": before.engine, "tuning": before.tuning if options.tuning else None}
     refine = None
     if options.refine and before.refine:
-        margin = default_margin(bundle, precision, options.refine)
+        margin = 2 * bundle.largest_difference(precision, options.refine)
         refine = Refinement(options.refine, bundle.digest(options.refine), before.refine.engine, margin)
     elif options.refine:
         refine = Refinement(options.refine, "", "", 0.0)  # another run's, whatever the rest

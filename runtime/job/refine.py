@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pairscore.runtime.bundle.activation import Activation
-from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.bundle.activation import rounded_down
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import Engine
 from pairscore.runtime.job.ranking import ranked
@@ -34,12 +33,6 @@ from pairscore.runtime.types import FloatArray
 _SAMPLED = 0.005
 
 Mask = npt.NDArray[np.bool_]
-
-
-def default_margin(bundle: Bundle, first: str, exact: str) -> float:
-    """Twice the largest difference between two variants' logits that their parity reports allow for."""
-    differences = [bundle.variant(each).parity.max_logit_difference for each in (first, exact)]
-    return 2.0 * sum(differences)
 
 
 @dataclass
@@ -181,27 +174,8 @@ class Refiner:
         slope times the change of the logits.
         """
         activation, long = self.scorer.chosen_activation, self.columns.long
+        if len(self.columns.labels) == 1 and (long is None or long.combine == "max"):
+            return activation.lowest(limits, distance)
+        steepest = {"identity": 1.0, "tanh": 1.0, "sigmoid": 0.25}.get(activation.name, 0.5)
         slope = activation.scaling.slope if activation.scaling else 1.0
-        if len(self.columns.labels) > 1 or (long is not None and long.combine == "mean"):
-            steepest = {"identity": 1.0, "tanh": 1.0, "sigmoid": 0.25}.get(activation.name, 0.5)
-            lowest = limits - distance * steepest * slope
-        else:
-            lowest = _below(activation, slope, limits, distance)
-        # Two units in the last place, for the rounding of both scores.
-        lower = np.float32(-np.inf)
-        return np.nextafter(np.nextafter(lowest.astype(np.float32), lower), lower).astype(np.float64)
-
-
-def _below(
-    activation: Activation, slope: float, scores: npt.NDArray[np.float64], distance: float
-) -> npt.NDArray[np.float64]:
-    if activation.name == "identity":
-        return scores - distance
-    # A score that rounds to 1 stands for any large logit: take the smallest.
-    rounded = np.nextafter(scores.astype(np.float32), np.float32(-np.inf)).astype(np.float64)
-    if activation.name == "tanh":
-        return np.where(np.isneginf(scores), scores, np.tanh(np.arctanh(np.clip(rounded, -1 + 1e-16, 1.0)) - distance))
-    share = np.clip(rounded, 1e-300, 1.0)
-    with np.errstate(divide="ignore"):
-        logits = np.log(share) - np.log1p(-share)
-    return np.where(np.isneginf(scores), scores, 1.0 / (1.0 + np.exp(distance * slope - logits)))
+        return rounded_down(limits - distance * steepest * slope)

@@ -280,8 +280,8 @@ class _Run:
         old: Outcome | None = None
         for scores in (self._old, self._exact):
             if scores is not None:
-                there, *values = scores.lookup(*texts)
-                found = self._plan.columns.from_numbers(*values)
+                there, old_scores, numbers = scores.lookup(*texts)
+                found = self._plan.columns.from_numbers(old_scores, numbers)
                 if old is not None:
                     old.fill(there, found.of(there))
                 old = old or found
