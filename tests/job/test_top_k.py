@@ -141,7 +141,7 @@ def test_old_scores_and_partitions_and_filters_go_with_it(bundle, data, whole, t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--top-k", "0"], "0 is not in the range"),
+        (["--top-k", "0"], "--top-k 0 is too small"),
         (["--by", "claim"], "say how many with --top-k"),
         (["--top-k", "2", "--by", "x"], "--by: no column 'x': the input has 'id'"),
         (["--top-k", "2", "--keep", "id"], "add it to --keep"),
