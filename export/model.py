@@ -52,6 +52,7 @@ class StackModel(LogitsModel):
 
     @property
     def transformer(self) -> Any:
+        """The transformer that the stack begins with."""
         first: Any = next(self.model.children())
         return first.model
 
@@ -64,6 +65,7 @@ class FirstToken(torch.nn.Module):
     """Pooling of the class token. sentence-transformers looks for it in the mask, where padding may come first."""
 
     def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Keep the first token's row alone."""
         return {**features, "sentence_embedding": features["token_embeddings"][:, 0]}
 
 

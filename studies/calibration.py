@@ -73,6 +73,7 @@ def judged(bundle: Path, precision: str, pairs: list[Pair], relevant: list[bool]
 
 
 def main() -> None:
+    """Measure and write the JSON."""
     parser = study_options(__doc__)
     parser.add_argument("--bundle", required=True, type=Path)
     options = parser.parse_args()

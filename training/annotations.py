@@ -28,6 +28,7 @@ class Claim:
 
     @property
     def annotated(self) -> frozenset[str]:
+        """Every sentence that somebody annotated for this claim."""
         return frozenset(self.relevant + self.irrelevant)
 
 
@@ -40,6 +41,7 @@ class Annotations:
 
     @property
     def relevant_pairs(self) -> int:
+        """How many relevant sentences all claims have together."""
         return sum(len(claim.relevant) for claim in self.claims)
 
 

@@ -22,6 +22,7 @@ class Calibration:
     intercept: float
 
     def probabilities(self, cosines: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Cosine similarities as probabilities."""
         return 1.0 / (1.0 + np.exp(-(self.slope * cosines + self.intercept)))
 
 

@@ -60,6 +60,7 @@ def roberta(source: Source) -> Encoder:
 
 
 def distilbert(source: Source) -> Encoder:
+    """DistilBERT's encoder."""
     layers = []
     for each in source.base.transformer.layer:
         attention = each.attention
@@ -80,6 +81,7 @@ def albert(source: Source) -> Encoder:
 
 
 def modernbert(source: Source) -> Encoder:
+    """ModernBERT's encoder."""
     base, config = source.base, source.config
     layers = []
     for each in base.layers:

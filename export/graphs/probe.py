@@ -49,6 +49,7 @@ class Probe:
         return Probe(values)
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a value in the first probe."""
         return tuple(self.values[0][name].shape)
 
     def is_length(self, name: str, axis: int) -> bool:
@@ -67,6 +68,7 @@ class Probe:
 
 
 def random_feed(name: str, batch: int, length: int) -> npt.NDArray[np.int64]:
+    """Values for an input of the graph. Shape (batch, length)."""
     match name:
         case "attention_mask":
             return np.ones((batch, length), dtype=np.int64)

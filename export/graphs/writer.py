@@ -36,6 +36,7 @@ class Writer:
         self._constants: list[onnx.TensorProto] = []
 
     def model(self) -> onnx.ModelProto:
+        """The graph that was written, as a model."""
         encoder = self.encoder
         typed = encoder.types is not None and len(encoder.types) > 1
         length = self.add("Slice", "length", self.add("Shape", "shape", "input_ids"), [1], [2])
@@ -96,6 +97,7 @@ class Writer:
         return self._skip_norm(f"{name}.output_norm", down, attended, layer.output_norm, layer.down.bias)
 
     def linear(self, name: str, linear: Linear, rows: str) -> str:
+        """A product with its bias; returns the name of its output."""
         product = self.add("MatMul", f"{name}.product", rows, linear.weight.T)
         return self.add("Add", name, product, linear.bias)
 

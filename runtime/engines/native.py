@@ -53,6 +53,7 @@ class NativeEngine:
         self.token_budget = options.token_budget or TOKEN_BUDGET
 
     def run(self, batch: Batch) -> FloatArray:
+        """As `Engine.run`."""
         types = batch.token_type_ids if self._typed else np.zeros_like(batch.input_ids)
         logits: FloatArray = self._encoder.run(batch.input_ids, types)
         return logits

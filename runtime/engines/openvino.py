@@ -62,6 +62,7 @@ class OpenVinoEngine:
         self.token_budget = options.token_budget or TOKEN_BUDGET
 
     def run(self, batch: Batch) -> FloatArray:
+        """As `Engine.run`."""
         # OpenVINO takes an embedding of zeros for an id beyond its table.
         if self._vocabulary is not None and (largest := int(batch.input_ids.max())) >= self._vocabulary:
             raise PairscoreError(

@@ -113,4 +113,5 @@ def _score_partition(
 
 @lru_cache(maxsize=2)
 def open_once(bundle: str, options: tuple[tuple[str, object], ...]) -> Scorer:
+    """The scorer of this Python worker, which keeps it from task to task."""
     return Scorer.from_pretrained(bundle, **dict(options))  # type: ignore[arg-type]

@@ -99,6 +99,7 @@ class LocalStorage:
     buffer_size: int = 1024 * 1024
 
     def kind(self, path: str) -> Literal["file", "folder"] | None:
+        """As `Storage.kind`."""
         if Path(path).is_dir():
             return "folder"
         return "file" if Path(path).exists() else None
@@ -108,22 +109,28 @@ class LocalStorage:
         return sorted(_walk(folder, "", ()))
 
     def matching(self, pattern: str) -> list[str]:
+        """As `Storage.matching`."""
         paths = glob.glob(_literally(pattern), recursive=True)  # noqa: PTH207 (pathlib takes no absolute pattern)
         return sorted(path for path in paths if not Path(path).is_dir())
 
     def size(self, path: str) -> int:
+        """As `Storage.size`."""
         return Path(path).stat().st_size
 
     def modified(self, path: str) -> float:
+        """As `Storage.modified`."""
         return Path(path).stat().st_mtime
 
     def open(self, path: str) -> pa.NativeFile:
+        """As `Storage.open`."""
         return pa.OSFile(path)
 
     def read(self, path: str) -> bytes:
+        """As `Storage.read`."""
         return Path(path).read_bytes()
 
     def write(self, path: str, data: bytes | pa.Buffer, temporary_folder: str) -> None:
+        """As `Storage.write`: flushed to the disk, then renamed."""
         target, folder = Path(path), Path(temporary_folder)
         folder.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,18 +146,22 @@ class LocalStorage:
         sync(target.parent)
 
     def publish(self, local: Path, path: str) -> None:
+        """As `Storage.publish`."""
         sync(local)
         local.replace(path)
         sync(Path(path).parent)
 
     def remove(self, path: str) -> None:
+        """As `Storage.remove`."""
         Path(path).unlink(missing_ok=True)
 
     def remove_folder(self, path: str) -> None:
+        """As `Storage.remove_folder`."""
         # Two shards may tidy up the same folder at once.
         shutil.rmtree(path, ignore_errors=True)
 
     def display(self, path: str) -> str:
+        """As `Storage.display`."""
         return path
 
 

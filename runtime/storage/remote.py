@@ -74,6 +74,7 @@ class RemoteStorage:
         self._retry_seconds = retry_seconds
 
     def kind(self, path: str) -> Literal["file", "folder"] | None:
+        """As `Storage.kind`."""
         try:
             found = self._tried("look at", path, lambda: self._fresh().info(path))
         except FileNotFoundError:
@@ -81,6 +82,7 @@ class RemoteStorage:
         return "folder" if found["type"] == "directory" else "file"
 
     def files(self, folder: str) -> list[str]:
+        """As `Storage.files`."""
         root = folder.rstrip("/") + "/"
         try:
             paths = self._tried("list", folder, lambda: self._fresh().find(folder))
@@ -89,19 +91,24 @@ class RemoteStorage:
         return sorted(path.removeprefix(root) for path in paths if path.startswith(root) and path != root)
 
     def matching(self, pattern: str) -> list[str]:
+        """As `Storage.matching`."""
         found = self._tried("list", pattern, lambda: self._fresh().glob(pattern, detail=True))
         return sorted(path for path, told in found.items() if told["type"] == "file")
 
     def size(self, path: str) -> int:
+        """As `Storage.size`."""
         return int(self._tried("look at", path, lambda: self._filesystem.info(path))["size"])
 
     def modified(self, path: str) -> float:
+        """As `Storage.modified`."""
         return float(self._tried("look at", path, lambda: self._fresh().modified(path)).timestamp())
 
     def open(self, path: str) -> pa.NativeFile:
+        """As `Storage.open`."""
         return pa.PythonFile(_Ranges(self, path, self.size(path)), mode="r")
 
     def read(self, path: str) -> bytes:
+        """As `Storage.read`."""
         return bytes(self._tried("read", path, lambda: self._filesystem.cat_file(path)))
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
@@ -116,23 +123,28 @@ class RemoteStorage:
         return self._tried("read", path, whole)
 
     def write(self, path: str, data: bytes | pa.Buffer, temporary_folder: str) -> None:
+        """As `Storage.write`: one request, so nobody sees half of it."""
         del temporary_folder  # an object appears at once
         self._tried("write", path, lambda: self._filesystem.pipe_file(path, bytes(data)))
 
     def publish(self, local: Path, path: str) -> None:
+        """As `Storage.publish`."""
         self._tried("write", path, lambda: self._filesystem.put_file(str(local), path))
         local.unlink()
 
     def remove(self, path: str) -> None:
+        """As `Storage.remove`."""
         with suppress(FileNotFoundError):
             self._tried("remove", path, lambda: self._filesystem.rm_file(path))
 
     def remove_folder(self, path: str) -> None:
+        """As `Storage.remove_folder`."""
         names = self.files(path)
         with ThreadPoolExecutor(_REMOVALS_AT_ONCE, thread_name_prefix="pairscore-remove") as pool:
             list(pool.map(self.remove, [f"{path.rstrip('/')}/{name}" for name in names]))
 
     def display(self, path: str) -> str:
+        """As `Storage.display`."""
         return f"{self.scheme}://{path}"
 
     def _fresh(self) -> Any:

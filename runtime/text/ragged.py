@@ -36,6 +36,7 @@ class Ragged:
 
     @staticmethod
     def from_lists(lists: list[list[int]]) -> "Ragged":
+        """Lists of whole numbers, one after the other."""
         lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         values = np.fromiter(chain.from_iterable(lists), dtype=np.int32, count=int(lengths.sum()))
         return Ragged(values, offsets_of(lengths))

@@ -65,6 +65,7 @@ def quantize_rows(x: Floats, smooth: Floats | None = None, group_size: int = 0, 
 def quantize_gated(
     x: Floats, activation: str, smooth: Floats | None = None, group_size: int = 0, *, rotation: int = 0
 ) -> Quantized:
+    """Rows of a gated activation in 8-bit integers, as `quantize_rows` gives them."""
     up, gate = np.hsplit(x, 2)
     return quantize_rows(activate(activation, up) * gate, smooth, group_size, rotation=rotation)
 
@@ -100,10 +101,12 @@ def linear(
 
 
 def dense(x: Floats, weight: Floats, bias: Floats, activation: str = "none") -> Floats:
+    """The product x @ weight.T plus the bias, then the activation. Shape (rows, outputs)."""
     return activate(activation, x @ weight.T + bias)
 
 
 def rotate(x: Floats, cosines: Floats, sines: Floats) -> Floats:
+    """Rotary positions: turn the two halves of each head against each other."""
     rows, half = cosines.shape
     halves = x.reshape(rows, -1, 2, half)
     turned = np.empty_like(halves)
@@ -113,11 +116,13 @@ def rotate(x: Floats, cosines: Floats, sines: Floats) -> Floats:
 
 
 def mean(x: Floats) -> Floats:
+    """The mean of the rows. Shape (columns,)."""
     average: Floats = x.mean(axis=0, dtype=np.float64).astype(np.float32)
     return average
 
 
 def layer_norm(x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Floats:
+    """Rows with mean 0 and variance 1, then weight and bias."""
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred * centred).mean(axis=-1, keepdims=True)
     factor = np.float32(1) / np.sqrt(variance + np.float32(epsilon))
@@ -166,6 +171,7 @@ def _signed(x: Floats) -> tuple[NDArray[np.int32], Floats]:
 def embed(
     ids: NDArray[np.int32], type_ids: NDArray[np.int32], words: Floats, types: Floats | None, positions: Floats | None
 ) -> Floats:
+    """The sum of word, type and position embeddings. Shape (tokens, columns)."""
     x: Floats = words[ids] if types is None else words[ids] + types[type_ids]
     return x if positions is None else x + positions[: len(ids)]
 

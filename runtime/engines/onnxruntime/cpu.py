@@ -40,5 +40,6 @@ class OnnxRuntimeEngine:
         self.token_budget = options.token_budget or TOKEN_BUDGET
 
     def run(self, batch: Batch) -> FloatArray:
+        """As `Engine.run`."""
         (logits,) = self._session.run([self._output], batch.feeds(self._inputs))
         return np.asarray(logits, dtype=np.float32)

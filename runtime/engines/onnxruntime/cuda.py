@@ -63,6 +63,7 @@ class CudaEngine:
             self._streams.put(BoundStream(session))
 
     def run(self, batch: Batch) -> FloatArray:
+        """As `Engine.run`; a batch that does not fit into the memory is halved."""
         stream = self._streams.get()
         try:
             return stream.run(batch)

@@ -131,6 +131,7 @@ def _time_of_day(text: str) -> int | None:
 
 
 def float_of(column: Column, value: Value) -> float:
+    """A literal's value as a float of the column's type."""
     try:
         if value.kind in ("number", "text"):
             return float(value.text)

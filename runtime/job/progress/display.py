@@ -37,9 +37,11 @@ class Lines(Display):
         self._last = time.monotonic()
 
     def say(self, line: str) -> None:
+        """As `Display.say`."""
         click.echo(line, err=True)
 
     def update(self, progress: Progress) -> None:
+        """As `Display.update`."""
         if time.monotonic() - self._last < self._seconds:
             return
         self._last = time.monotonic()
@@ -62,15 +64,18 @@ class Bar(Display):
         self._task = self._bar.add_task("", total=None, counts="")
 
     def say(self, line: str) -> None:
+        """As `Display.say`."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, progress: Progress) -> None:
+        """As `Display.update`."""
         if not self._bar.live.is_started:
             self._bar.start()
         counts = f"{progress.done:,} of {progress.total:,} pairs, {_figures(progress)}"
         self._bar.update(self._task, total=progress.total, completed=progress.done, counts=counts, refresh=True)
 
     def close(self) -> None:
+        """As `Display.close`."""
         if self._bar.live.is_started:
             self._bar.stop()
 
