@@ -1,11 +1,13 @@
-"""Train a small DeBERTa-v3 on the claims, so that int8 can be measured on one: random weights say nothing about int8.
+"""Turn the shipped BERT into a small DeBERTa, and train it on the claims, so that int8 can be measured on one.
 
-    python -m studies.deberta --words models/climate-claims-minilm-l6 --teacher out/bundle \
+    python -m studies.deberta --start models/climate-claims-minilm-l6 --teacher out/bundle \
         --pairs ../shared/climate-fever/train.parquet --out out/deberta
 
-6 layers of 384 columns in 6 heads, otherwise as the published ones: relative positions in 256 logarithmic buckets on
-each side, shared keys and queries, no absolute positions. Words start as a BERT's; all else is random. The model learns
-the scores of the teacher, a bundle, from the pairs of `studies.teaching`; its weights are not kept.
+6 layers of 384 columns in 12 heads, with the published ones' relative positions: 256 logarithmic buckets on each side,
+and shared keys and queries. The embeddings, absolute positions among them, and the layers start as the BERT's, and the
+relative embeddings at random. The model learns the scores of the teacher, a bundle, from the pairs of
+`studies.teaching`. With `--steps 0` it learns nothing; its scores then resemble the BERT's, so they differ for a
+reason. It is not a good model, and its weights are not kept.
 """
 
 import argparse
@@ -14,16 +16,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
-from transformers import DebertaV2Config, DebertaV2ForSequenceClassification, PreTrainedTokenizerFast
+from transformers import BertConfig, DebertaV2Config, DebertaV2ForSequenceClassification, PreTrainedTokenizerFast
 
 from pairscore.runtime.scorer import Scorer
 from studies.teaching import MAX_LENGTH, drawn, learn
 
-WIDTH = 384
 BATCH = 8
-LEARNING_RATE = 3e-4
+LEARNING_RATE = 1e-4
+# BERT's names of what DeBERTa has too.
+_RENAMED = {
+    "bert.pooler.": "pooler.",
+    "bert.": "deberta.",
+    ".query.": ".query_proj.",
+    ".key.": ".key_proj.",
+    ".value.": ".value_proj.",
+}
 
 
 def main() -> None:
@@ -31,21 +40,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
     parser.add_argument("--teacher", required=True, type=Path, help="bundle whose scores are learnt")
-    parser.add_argument("--words", required=True, type=Path, help="BERT checkpoint whose tokenizer and words are taken")
+    parser.add_argument(
+        "--start", required=True, type=Path, help="BERT checkpoint whose tokenizer and weights are taken"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder of the checkpoint")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=120)
     options = parser.parse_args()
     torch.manual_seed(0)
-    batches = drawn(options.pairs, options.steps, BATCH)
-    scorer = Scorer.from_pretrained(options.teacher)
-    taught = [np.asarray(scorer.predict(batch), dtype=np.float32) for batch in batches]
-    encoder = untrained(options.words)
-    learn(encoder, batches, taught, LEARNING_RATE)
+    encoder = untrained(options.start)
+    if options.steps:
+        batches = drawn(options.pairs, options.steps, BATCH)
+        scorer = Scorer.from_pretrained(options.teacher)
+        taught = [np.asarray(scorer.predict(batch), dtype=np.float32) for batch in batches]
+        learn(encoder, batches, taught, LEARNING_RATE)
     encoder.save_pretrained(str(options.out))
 
 
 def untrained(start: Path) -> CrossEncoder:
-    """The model before its first step, with the tokenizer and the words of the BERT in `start`."""
+    """The model before its first step, with the tokenizer and the weights of the BERT in `start`."""
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(start / "tokenizer.json"),
         unk_token="[UNK]",
@@ -54,36 +66,53 @@ def untrained(start: Path) -> CrossEncoder:
         pad_token="[PAD]",
         mask_token="[MASK]",
         model_max_length=MAX_LENGTH,
-        model_input_names=["input_ids", "attention_mask"],
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
+    bert = BertConfig.from_pretrained(start)
     config = DebertaV2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        num_hidden_layers=6,
-        num_attention_heads=6,
-        max_position_embeddings=512,
+        vocab_size=bert.vocab_size,
+        hidden_size=bert.hidden_size,
+        intermediate_size=bert.intermediate_size,
+        num_hidden_layers=bert.num_hidden_layers,
+        num_attention_heads=bert.num_attention_heads,
+        max_position_embeddings=MAX_LENGTH,
         relative_attention=True,
         position_buckets=256,
         norm_rel_ebd="layer_norm",
         share_att_key=True,
         pos_att_type="p2c|c2p",
-        position_biased_input=False,
-        type_vocab_size=0,
+        position_biased_input=True,
+        type_vocab_size=bert.type_vocab_size,
+        pooler_hidden_act="tanh",
         pad_token_id=tokenizer.pad_token_id,
         num_labels=1,
     )
     model = DebertaV2ForSequenceClassification(config)
-    weights = load_file(start / "model.safetensors")
-    words = next(table for name, table in weights.items() if name.endswith("word_embeddings.weight"))
+    lacking, unknown = model.load_state_dict(converted(load_file(start / "model.safetensors")), strict=False)
+    if unknown or not all(name.startswith("deberta.encoder.") for name in lacking):
+        raise RuntimeError(f"the weights of {start} leave {lacking} and {unknown}")
     with torch.no_grad():
-        model.deberta.embeddings.word_embeddings.weight.copy_(torch.from_numpy(words.astype(np.float32)))
+        model.deberta.encoder.LayerNorm.weight.fill_(0.2)  # positions say little at first
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return CrossEncoder(folder, device="cpu")
+
+
+def converted(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """BERT's weights under DeBERTa's names, in fp32.
+
+    Queries make up for DeBERTa's division of scores by the square root of three, for three terms.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, weight in weights.items():
+        renamed = name
+        for old, new in _RENAMED.items():
+            renamed = renamed.replace(old, new)
+        found[renamed] = weight.float() * (3**0.5 if ".query." in name else 1.0)
+    return found
 
 
 if __name__ == "__main__":

@@ -67,13 +67,14 @@ def main() -> None:
     parser.add_argument("--calibration", type=Path, help="Parquet file to fit to; by default half of --pairs")
     parser.add_argument("--only", action="append", help="measure only ways whose names hold this text; repeatable")
     parser.add_argument("--timed-long", type=int, default=LONG_PAIRS, help="long pairs that speed is measured on")
+    parser.add_argument("--judged-long", type=int, default=LONG_PAIRS, help="long pairs that parity is measured on")
     parser.add_argument("--judged", type=int, default=1000, help="pairs that parity is measured on")
     parser.add_argument("--timed", type=int, default=1000, help="of these, pairs that speed is measured on")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     fitted, judged = split(options.pairs, options.calibration)
     short = random.Random(0).sample(judged, min(options.judged, len(judged)))
-    long, _ = long_pairs(options.bundle / "tokenizer.json", list(judged), LONG_PAIRS)
+    long, _ = long_pairs(options.bundle / "tokenizer.json", list(judged), options.judged_long)
     manifest = Bundle.open(options.bundle).manifest
     reference = load_reference(open_checkpoint(str(options.checkpoint)), manifest.max_length)
     expected = [reference.logits(each) for each in (short, long)]
@@ -162,10 +163,12 @@ def make(bundle: Path, reference: Reference, fitted: Sequence[Pair], folder: Pat
         smallest,
         lambda: quantize(model, smallest, seen_by, list(sensitivities(model, batches))[:kept])[0],
     )
+    every_recipe = (*fitting(encoder), *NOT_ROTATED)
+    recipes = [each for each in every_recipe if any(text in f"{each} on native" for text in only)]
     if is_installed("native"):
         ways += [
             Way(each.name, each.files[0], each.engine, "int8", {})
-            for each in native_candidates(encoder, folder, seen, [*fitting(encoder), *NOT_ROTATED])
+            for each in native_candidates(encoder, folder, seen, recipes)
         ]
     return [way for way in ways if any(text in way.name for text in only)]
 
