@@ -58,13 +58,13 @@ def export_bundle(
     if label_column is not None and not isinstance(calibration, str | Path):
         raise PairscoreError("--label-column names a column of --calibration: give that file too")
     from pairscore.export import bundle as exporting
-    from pairscore.export.quantization.calibration import Calibration
+    from pairscore.export.quantization.calibration import CalibrationPairs
 
     chosen = None
     if calibration is not None:
         rows = _pairs(calibration, claim_column, evidence_column, option="--calibration")
         labels = read_labels(Path(str(calibration)), label_column) if label_column else None
-        chosen = Calibration(tuple(rows), labels)
+        chosen = CalibrationPairs(tuple(rows), labels)
     return exporting.export_bundle(
         str(source),
         Path(bundle),

@@ -16,7 +16,7 @@ from pairscore.export.environment import library_versions
 from pairscore.export.graphs.exporter import choose_exporter
 from pairscore.export.parity.builtin_pairs import LONGEST_SCORED, builtin_pairs
 from pairscore.export.parity.measure import ParitySet, check_parity
-from pairscore.export.quantization.calibration import Calibration
+from pairscore.export.quantization.calibration import CalibrationPairs
 from pairscore.export.quantization.race import best_int8
 from pairscore.export.reference import Reference, load_reference
 from pairscore.export.staging import check_target, staged_folder
@@ -56,7 +56,7 @@ def export_bundle(
     precision: str = "fp32",
     exporter: str = "auto",
     pairs: Sequence[Pair] = (),
-    calibration: Calibration | None = None,
+    calibration: CalibrationPairs | None = None,
     engine: str = "auto",
     max_difference: float | None = None,
     min_spearman: float | None = None,

@@ -49,7 +49,7 @@ from pairscore.runtime.text.tokenizer import PairTokenizer
 from pairscore.runtime.types import FloatArray
 
 T = TypeVar("T")
-Pair = Sequence[str]
+PairOfTexts = Sequence[str]
 # A table, its rows' evidence where both texts are there, and which rows those are.
 _Prepared = tuple[pa.Table, pa.StringArray, pa.BooleanArray]
 
@@ -351,13 +351,13 @@ class Scorer:
         scaling = None if variant is None else variant.scaling
         return choose_activation(activation, self.bundle.manifest.activation, scaling)
 
-    def tokenize(self, pairs: Sequence[Pair], long: LongEvidence | None = None) -> TokenizedPairs:
+    def tokenize(self, pairs: Sequence[PairOfTexts], long: LongEvidence | None = None) -> TokenizedPairs:
         """Tokenize each unique text once."""
         return tokenize_pairs(self.tokenizer, *pair_arrays(pairs), long)
 
     def stream_pairs(
         self,
-        pairs: Sequence[Pair],
+        pairs: Sequence[PairOfTexts],
         on_progress: Callable[[int, int], None] | None = None,
         batch_size: int | None = None,
         long: LongEvidence | None = None,

@@ -26,7 +26,7 @@ from pairscore.export.encoder.read import read_encoder
 from pairscore.export.model import logits_model
 from pairscore.export.parity.gate import batch_difference
 from pairscore.export.parity.measure import open_unproven
-from pairscore.export.quantization.calibration import Calibration, observe, rows_of_weights
+from pairscore.export.quantization.calibration import CalibrationPairs, observe, rows_of_weights
 from pairscore.export.quantization.int8 import GROUP_SIZES, products, quantize, sensitivities, weights
 from pairscore.export.quantization.native import ALPHA, Recipe, fitting, native_candidates
 from pairscore.export.reference import Reference, load_reference
@@ -120,11 +120,11 @@ def split(pairs: Path, calibration: Path | None) -> tuple[tuple[Pair, ...], tupl
     """The pairs to fit to, as an export takes them, and those to judge on: no claim is in both."""
     rows = read_pairs(pairs, "claim", "evidence")
     if calibration is None:
-        fitted, judged = Calibration(tuple(rows)).split()
+        fitted, judged = CalibrationPairs(tuple(rows)).split()
         return fitted.pairs, judged.pairs
     others = read_pairs(calibration, "claim", "evidence")
     claims = {claim for claim, _ in others}
-    return Calibration(tuple(others)).split()[0].pairs, tuple(pair for pair in rows if pair[0] not in claims)
+    return CalibrationPairs(tuple(others)).split()[0].pairs, tuple(pair for pair in rows if pair[0] not in claims)
 
 
 def make(bundle: Path, reference: Reference, fitted: Sequence[Pair], folder: Path, only: Sequence[str]) -> list[Way]:

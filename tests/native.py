@@ -1,7 +1,7 @@
 """For tests of the native engine: checkpoints whose heads its kernels take, and a bundle."""
 
 from pairscore.export.bundle import export_bundle
-from pairscore.export.quantization.calibration import Calibration
+from pairscore.export.quantization.calibration import CalibrationPairs
 from tests import corpus
 
 PAIRS = [(claim, evidence) for claim in corpus.SENTENCES[:10] for evidence in corpus.SENTENCES[10:22]]
@@ -29,5 +29,5 @@ def changes(family):
 
 def add_native(checkpoint, bundle):
     """Add an int8 variant of the native engine to the bundle. The promise is loose: the weights are random."""
-    fitted = Calibration(tuple(PAIRS))
+    fitted = CalibrationPairs(tuple(PAIRS))
     export_bundle(str(checkpoint), bundle, precision="int8", calibration=fitted, engine="native", **LOOSE)

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CosineFit:
     """p = 1 / (1 + exp(-(slope * cosine + intercept)))."""
 
     slope: float
@@ -36,10 +36,10 @@ def cosines(start: str, pairs: Sequence[Sequence[str]], show_progress: bool) -> 
     return similarity
 
 
-def calibrate(cosine: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> Calibration:
+def fit_cosines(cosine: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> CosineFit:
     """Fit the probability that a pair is relevant to its cosine, by logistic regression (Platt 1999).
 
     cosine, labels: Shape (samples,); labels are 0 or 1, both present.
     """
     fitted = LogisticRegression(C=100.0).fit(cosine.reshape(-1, 1), labels.astype(np.int64))
-    return Calibration(float(fitted.coef_[0, 0]), float(fitted.intercept_[0]))
+    return CosineFit(float(fitted.coef_[0, 0]), float(fitted.intercept_[0]))

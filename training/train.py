@@ -34,7 +34,7 @@ from pairscore.training.report import EVALUATION_NAME, configuration, training_r
 from pairscore.training.run import Run
 from pairscore.training.samples import NegativeSampler, Sample
 from pairscore.training.start import find_start, is_bi_encoder, load_untrained
-from pairscore.training.teacher import calibrate, cosines
+from pairscore.training.teacher import cosines, fit_cosines
 
 RUN_NAME = "run.json"
 # Names of the head's parameters within the loss: of a classifier, or of the modules behind the transformer.
@@ -191,7 +191,7 @@ def labelled_epochs(
     flat = [sample for epoch in epochs for sample in epoch]
     cosine = cosines(str(start), [(sample.claim, sample.evidence) for sample in flat], run.show_progress)
     labels = np.asarray([sample.label for sample in flat])
-    calibration = calibrate(cosine, labels)
+    calibration = fit_cosines(cosine, labels)
     size = len(epochs[0])
     shares = np.repeat(run.preset.teacher_shares, size)
     mixed = (1.0 - shares) * labels + shares * calibration.probabilities(cosine)

@@ -23,13 +23,13 @@ JUDGED_PAIRS = 1024
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationPairs:
     """Pairs, and which of them hold relevant evidence where that is known."""
 
     pairs: tuple[Pair, ...]
     labels: tuple[bool, ...] | None = None
 
-    def split(self) -> tuple["Calibration", "Calibration"]:
+    def split(self) -> tuple["CalibrationPairs", "CalibrationPairs"]:
         """The pairs to fit to and those to judge on: no claim is in both, and the draw is always the same.
 
         Raises PairscoreError with fewer than two claims.
@@ -44,7 +44,7 @@ class Calibration:
             self._of([claim not in fitted for claim, _ in self.pairs], JUDGED_PAIRS),
         )
 
-    def _of(self, chosen: list[bool], most: int) -> "Calibration":
+    def _of(self, chosen: list[bool], most: int) -> "CalibrationPairs":
         """Of the chosen rows, at most `most`: whole claims, so that their ranking can be judged."""
         rows_of: dict[str, list[int]] = {}
         for row, (claim, _) in enumerate(self.pairs):
@@ -53,7 +53,7 @@ class Calibration:
         claims = list(rows_of)
         random.Random(1).shuffle(claims)
         rows = [row for claim in claims for row in rows_of[claim]][:most]
-        return Calibration(
+        return CalibrationPairs(
             tuple(self.pairs[row] for row in rows), self.labels and tuple(self.labels[row] for row in rows)
         )
 

@@ -16,7 +16,7 @@ from pairscore.export.model import LogitsModel, logits_model
 from pairscore.export.parity.gate import Trial, choose, try_out
 from pairscore.export.parity.measure import ParitySet, open_unproven
 from pairscore.export.parity.ranking import ranking_figures
-from pairscore.export.quantization.calibration import Calibration, Seen, observe, rows_of_weights
+from pairscore.export.quantization.calibration import CalibrationPairs, Seen, observe, rows_of_weights
 from pairscore.export.quantization.int8 import ENGINES as GRAPH_ENGINES
 from pairscore.export.quantization.int8 import GROUP_SIZES, Candidate, candidates, products, sensitivities, weights
 from pairscore.export.quantization.native import ENGINE as NATIVE
@@ -42,7 +42,7 @@ def best_int8(
     folder: Path,
     reference: Reference,
     parity_set: ParitySet,
-    calibration: Calibration,
+    calibration: CalibrationPairs,
     *,
     engine: str = "auto",
     promise: Tier | None,
@@ -145,7 +145,7 @@ class _Field:
         return [*native_candidates(self.encoder, scratch, self.seen, fitting(self.encoder)), *graphs]
 
 
-def _field(fp32: Scorer, reference: Reference, fitted: Calibration, engines: tuple[str, ...]) -> _Field:
+def _field(fp32: Scorer, reference: Reference, fitted: CalibrationPairs, engines: tuple[str, ...]) -> _Field:
     bundle = fp32.bundle
     path = bundle.graph(bundle.variant("fp32"))
     graph, outside = load_graph(path), data_file(path)
@@ -194,6 +194,6 @@ def _golden_logits(scorer: Scorer) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in logits.tolist())
 
 
-def _batches(scorer: Scorer, calibration: Calibration) -> list[Batch]:
+def _batches(scorer: Scorer, calibration: CalibrationPairs) -> list[Batch]:
     tokenized = scorer.tokenize(calibration.pairs)
     return [tokenized.batch(rows) for rows in plan_batches(tokenized.lengths, _BATCH_TOKENS)]

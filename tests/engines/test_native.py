@@ -12,7 +12,7 @@ import pytest
 from pairscore import PairscoreError, Scorer
 from pairscore.export.bundle import export_bundle
 from pairscore.export.errors import ParityError
-from pairscore.export.quantization.calibration import Calibration
+from pairscore.export.quantization.calibration import CalibrationPairs
 from pairscore.runtime.bundle.manifest import Bundle, sha256
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import open_engine
@@ -113,7 +113,7 @@ def test_without_the_kernels_the_others_race(exported, monkeypatch, tmp_path):
     made = shutil.copytree(bundle, tmp_path / "bundle")
     monkeypatch.setitem(sys.modules, "pairscore_kernels", None)
     said = []
-    calibration = Calibration(tuple(PAIRS))
+    calibration = CalibrationPairs(tuple(PAIRS))
     export_bundle(str(checkpoint), made, precision="int8", calibration=calibration, say=said.append, **LOOSE)
     left_out = "native left out: pairscore-kernels is not installed: `pip install pairscore[kernels]`"
     assert f"  {left_out}" in said
@@ -134,7 +134,7 @@ def test_an_engine_without_a_candidate_is_refused(exported, tmp_path, family, en
     made = shutil.copytree(bundle, tmp_path / "bundle")
     with pytest.raises(PairscoreError, match=message):
         export_bundle(
-            str(checkpoint), made, precision="int8", calibration=Calibration(tuple(PAIRS)), engine=engine, **LOOSE
+            str(checkpoint), made, precision="int8", calibration=CalibrationPairs(tuple(PAIRS)), engine=engine, **LOOSE
         )
     assert "int8" not in Bundle.open(made).manifest.variants
 
@@ -147,7 +147,7 @@ def test_a_promise_that_it_does_not_keep_leaves_the_bundle_as_it_was(exported, t
             str(checkpoint),
             made,
             precision="int8",
-            calibration=Calibration(tuple(PAIRS)),
+            calibration=CalibrationPairs(tuple(PAIRS)),
             engine="native",
             max_difference=1e-9,
         )

@@ -13,7 +13,7 @@ from pairscore.export.errors import ParityError
 from pairscore.export.model import logits_model
 from pairscore.export.parity.gate import Trial, batch_difference, choose
 from pairscore.export.parity.measure import open_unproven
-from pairscore.export.quantization.calibration import Calibration, observe, rows_of_weights
+from pairscore.export.quantization.calibration import CalibrationPairs, observe, rows_of_weights
 from pairscore.export.quantization.int8 import candidates, products, quantize, sensitivities, weights
 from pairscore.export.reference import load_reference
 from pairscore.export.variants import unmeasured
@@ -154,17 +154,17 @@ def test_candidates_are_every_group_size_on_every_engine(exported, model, batche
 
 def test_no_claim_is_fitted_and_judged():
     labels = tuple(number % 3 == 0 for number in range(len(PAIRS)))
-    fitted, judged = Calibration(tuple(PAIRS), labels).split()
+    fitted, judged = CalibrationPairs(tuple(PAIRS), labels).split()
     assert not {claim for claim, _ in fitted.pairs} & {claim for claim, _ in judged.pairs}
     assert sorted(fitted.pairs + judged.pairs) == sorted(PAIRS)
     label_of = dict(zip(PAIRS, labels, strict=True))
     assert all(label_of[pair] == label for pair, label in zip(judged.pairs, judged.labels, strict=True))
-    assert Calibration(tuple(PAIRS), labels).split() == (fitted, judged)
+    assert CalibrationPairs(tuple(PAIRS), labels).split() == (fitted, judged)
 
 
 def test_one_claim_is_too_few():
     with pytest.raises(PairscoreError, match="fewer than 2 different claims"):
-        Calibration((("a", "b"), ("a", "c"))).split()
+        CalibrationPairs((("a", "b"), ("a", "c"))).split()
 
 
 # The gate ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from pairscore import Scorer
 from pairscore.export.bundle import export_bundle
 from pairscore.export.graphs import editing, fp16, with_torch
-from pairscore.export.quantization.calibration import Calibration
+from pairscore.export.quantization.calibration import CalibrationPairs
 from pairscore.runtime.bundle.manifest import Bundle
 from tests.native import LOOSE, PAIRS
 
@@ -27,7 +27,7 @@ def made(checkpoint, tmp_path_factory):
         export_bundle(source, bundle, exporter="torch")
         export_bundle(source, bundle, precision="fp16")
         export_bundle(
-            source, bundle, precision="int8", engine="onnxruntime", calibration=Calibration(tuple(PAIRS)), **LOOSE
+            source, bundle, precision="int8", engine="onnxruntime", calibration=CalibrationPairs(tuple(PAIRS)), **LOOSE
         )
     return bundle
 

@@ -12,7 +12,7 @@ from sentence_transformers import CrossEncoder
 from pairscore import Scorer
 from pairscore.cli import main
 from pairscore.export.bundle import export_bundle
-from pairscore.export.quantization.calibration import Calibration
+from pairscore.export.quantization.calibration import CalibrationPairs
 from tests import corpus
 from tests.native import LOOSE, PAIRS
 
@@ -26,7 +26,7 @@ def made(checkpoint, built_once):
 
     def build(folder):
         export_bundle(str(source), folder / "bundle", pair_order="evidence-claim")
-        fitted = Calibration(tuple(PAIRS))
+        fitted = CalibrationPairs(tuple(PAIRS))
         export_bundle(str(source), folder / "bundle", precision="int8", calibration=fitted, engine="native", **LOOSE)
 
     return source, built_once("three-labels-evidence-first", build) / "bundle"

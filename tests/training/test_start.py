@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from pairscore import PairscoreError
 from pairscore.training import start as starts
 from pairscore.training.start import find_start, has_head, is_bi_encoder, load_untrained
-from pairscore.training.teacher import Calibration, calibrate, cosines
+from pairscore.training.teacher import CosineFit, cosines, fit_cosines
 from tests.climate import build_bi_encoder
 
 
@@ -91,10 +91,10 @@ def test_cosines_are_those_of_the_embeddings(bi_encoder):
 
 def test_calibration_finds_the_curve_that_made_the_labels():
     generator = np.random.default_rng(0)
-    true = Calibration(slope=8.0, intercept=-4.0)
+    true = CosineFit(slope=8.0, intercept=-4.0)
     cosine = generator.uniform(-0.2, 1.0, 40_000)
     labels = (generator.random(len(cosine)) < true.probabilities(cosine)).astype(float)
-    fitted = calibrate(cosine, labels)
+    fitted = fit_cosines(cosine, labels)
     assert fitted.slope == pytest.approx(8.0, abs=0.3)
     assert fitted.intercept == pytest.approx(-4.0, abs=0.15)
     assert true.probabilities(np.array([0.5])) == pytest.approx(0.5)

@@ -20,7 +20,7 @@ from pairscore.training.presets import CLIMATE_CLAIMS, CLIMATE_VERDICTS, MODEL_C
 from pairscore.training.run import Run
 from pairscore.training.samples import NegativeSampler
 from pairscore.training.start import load_untrained
-from pairscore.training.teacher import Calibration, cosines
+from pairscore.training.teacher import CosineFit, cosines
 from pairscore.training.train import labelled_epochs, train
 from tests.climate import LABELS, build_bi_encoder, rows, write
 
@@ -131,7 +131,7 @@ def test_the_teacher_has_its_share_of_each_epoch_s_labels(tables, checkpoint, tm
         gold = sampler.epoch(number)
         pairs = [(sample.claim, sample.evidence) for sample in gold]
         assert [(sample.claim, sample.evidence) for sample in epochs[number]] == pairs
-        opinion = Calibration(**fitted).probabilities(cosines(str(start), pairs, show_progress=False))
+        opinion = CosineFit(**fitted).probabilities(cosines(str(start), pairs, show_progress=False))
         expected = share * opinion + (1 - share) * np.array([sample.label for sample in gold])
         np.testing.assert_allclose([sample.label for sample in epochs[number]], expected, atol=1e-6)
         assert all(0 <= sample.label <= 1 for sample in epochs[number])
