@@ -20,7 +20,7 @@ from pairscore.runtime.text import wordpiece as fast_tokenizer
 from pairscore.runtime.text.difficult_texts import probe_texts
 from pairscore.runtime.text.ragged import Ragged
 from pairscore.runtime.text.tokenizer import PairTokenizer
-from pairscore.runtime.text.wordpiece import TextEncoder, FastEncoder, is_supported, load, sampled
+from pairscore.runtime.text.wordpiece import FastEncoder, TextEncoder, is_supported, load, sampled
 from tests.checkpoints import FAMILIES
 
 WORDPIECE = ("bert", "distilbert", "electra")
