@@ -81,6 +81,7 @@ def _agreement(one: pa.Table, other: pa.Table) -> float:
 
 
 def main() -> None:
+    """Measure and write the JSON."""
     parser = study_options(__doc__)
     parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--rows", type=int, default=200_000, help="pairs of each number of candidates")

@@ -62,7 +62,7 @@ def pipelines(frame: DataFrame, dataset: Dataset, connection: DuckDBPyConnection
     frame = spark.score(
         frame, "bundle", claim_column="c", on_null="null", on_invalid_utf8="null", precision="fp32", ship=False
     )
-    dataset = ray_data.score(dataset, "bundle", actors=2, num_cpus=4, num_gpus=1, batch_size=4096, device="cuda")
+    dataset = ray_data.score(dataset, Path("bundle"), actors=2, num_cpus=4, num_gpus=1, batch_size=4096, device="cuda")
     dataset = dataset.map_batches(ray_data.ScorePairs, fn_constructor_args=["bundle"], batch_format="pyarrow")
     duckdb_function.register(connection, "bundle", name="score", threads=2)
 

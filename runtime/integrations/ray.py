@@ -7,6 +7,7 @@ Every actor opens the bundle once. Its path must exist on every node: on shared 
 `working_dir` of Ray's runtime environment. Ray restarts an actor that dies and repeats its batch.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ BATCH_SIZE = 4096
 
 def score(
     dataset: "Dataset",
-    bundle: str,
+    bundle: str | Path,
     *,
     actors: int | None = None,
     num_cpus: float = 1,
@@ -42,7 +43,7 @@ def score(
 
     return dataset.repartition(target_num_rows_per_block=batch_size).map_batches(
         ScorePairs,
-        fn_constructor_args=[bundle],
+        fn_constructor_args=[str(bundle)],
         fn_constructor_kwargs=dict(options),
         batch_format="pyarrow",
         batch_size=batch_size,
@@ -60,7 +61,7 @@ class ScorePairs:
     computes on as many cores as its `num_cpus`, or on a GPU if it has `num_gpus`.
     """
 
-    def __init__(self, bundle: str, **options: Unpack[StepOptions]) -> None:
+    def __init__(self, bundle: str | Path, **options: Unpack[StepOptions]) -> None:
         import ray
 
         scorer, self._columns = split(options)
