@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,10 @@ def measure(options: argparse.Namespace) -> None:
     pairs = read_pairs(options.pairs, "claim", "evidence", options.timed)
     reference = load_reference(open_checkpoint(str(options.folder / "xlm-roberta-large")), MAX_LENGTH)
     scorers = {precision: Scorer.from_pretrained(bundle, precision=precision) for precision in ("fp32", "int8")}
-    systems = {"pytorch": reference.logits, **{name: each.predict for name, each in scorers.items()}}
+    systems: dict[str, Callable[[Any], Any]] = {
+        "pytorch": reference.logits,
+        **{name: each.predict for name, each in scorers.items()},
+    }
     seconds, _ = time_in_turns(systems, pairs, options.rounds)
     typical = {name: statistics.median_low(each) for name, each in seconds.items()}
     reports = {name: each.parity for name, each in Bundle.open(bundle).manifest.variants.items()}

@@ -231,7 +231,8 @@ class Encoder:
         shape = (*query.shape[:2], length, length)
         of_queries = (query @ keys.mT).gather(-1, positions.expand(shape))
         of_keys = (key @ queries.mT).gather(-1, positions.mT.expand(shape)).mT
-        return (of_queries + of_keys) / query.shape[-1] ** 0.5
+        scores: torch.Tensor = (of_queries + of_keys) / query.shape[-1] ** 0.5
+        return scores
 
     def relative_positions(self, length: int) -> npt.NDArray[np.int64]:
         """The relative position of token j to token i, Shape (length, length)."""

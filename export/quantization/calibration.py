@@ -118,4 +118,4 @@ def rows_of_weights(
 
 
 def _digest(matrix: npt.NDArray[np.float32]) -> bytes:
-    return sha256(np.ascontiguousarray(matrix, np.float32)).digest() + str(matrix.shape).encode()
+    return sha256(np.ascontiguousarray(matrix, np.float32).tobytes()).digest() + str(matrix.shape).encode()

@@ -279,12 +279,15 @@ def _rotary_tables(encoder: Encoder) -> list[bytes]:
 
 
 def _rounded(name: str, linear: Linear, recipe: Recipe, smooth: FloatArray | None, seen: Seen) -> Tensors:
-    weight, hessian, group_size = linear.weight.T, seen.hessian, recipe.group_size_of(name)
+    weight: npt.NDArray[Any] = linear.weight.T
+    hessian: npt.NDArray[Any] = seen.hessian
+    group_size = recipe.group_size_of(name)
     if smooth is not None:
         weight = weight / smooth[:, None]
         hessian = hessian * smooth * smooth[:, None]
     order = recipe.rotation_of(name)
-    weight = rotated(np.ascontiguousarray(weight, dtype=np.float32), order) / np.float32(order or 1)
+    weight = rotated(np.ascontiguousarray(weight, dtype=np.float32), order)
+    weight = np.divide(weight, order or 1, dtype=np.float32)
     hessian = rotated(rotated(hessian.astype(np.float64), order).T, order)
     rounded = gptq(weight, hessian, group_size or len(weight), LARGEST_SUM if recipe.narrow else None)
     codes = (rounded.codes.reshape(len(linear.weight), -1).astype(np.int16) - ZERO_CODE).astype(np.int8)

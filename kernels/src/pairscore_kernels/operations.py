@@ -267,7 +267,8 @@ def attention(
         return out
     if window:
         raise ValueError(f"window is {window}, and relative positions have none")
-    _core.relative_attention(check_isa(isa), *content, *_positions(positions, length, size), out)
+    arrays = [*content, *_positions(positions, length, size), out]
+    _core.relative_attention(check_isa(isa), *arrays)
     return out
 
 
