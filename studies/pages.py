@@ -26,6 +26,7 @@ PAGES = tuple(
         "benchmarks/README.md",
         "benchmarks/processors.md",
         "benchmarks/studies.md",
+        "docs/daily-jobs.md",
         "docs/install.md",
         "docs/billion-pairs.md",
         "docs/robustness.md",
