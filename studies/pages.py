@@ -36,16 +36,19 @@ PAGES = tuple(
 
 
 def agreement_lines(kind: str) -> str:
-    """How far the ratios of further runs on a processor are from those of the first, one sentence a run."""
+    """How far the ratios of further runs of the same commit are from those of the first, one sentence a run."""
     first = load(f"throughput-{kind}")
     ours = {system["name"] for system in first["systems"] if system["ours"]}
     lines = []
     for path in sorted(RESULTS.glob(f"throughput-{kind}-again*.json"), key=lambda path: path.stem):
-        found = {each.name: each.difference for each in compare(first, load(path.stem)) if each.difference is not None}
+        again = load(path.stem)
+        if again["environment"]["commit"] != first["environment"]["commit"]:
+            continue
+        found = {each.name: each.difference for each in compare(first, again) if each.difference is not None}
         worst = max(found, key=lambda name: found[name])
         own = max(found[name] for name in ours & found.keys())
         lines.append(f"Another run's ratios differed by at most {found[worst]:.1%} ({worst}), ours by {own:.1%}.")
-    return "\n\n".join(lines) or "No other run is published."
+    return "\n\n".join(lines) or "No other run of this commit is published."
 
 
 def long_table(result: Mapping[str, Any]) -> Table:

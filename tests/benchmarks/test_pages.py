@@ -88,12 +88,22 @@ def test_a_billion_pairs_cost_what_the_first_tables_rates_say() -> None:
 
 def test_the_page_says_how_far_the_committed_runs_are_apart() -> None:
     """All systems, and ours."""
-    first, again = report.load("throughput-vnni"), report.load("throughput-vnni-again")
+    first, again = report.load("throughput-avx2"), report.load("throughput-avx2-again")
     ours = {each["name"] for each in first["systems"] if each["ours"]}
     apart = {each.name: each.difference or 0 for each in compare(first, again)}
-    said = report.agreement_lines("vnni")
+    said = report.agreement_lines("avx2")
     assert f"differed by at most {max(apart.values()):.1%} " in said
     assert f"ours by {max(apart[name] for name in ours):.1%}." in said
+
+
+def test_a_run_of_another_commit_says_nothing_about_noise(monkeypatch) -> None:
+    def changed(name):
+        result = load(name)
+        return result | {"environment": result["environment"] | {"commit": name}}
+
+    load = report.load
+    monkeypatch.setattr(report, "load", changed)
+    assert report.agreement_lines("avx2") == "No other run of this commit is published."
 
 
 def test_a_result_is_published_under_its_processor(tmp_path, monkeypatch) -> None:
