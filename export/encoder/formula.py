@@ -117,7 +117,8 @@ class Encoder:
     the layers', where they differ. `activation`: of the feed-forward, one of `ACTIVATIONS`. `final_norm`: ModernBERT's.
     `pooling`: whether the head reads the `first` row or the `mean` of all. `length`: tokens of the longest pair that
     was asked for, where there is no table of positions. `relative_rows`: DeBERTa's relative position of the distance
-    from token j to token i, i - j, Shape (2 * longest - 1,), from 1 - longest on.
+    from token j to token i, i - j, Shape (2 * longest - 1,), from 1 - longest on. `columns`: of
+    the layers' width, those that norms count; the others hold zeros. None: all.
     """
 
     words: FloatArray
@@ -136,6 +137,7 @@ class Encoder:
     length: int | None
     head: tuple[HeadLayer, ...]
     relative_rows: npt.NDArray[np.int32] | None = None
+    columns: int | None = None
 
     @property
     def hidden(self) -> int:
@@ -243,7 +245,13 @@ class Encoder:
         return found
 
     def _norm(self, rows: torch.Tensor, norm: Norm | None) -> torch.Tensor:
-        return rows if norm is None else _norm(rows, norm, self.epsilon)
+        if norm is None:
+            return rows
+        if self.columns is None or rows.shape[-1] != self.hidden:
+            return _norm(rows, norm, self.epsilon)
+        counted = Norm(norm.weight[: self.columns], norm.bias[: self.columns])
+        normed = _norm(rows[..., : self.columns], counted, self.epsilon)
+        return functional.pad(normed, (0, self.hidden - self.columns))
 
     def _heads(self, rows: torch.Tensor) -> torch.Tensor:
         """Shape (n, length, hidden) to (n, heads, length, columns)."""

@@ -23,6 +23,7 @@ from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import ZERO_CODE, gptq, rotated
 from pairscore.export.quantization.int8 import Candidate
 from pairscore.export.quantization.relative import quantized_positions
+from pairscore.export.quantization.widths import widened
 from pairscore.runtime.engines.native import instruction_set
 from pairscore.runtime.types import FloatArray
 
@@ -87,10 +88,9 @@ _COLUMNS = 16
 
 def unfit(encoder: Encoder) -> str | None:
     """Why the kernels cannot compute this encoder, its sizes or its activations; None where they can."""
+    embedded = encoder.words.shape[1] if encoder.projection is not None else 0
     sizes = [
-        ("columns of a head", encoder.hidden // encoder.heads, 2 * _COLUMNS if encoder.modern else _COLUMNS),
-        ("columns of the feed-forward", encoder.intermediate, _COLUMNS),
-        ("columns of the embeddings", encoder.words.shape[1], _COLUMNS),
+        ("columns of the embeddings", embedded, _COLUMNS),
         *(("columns of a norm in its head", len(each.linear.weight), _COLUMNS) for each in encoder.head if each.norm),
     ]
     odd = [f"{size} {name}, which {by}" for name, size, by in sizes if size % by]
@@ -138,11 +138,12 @@ def _order(group: int, most: int) -> int:
 
 
 def native_candidates(
-    encoder: Encoder, folder: Path, seen: Mapping[Rows, Seen], recipes: Sequence[Recipe]
+    encoder: Encoder, folder: Path, seen: Mapping[Rows, Seen], recipes: Sequence[Recipe] = ()
 ) -> Iterator[Candidate]:
-    """An encoder quantized by each recipe, as plans in `folder`. seen: by `Linear.input`."""
+    """An encoder quantized by each recipe, or by those that fit it, as plans in `folder`. seen: by `Linear.input`."""
     made = len(list(encoder.products()))
-    for place, recipe in enumerate(recipes):
+    encoder, seen = widened(encoder, seen, _COLUMNS)
+    for place, recipe in enumerate(recipes or fitting(encoder)):
         files = write(plan(encoder, recipe), quantized(encoder, recipe, seen), folder / f"native-{place}.json")
         yield Candidate(
             name=f"{recipe} on {ENGINE}",
@@ -185,7 +186,8 @@ def plan(encoder: Encoder, recipe: Recipe) -> dict[str, Any]:
         "format": FORMAT,
         **own,
         "pooling": encoder.pooling,
-        "hidden": encoder.hidden,
+        "hidden": encoder.columns or encoder.hidden,
+        **({"head_columns": encoder.hidden // encoder.heads} if encoder.columns else {}),
         "heads": encoder.heads,
         "intermediate": encoder.intermediate,
         "layers": len(encoder.layers),

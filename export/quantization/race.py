@@ -20,7 +20,7 @@ from pairscore.export.quantization.calibration import CalibrationPairs, Seen, ob
 from pairscore.export.quantization.int8 import ENGINES as GRAPH_ENGINES
 from pairscore.export.quantization.int8 import GROUP_SIZES, Candidate, candidates, products, sensitivities, weights
 from pairscore.export.quantization.native import ENGINE as NATIVE
-from pairscore.export.quantization.native import fitting, native_candidates, unfit
+from pairscore.export.quantization.native import native_candidates, unfit
 from pairscore.export.reference import Reference
 from pairscore.export.variants import unmeasured
 from pairscore.runtime.bundle.manifest import Variant
@@ -142,7 +142,7 @@ class _Field:
         graphs = candidates(self.model, scratch, self.seen_by, engines, keep, self.outside)
         if self.encoder is None or keep:
             return list(graphs)
-        return [*native_candidates(self.encoder, scratch, self.seen, fitting(self.encoder)), *graphs]
+        return [*native_candidates(self.encoder, scratch, self.seen), *graphs]
 
 
 def _field(fp32: Scorer, reference: Reference, fitted: CalibrationPairs, engines: tuple[str, ...]) -> _Field:

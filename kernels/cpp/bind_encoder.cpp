@@ -173,14 +173,14 @@ Weights read_weights(const Kernels& kernels, const nb::dict& tensors, const Shap
 }
 
 std::unique_ptr<Encoder> new_encoder(
-    const std::string& isa, const nb::dict& tensors, bool modern, bool mean_pooling, std::size_t hidden,
+    const std::string& isa, const nb::dict& tensors, bool modern, bool mean_pooling, std::size_t hidden, std::size_t columns,
     std::size_t heads, std::size_t intermediate, std::size_t layers, std::size_t labels, std::size_t embedding_size,
     std::size_t vocabulary, std::size_t positions, std::size_t position_offset, std::size_t token_types, float epsilon,
     const std::string& activation, std::size_t group_size, std::size_t down_group_size,
     const std::pair<std::size_t, std::size_t>& rotations, std::int32_t padding_id,
     std::size_t relative_positions, const LayersPlan& layers_plan, const HeadPlan& head, const std::vector<std::size_t>& head_outputs) {
   require(layers > 0 && heads > 0 && hidden % (heads * kLanes) == 0 && intermediate % kLanes == 0 &&
-              embedding_size % kLanes == 0 && head.size() == head_outputs.size(),
+              embedding_size % kLanes == 0 && 0 < columns && columns <= hidden && head.size() == head_outputs.size(),
           "sizes that the kernels do not run");
   require(group_size % kLanes == 0 && (group_size == 0 || hidden % group_size == 0) && down_group_size % kLanes == 0 &&
               (down_group_size == 0 || intermediate % down_group_size == 0),
@@ -204,6 +204,7 @@ std::unique_ptr<Encoder> new_encoder(
                                : Architecture::bert,
                     mean_pooling ? Pooling::mean : Pooling::first,
                     hidden,
+                    columns,
                     heads,
                     intermediate,
                     labels,
@@ -241,7 +242,7 @@ void bind_encoder(nb::module_& module) {
       .def("run", &run, nb::arg("input_ids").noconvert(), nb::arg("token_type_ids").noconvert(),
            nb::arg("logits").noconvert());
   module.def("new_encoder", &new_encoder, nb::arg("isa"), nb::arg("tensors"), nb::kw_only(), nb::arg("modern"),
-             nb::arg("mean_pooling"), nb::arg("hidden"), nb::arg("heads"), nb::arg("intermediate"), nb::arg("layers"),
+             nb::arg("mean_pooling"), nb::arg("hidden"), nb::arg("columns"), nb::arg("heads"), nb::arg("intermediate"), nb::arg("layers"),
              nb::arg("labels"), nb::arg("embedding_size"), nb::arg("vocabulary"), nb::arg("positions"),
              nb::arg("position_offset"), nb::arg("token_types"), nb::arg("epsilon"), nb::arg("activation"),
              nb::arg("group_size"), nb::arg("down_group_size"), nb::arg("rotations"), nb::arg("padding_id"), nb::arg("relative_positions"),

@@ -83,8 +83,8 @@ void dense(const std::string& isa, const Matrix& x, const Matrix& weight, const 
 void layer_norm(const std::string& isa, const Matrix& x, const Vector& weight, const Vector& bias, float epsilon,
                 const OutMatrix& out) {
   const std::size_t size = x.shape(1);
-  find_kernels(isa).layer_norm(x.data(), size, x.shape(0), size, weight.data(), bias.data(), epsilon, out.data(),
-                               size);
+  find_kernels(isa).layer_norm(x.data(), size, x.shape(0), size, size, weight.data(), bias.data(), epsilon,
+                               out.data(), size);
 }
 
 void rotate(const std::string& isa, const Matrix& cosines, const Matrix& sines, std::size_t heads,

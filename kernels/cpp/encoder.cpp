@@ -142,7 +142,9 @@ class Encoder::Pass {
   }
 
   void norm(const Norm& norm, const float* rows, std::size_t size, std::size_t count, float* out) const {
-    kernels_.layer_norm(rows, size, count, size, norm.weight.data(), norm.bias.data(), shape_.epsilon, out, size);
+    const std::size_t counted = size == shape_.hidden ? shape_.columns : size;
+    kernels_.layer_norm(rows, size, count, size, counted, norm.weight.data(), norm.bias.data(), shape_.epsilon, out,
+                        size);
   }
 
   // What a product reads of at most kBlockRows states: themselves, or their norm where it comes first.
@@ -262,8 +264,8 @@ class Encoder::Pass {
       rows = out.data();
       stride = layer.dense.padded_outputs();
       if (layer.norm.weight.size())
-        kernels_.layer_norm(rows, stride, pairs_, layer.dense.outputs(), layer.norm.weight.data(),
-                            layer.norm.bias.data(), layer.epsilon, out.data(), stride);
+        kernels_.layer_norm(rows, stride, pairs_, layer.dense.outputs(), layer.dense.outputs(),
+                            layer.norm.weight.data(), layer.norm.bias.data(), layer.epsilon, out.data(), stride);
       buffer = 1 - buffer;
     }
     for (std::size_t pair = 0; pair < pairs_; pair++)

@@ -21,8 +21,8 @@ enum class Pooling { first, mean };
 struct Shape {
   Architecture architecture;
   Pooling pooling;
-  std::size_t hidden, heads, intermediate, labels, embedding_size, vocabulary, positions, position_offset, token_types,
-      group_size, down_group_size, rotation, down_rotation, relative_positions;
+  std::size_t hidden, columns, heads, intermediate, labels, embedding_size, vocabulary, positions, position_offset,
+      token_types, group_size, down_group_size, rotation, down_rotation, relative_positions;
   std::int32_t padding_id;
   float epsilon;
   Activation activation;

@@ -108,20 +108,23 @@ void dense(const float* rows, std::size_t stride, std::size_t count, std::size_t
   }
 }
 
-void layer_norm(const float* rows, std::size_t stride, std::size_t count, std::size_t size, const float* weight,
-                const float* bias, float epsilon, float* out, std::size_t out_stride) {
+void layer_norm(const float* rows, std::size_t stride, std::size_t count, std::size_t size, std::size_t counted,
+                const float* weight, const float* bias, float epsilon, float* out, std::size_t out_stride) {
   for (std::size_t row = 0; row < count; row++) {
     const float* x = rows + row * stride;
     float* y = out + row * out_stride;
     F16 total = splat(0.0f);
     for (std::size_t i = 0; i < size; i += kLanes) total = total + load(x + i);
-    F16 mean = splat(sum(total) / static_cast<float>(size));
+    const float average = sum(total) / static_cast<float>(counted);
+    F16 mean = splat(average);
     F16 squares = splat(0.0f);
     for (std::size_t i = 0; i < size; i += kLanes) {
       F16 centred = load(x + i) - mean;
       squares = fma(centred, centred, squares);
     }
-    float variance = sum(squares) / static_cast<float>(size);
+    float spread = sum(squares);
+    if (counted < size) spread -= static_cast<float>(size - counted) * (average * average);
+    float variance = spread / static_cast<float>(counted);
     F16 factor = splat(1.0f / square_root(variance + epsilon));
     for (std::size_t i = 0; i < size; i += kLanes)
       store(y + i, fma((load(x + i) - mean) * factor, load(weight + i), load(bias + i)));

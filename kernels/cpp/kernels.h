@@ -91,9 +91,10 @@ struct Kernels {
   // out = activation(rows * weights + bias) in float; weights are [inputs][outputs], outputs a multiple of kLanes.
   void (*dense)(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, const float* weights,
                 const float* bias, std::size_t outputs, Activation activation, float* out, std::size_t out_stride);
-  // out may be rows itself.
-  void (*layer_norm)(const float* rows, std::size_t stride, std::size_t count, std::size_t size, const float* weight,
-                     const float* bias, float epsilon, float* out, std::size_t out_stride);
+  // out may be rows itself. Of `size` columns the first `counted` make mean and variance; the others hold zeros, and have
+  // zeros for weight and bias.
+  void (*layer_norm)(const float* rows, std::size_t stride, std::size_t count, std::size_t size, std::size_t counted,
+                     const float* weight, const float* bias, float epsilon, float* out, std::size_t out_stride);
   // Rotary positions, in place: in each of `heads` heads of row i, column d of the first half and column d of the second
   // turn by the angle of position i, whose cosine and sine are [rows][head_size / 2]. head_size is a multiple of 32.
   void (*rotate)(float* rows, std::size_t stride, std::size_t count, std::size_t heads, std::size_t head_size,

@@ -9,6 +9,7 @@ from pairscore.export.model import logits_model
 from pairscore.export.quantization.calibration import observe
 from pairscore.export.quantization.native import Recipe, fitting, plan, quantized, unfit
 from pairscore.export.quantization.relative import quantized_positions
+from pairscore.export.quantization.widths import widened
 from pairscore.export.reference import load_reference
 from pairscore.runtime.engines.batch import Batch
 from tests.native import FAMILIES, MODERN, built_as, changes
@@ -178,7 +179,33 @@ def test_narrow_sums_are_raced_where_they_are_faster(fitted, monkeypatch):
     assert (wide.narrow, narrow.narrow) == (False, True)
 
 
-def test_sizes_that_the_kernels_do_not_take_are_named(checkpoint, fitted):
-    assert unfit(fitted("bert")[0]) is None
-    heads_of_8 = read_encoder(model_of(checkpoint("bert")), 64)
-    assert unfit(heads_of_8) == "the model has 8 columns of a head, which 16 does not divide"
+ODD = (
+    ("bert", {"hidden_size": 40, "num_attention_heads": 4, "intermediate_size": 72}),
+    ("modernbert", {"hidden_size": 40, "num_attention_heads": 2, "intermediate_size": 72}),
+    ("deberta-v2", {"hidden_size": 40, "num_attention_heads": 4, "intermediate_size": 72, "pooler_hidden_size": 40}),
+)
+
+
+@pytest.mark.parametrize(("family", "sizes"), ODD, ids=[family for family, _ in ODD])
+def test_widths_that_no_vector_divides_are_filled_up_with_zeros(checkpoint, family, sizes):
+    """The same logits from the wider formula; and from the kernels as far as int8 allows."""
+    model = model_of(checkpoint(family, **sizes))
+    encoder = read_encoder(model, 64)
+    seen = observe(model, [each.input for _, each in encoder.products()], [batch(encoder, 8, 30, 1)])
+    wide, read = widened(encoder, seen, 16)
+    assert wide.hidden // wide.heads % 16 == wide.intermediate % 16 == 0
+    given = batch(encoder, 12, 20, 7)
+    exact = encoder.logits(given.input_ids, given.token_type_ids)
+    np.testing.assert_allclose(wide.logits(given.input_ids, given.token_type_ids), exact, atol=2e-5, rtol=1e-5)
+    if family == "modernbert":
+        assert unfit(wide) == "the model has 40 columns of a norm in its head, which 16 does not divide"
+        return
+    assert unfit(wide) is None
+    recipe = Recipe(0, 64, 0.5)
+    tensors = quantized(wide, recipe, read)
+    described = plan(wide, recipe)
+    assert (described["hidden"], described["heads"] * described["head_columns"]) == (40, wide.hidden)
+    ours = kernels.Encoder(described, tensors).run(given.input_ids, given.token_type_ids)
+    slow = reference.encode(parse_plan(described), tensors, given.input_ids, given.token_type_ids)
+    assert np.quantile(np.abs(ours - slow), 0.25) <= 1e-4
+    assert 0 < np.quantile(np.abs(ours - exact), 0.9) <= 0.25 * max(1.0, np.abs(exact).max())

@@ -17,6 +17,7 @@ def new_encoder(
     modern: bool,
     mean_pooling: bool,
     hidden: int,
+    columns: int,
     heads: int,
     intermediate: int,
     layers: int,

@@ -33,6 +33,7 @@ class Encoder:
             modern=self.plan.modern,
             mean_pooling=self.plan.pooling == "mean",
             hidden=self.plan.hidden,
+            columns=self.plan.columns,
             heads=self.plan.heads,
             intermediate=self.plan.intermediate,
             layers=self.plan.layers,

@@ -45,6 +45,7 @@ class Plan:
     architecture: str
     pooling: str
     hidden: int
+    columns: int
     heads: int
     intermediate: int
     layers: int
@@ -95,11 +96,18 @@ def parse_plan(plan: Mapping[str, Any]) -> Plan:
     architecture = _choice(plan, "architecture", ARCHITECTURES)
     modern, bert = architecture == "modernbert", architecture == "bert"
     layers = _size(plan, "layers")
-    hidden = _size(plan, "hidden", most=MOST_INPUTS)
+    columns = hidden = _size(plan, "hidden", most=MOST_INPUTS)
+    if "head_columns" in plan:  # more than the model has: the others hold zeros
+        hidden = _size(plan, "heads") * _size(plan, "head_columns", most=MOST_INPUTS)
+        if not columns <= hidden <= MOST_INPUTS:
+            raise ValueError(
+                f"plan field head_columns is {plan['head_columns']}, which does not hold {columns} columns"
+            )
     parsed = Plan(
         architecture=architecture,
         pooling=_choice(plan, "pooling", POOLINGS) if "pooling" in plan else "first",
         hidden=hidden,
+        columns=columns,
         heads=_size(plan, "heads"),
         intermediate=_size(plan, "intermediate", most=MOST_INPUTS),
         layers=layers,

@@ -208,7 +208,10 @@ def _encode(
     plan: Plan, tensors: Mapping[str, NDArray[Any]], ids: NDArray[np.int32], type_ids: NDArray[np.int32]
 ) -> Floats:
     def norm(name: str, x: Floats) -> Floats:
-        return layer_norm(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"], plan.epsilon)
+        counted = plan.columns if x.shape[-1] == plan.hidden else x.shape[-1]
+        weight, bias = (tensors[f"{name}.{part}"][:counted] for part in ("weight", "bias"))
+        normed = layer_norm(x[..., :counted], weight, bias, plan.epsilon)
+        return np.pad(normed, [(0, 0)] * (x.ndim - 1) + [(0, x.shape[-1] - counted)])
 
     def product(name: str, x: Floats, smooth: str | None = None, **finish: Any) -> Floats:
         return linear(

@@ -1,0 +1,112 @@
+"""An encoder of widths that no vector divides, such as TinyBERT's 312 columns in heads of 26, filled up with zeros.
+
+The logits stay the same: the added columns hold zeros throughout, norms do not count them (`Encoder.columns`), and
+queries make up for the kernels' division by the square root of a wider head.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pairscore.export.encoder.formula import Encoder, HeadLayer, Layer, Linear, Norm, Relative, Rows
+from pairscore.export.quantization.calibration import Seen
+from pairscore.runtime.types import FloatArray
+
+# Where columns are added to the feed-forward at all, they make whole groups of so many.
+_GROUP = 64
+# Where the columns of a tensor stand among the wider ones, and how many those are.
+_Places = tuple[npt.NDArray[np.int64], int]
+
+
+def widened(encoder: Encoder, seen: Mapping[Rows, Seen], lanes: int) -> tuple[Encoder, Mapping[Rows, Seen]]:
+    """The encoder with heads and feed-forward of a multiple of `lanes` columns, and what its products read."""
+    # Rotary positions turn the halves of a head against each other: each half is filled up by itself.
+    halves = 2 if encoder.modern else 1
+    size, part = encoder.hidden // encoder.heads, encoder.hidden // encoder.heads // halves
+    wide = -(-part // lanes) * lanes * halves
+    within = np.concatenate([half * (wide // halves) + np.arange(part) for half in range(halves)])
+    heads: _Places = (
+        (np.arange(encoder.heads)[:, None] * wide + within).reshape(-1),
+        encoder.heads * wide,
+    )
+    hidden: _Places = np.arange(encoder.hidden), heads[1]
+    inner: _Places = np.arange(encoder.intermediate), -(-encoder.intermediate // _GROUP) * _GROUP
+    if part % lanes == 0 and encoder.intermediate % lanes == 0:
+        return encoder, seen
+    factor = np.float32((wide / size) ** 0.5)
+    found: dict[Rows, Seen] = {}
+    layers = []
+    for layer in encoder.layers:
+        for linear, places in (
+            *((each, hidden) for each in (layer.query, layer.key, layer.value, layer.up)),
+            (layer.output, heads),
+            (layer.down, inner),
+        ):
+            read = seen[linear.input]
+            found[linear.input] = Seen(_filled(read.hessian, places, places), _filled(read.largest, places))
+        layers.append(_layer(layer, heads, hidden, inner, factor))
+    first, *others = encoder.head
+    tables: dict[str, Any] = {}
+    if encoder.projection is None:
+        tables = {
+            name: _filled(table, None, hidden)
+            for name in ("words", "positions", "types")
+            if (table := getattr(encoder, name)) is not None
+        }
+        tables["embedding_norm"] = _norm(encoder.embedding_norm, hidden)
+    return replace(
+        encoder,
+        **tables,
+        projection=encoder.projection and _linear(encoder.projection, hidden, None),
+        layers=tuple(layers),
+        final_norm=_norm(encoder.final_norm, hidden),
+        head=(HeadLayer(_linear(first.linear, None, hidden), first.activation, first.norm, first.epsilon), *others),
+        columns=encoder.hidden if heads[1] > encoder.hidden else None,
+    ), found
+
+
+def _layer(layer: Layer, heads: _Places, hidden: _Places, inner: _Places, factor: np.float32) -> Layer:
+    query, key, value = (_linear(each, heads, hidden) for each in (layer.query, layer.key, layer.value))
+    modern, relative = layer.modern, layer.relative
+    if modern is not None:
+        pairs = len(modern.frequencies)
+        frequencies = np.pad(modern.frequencies, (0, pairs * heads[1] // len(heads[0]) - pairs))
+        modern = replace(modern, gate=_linear(modern.gate, inner, hidden), frequencies=frequencies)
+    if relative is not None:
+        relative = Relative(_filled(relative.key, None, heads), _filled(relative.query, None, heads) * factor)
+    return Layer(
+        replace(query, weight=query.weight * factor, bias=query.bias * factor),
+        key,
+        value,
+        _linear(layer.output, hidden, heads),
+        _norm(layer.attention_norm, hidden),
+        _linear(layer.up, inner, hidden),
+        _linear(layer.down, hidden, inner),
+        Norm(_filled(layer.output_norm.weight, hidden), _filled(layer.output_norm.bias, hidden)),
+        modern,
+        relative,
+    )
+
+
+def _linear(linear: Linear, outputs: _Places | None, inputs: _Places | None) -> Linear:
+    bias = linear.bias if outputs is None else _filled(linear.bias, outputs)
+    return Linear(linear.input, _filled(linear.weight, outputs, inputs), bias)
+
+
+def _norm(norm: Norm | None, places: _Places) -> Any:
+    return norm and Norm(_filled(norm.weight, places), _filled(norm.bias, places))
+
+
+def _filled(values: FloatArray, *places: _Places | None) -> FloatArray:
+    """`values` at their places along each axis, and zeros elsewhere; None leaves an axis as it is."""
+    for axis, where in enumerate(places):
+        if where is not None:
+            shape = list(values.shape)
+            shape[axis] = where[1]
+            wide = np.zeros(shape, np.float32)
+            np.moveaxis(wide, axis, 0)[where[0]] = np.moveaxis(values, axis, 0)
+            values = wide
+    return values
