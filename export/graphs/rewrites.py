@@ -8,6 +8,7 @@ A graph without attention mask was tried too, for batches of one length, which h
 gained nothing that could be told from noise, so one graph serves everybody.
 """
 
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ def first_row_only(model: onnx.ModelProto, folder: Path | None = None) -> Rewrit
     probe = Probe.of(model, folder)
     heads = [node for node in model.graph.node if _reads_first_row(node, probe)]
     narrowing = _Narrowing(model, probe, frozenset())
+    # A selection moves up through every layer by calls in calls, at first; models of 24 layers have thousands of nodes.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 10 * len(model.graph.node)))
     while True:
         places = [narrowing.narrow(head.input[0], 1) for head in heads]
         shared = narrowing.shared()

@@ -109,3 +109,9 @@ def test_a_head_that_reads_all_tokens_is_left_alone(checkpoint: Callable[..., Pa
     before = path.read_bytes()
     assert rewrite_file(path) == ("first row only: not applied, no head that reads the first token was found",)
     assert path.read_bytes() == before
+
+
+def test_forty_layers_are_narrowed_as_two_are(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    source = open_checkpoint(str(checkpoint("bert", layers=40)))
+    (path, *_), _ = export_graph(load_model(source), tmp_path)
+    assert rewrite_file(path) == ("first row only: 6 matrix products on one row a pair",)
