@@ -20,7 +20,7 @@ from pairscore.runtime.bundle.hub import hub_errors
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Source, sha256
 from pairscore.runtime.errors import PairscoreError
 
-# What is fetched: neither pickles nor weights of other frameworks, and no folders but those of modules.
+# Files to fetch: neither pickles nor weights of other frameworks, and no folders but those of modules.
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _LFS_POINTER = b"version https://git-lfs"
 _HUB_EXCLUDED = ["*/*"]

@@ -22,7 +22,7 @@ from pairscore.runtime.bundle.parity import ParityReport, Tier
 if TYPE_CHECKING:
     from pairscore.export.parity.verify import Verification
 
-# What a variant that breaks its promise exits with; bad input exits with 2.
+# Exit code of a variant that breaks its promise; bad input exits with 2.
 BROKEN_PROMISE = 1
 
 

@@ -8,7 +8,7 @@ The bundle needs the variant of --precision; its other variants are measured bes
 `pairscore tune --device cuda` finds settings, which are used here once they are known.
 
 The JSON is written after each section, so that a run that is cut off leaves what it had. A section that fails says why
-in its place. `--device cpu` with small numbers rehearses it without a GPU.
+in its place. `--device cpu` with small numbers tries it without a GPU.
 """
 
 import argparse

@@ -47,8 +47,8 @@ def export(model: LogitsModel, target: Path) -> tuple[Path, ...]:
 
 def _forget_origins(graph: onnx.ModelProto) -> None:
     """Remove what the exporter notes beside the graph: the source lines of every node, with this machine's paths."""
-    noted: list[Any] = [graph, graph.graph, *graph.graph.node, *graph.graph.input, *graph.graph.output]
-    for each in [*noted, *graph.graph.value_info, *graph.graph.initializer]:
+    named: list[Any] = [graph, graph.graph, *graph.graph.node, *graph.graph.input, *graph.graph.output]
+    for each in [*named, *graph.graph.value_info, *graph.graph.initializer]:
         del each.metadata_props[:]
         each.doc_string = ""
 

@@ -10,7 +10,7 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.types import FloatArray
 
 ACTIVATIONS = ("sigmoid", "identity", "tanh", "softmax")
-# What a user may name beside these: the bundle's own, and the one that `pairscore calibrate` fitted.
+# Names that a user may give beside these: the bundle's own, and the one that `pairscore calibrate` fitted.
 CHECKPOINT = "checkpoint"
 CALIBRATED = "calibrated"
 

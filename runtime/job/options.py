@@ -29,7 +29,7 @@ from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, NewColu
 from pairscore.runtime.stream.passages import OVERLAP
 from pairscore.runtime.stream.score_columns import PASSAGE_COLUMNS, ScoreColumns, score_columns
 
-# What leaves the choice of a precision or an engine to the machine.
+# The value that leaves the choice of a precision or an engine to the machine.
 AUTO = "auto"
 RANK_COLUMN = "rank"
 

@@ -23,7 +23,7 @@ from pairscore.runtime.storage.parquet import open_writer
 
 # Key of this project's JSON in the Parquet metadata of what it writes.
 METADATA_KEY = b"pairscore"
-# What stands beside the parts: the mark of a run that has ended, and the folder of control files with the run's record.
+# Files beside the parts: the mark of a run that has ended, and the folder of control files with the run's record.
 SUCCESS_NAME = "_SUCCESS"
 CONTROL_NAME = "_pairscore"
 RECORD = f"{CONTROL_NAME}/run.json"

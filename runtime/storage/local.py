@@ -157,7 +157,7 @@ class LocalStorage:
 
     def remove_folder(self, path: str) -> None:
         """As `Storage.remove_folder`."""
-        # Two shards may tidy up the same folder at once.
+        # Two shards may remove the same folder at once.
         shutil.rmtree(path, ignore_errors=True)
 
     def display(self, path: str) -> str:

@@ -51,7 +51,7 @@ class InputFile:
         return f"row {row} of {self.found.display!r}"
 
 
-# What reading a footer gives: the file, or why it cannot be read.
+# The result of reading a footer: the file, or why it cannot be read.
 FooterResult = InputFile | PairscoreError
 # Given files and the text columns, what reading the footer of each gives, in order.
 FooterReader = Callable[[Sequence[Found], Sequence[str]], Generator[FooterResult, None, None]]

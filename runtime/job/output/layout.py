@@ -104,7 +104,7 @@ def open_output(url: str) -> Output:
     storage, path = open_storage(url)
     is_file = path.endswith(".parquet")
     if storage.scheme == "file" and Path(path).is_symlink():
-        # What the link leads to is written, there or not: parts lie beside it, on its own disk.
+        # Write to the link's target, whether it exists or not, so that parts lie on the target's disk.
         path = str(Path(path).resolve())
     if storage.scheme == "hf":
         raise PairscoreError(f"output {url!r}: hf:// can be read but not written: use a folder, then upload it")
