@@ -13,9 +13,9 @@ from pairscore.runtime.errors import PairscoreError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# An option outside quotes: what a message quotes stays as it is, and so do commands of pip.
+# An option outside quotes: what a message quotes stays as it is, and so do commands for a shell.
 _OPTION = re.compile(
-    r"`pip [^`]*`|(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|(?<![\w-])--(?P<name>[a-z][a-z0-9]*(?:-[a-z0-9]+)*)"
+    r"`(?:pip|pairscore) [^`]*`|(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|(?<![\w-])--(?P<name>[a-z][a-z0-9]*(?:-[a-z0-9]+)*)"
 )
 _FLAGS = ("overwrite", "quiet", "resume")
 
