@@ -45,7 +45,8 @@ def _modernbert(source: Source) -> Head:
     model: Any = source.model
     dense, activation = model.head.dense, known_activation(source.config.classifier_activation)
     layer = HeadLayer(source.linear(dense), activation, norm(model.head.norm), model.head.norm.eps)
-    pooling = {"cls": "first"}.get(source.config.classifier_pooling, source.config.classifier_pooling)
+    pooling = str(source.config.classifier_pooling)
+    pooling = {"cls": "first"}.get(pooling, pooling)
     return (layer, HeadLayer(source.linear(model.classifier), "none")), pooling
 
 

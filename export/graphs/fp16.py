@@ -32,16 +32,15 @@ def write_fp16(model: LogitsModel, graph: Path, max_length: int) -> tuple[tuple[
     max_length: the longest pair, in tokens. Returns the files, the graph first, and what was done, in a sentence.
     Raises PairscoreError for a graph that the converter cannot read.
     """
+    reason = "its attention is none that has a fused operation"
     try:
         encoder = read_encoder(model, max_length)
-        made = unpadded(encoder, np.float16)
-        reason = "its attention is none that has a fused operation"
+        if (made := unpadded(encoder, np.float16)) is not None:
+            note = f"unpadded: {len(encoder.layers)} attentions fused, no mask, for batches of one length"
+            return save_graph(made, graph.with_name(UNPADDED_NAME)), note
     except UnknownEncoderError as error:
-        made, reason = None, str(error)
-    if made is None:
-        return save_graph(_converted(graph), graph.with_name(PADDED_NAME)), f"unpadded: not applied, {reason}"
-    note = f"unpadded: {len(encoder.layers)} attentions fused, no mask, for batches of one length"
-    return save_graph(made, graph.with_name(UNPADDED_NAME)), note
+        reason = str(error)
+    return save_graph(_converted(graph), graph.with_name(PADDED_NAME)), f"unpadded: not applied, {reason}"
 
 
 def _converted(graph: Path) -> onnx.ModelProto:

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pairscore.export.encoder.formula import Encoder, Layer, Linear, Norm
 from pairscore.export.graphs.editing import MICROSOFT
+from pairscore.runtime.types import FloatArray
 
 _OPSET = 17
 _ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "gelu": "Gelu", "gelu_tanh": "FastGelu"}
@@ -86,7 +87,7 @@ class Writer:
         query, key, *bias = scored
         # Attention's weights add up to one: the values' bias comes through, and is added behind the next product.
         value = self.add("MatMul", f"{name}.value", rows, layer.value.weight.T)
-        behind = layer.output.bias + layer.output.weight @ layer.value.bias
+        behind: FloatArray = layer.output.bias + layer.output.weight @ layer.value.bias
         inputs = (query, key, value, *(("", "", *bias) if bias else ()))
         heads = self.encoder.heads
         context = self.add("MultiHeadAttention", f"{name}.context", *inputs, domain=MICROSOFT, num_heads=heads)
