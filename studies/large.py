@@ -68,6 +68,8 @@ def make(options: argparse.Namespace) -> None:
         calibration = ["--calibration", options.folder / "pairs.parquet"] if precision == "int8" else []
         seconds, peak = run(
             [Path(sys.executable).with_name("pairscore"), "export", source, bundle, *more, *calibration]
+            # Other precisions take the first one's length.
+            + (["--max-length", MAX_LENGTH] if precision == "fp32" else [])
         )
         files = Bundle.open(bundle).manifest.variants[precision].files
         size = sum((bundle / name).stat().st_size for name in files)
