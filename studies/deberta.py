@@ -1,30 +1,23 @@
-"""Turn the shipped BERT into a small DeBERTa, and train it on the claims, so that int8 can be measured on one.
+"""Turn the shipped BERT into a small DeBERTa, so that int8 can be measured on one: `studies.quantization` takes it.
 
-    python -m studies.deberta --start models/climate-claims-minilm-l6 --teacher out/bundle \
-        --pairs ../shared/climate-fever/train.parquet --out out/deberta
+    python -m studies.deberta --start models/climate-claims-minilm-l6 --out out/deberta
 
 6 layers of 384 columns in 12 heads, with the published ones' relative positions: 256 logarithmic buckets on each side,
-and shared keys and queries. The embeddings, absolute positions among them, and the layers start as the BERT's, and the
-relative embeddings at random. The model learns the scores of the teacher, a bundle, from the pairs of
-`studies.teaching`. With `--steps 0` it learns nothing; its scores then resemble the BERT's, so they differ for a
-reason. It is not a good model, and its weights are not kept.
+and shared keys and queries. The embeddings, absolute positions among them, and the layers are the BERT's, the relative
+embeddings are random. Its scores resemble the BERT's, so they differ for a reason. It is not a good model, and its
+weights are not kept.
 """
 
 import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from transformers import BertConfig, DebertaV2Config, DebertaV2ForSequenceClassification, PreTrainedTokenizerFast
 
-from pairscore.runtime.scorer import Scorer
-from studies.teaching import MAX_LENGTH, drawn, learn
-
-BATCH = 8
-LEARNING_RATE = 1e-4
+MAX_LENGTH = 512
 # BERT's names of what DeBERTa has too.
 _RENAMED = {
     "bert.pooler.": "pooler.",
@@ -36,28 +29,19 @@ _RENAMED = {
 
 
 def main() -> None:
-    """Train and write the checkpoint."""
+    """Make and write the checkpoint."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
-    parser.add_argument("--teacher", required=True, type=Path, help="bundle whose scores are learnt")
     parser.add_argument(
         "--start", required=True, type=Path, help="BERT checkpoint whose tokenizer and weights are taken"
     )
     parser.add_argument("--out", required=True, type=Path, help="folder of the checkpoint")
-    parser.add_argument("--steps", type=int, default=120)
     options = parser.parse_args()
     torch.manual_seed(0)
-    encoder = untrained(options.start)
-    if options.steps:
-        batches = drawn(options.pairs, options.steps, BATCH)
-        scorer = Scorer.from_pretrained(options.teacher)
-        taught = [np.asarray(scorer.predict(batch), dtype=np.float32) for batch in batches]
-        learn(encoder, batches, taught, LEARNING_RATE)
-    encoder.save_pretrained(str(options.out))
+    relative(options.start).save_pretrained(str(options.out))
 
 
-def untrained(start: Path) -> CrossEncoder:
-    """The model before its first step, with the tokenizer and the weights of the BERT in `start`."""
+def relative(start: Path) -> CrossEncoder:
+    """The DeBERTa, with the tokenizer and the weights of the BERT in `start`."""
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(start / "tokenizer.json"),
         unk_token="[UNK]",
