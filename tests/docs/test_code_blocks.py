@@ -72,6 +72,9 @@ def follow(words, capsys):
     elif program == "pairscore" and "org/name" in arguments:
         fetch_from_a_hub(arguments)
     elif program == "pairscore":
+        if "int8" in arguments and arguments[0] == "export":
+            # The logits of an untrained model lie so close together that rounding swaps some.
+            arguments += ["--min-spearman", "0.99"]
         code, _, said = run(capsys, *arguments)
         if any(word.startswith("cuda") for word in arguments):
             assert code != 0

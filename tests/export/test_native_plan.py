@@ -1,5 +1,7 @@
 """The native engine's plan: what is in it, and that the kernels compute with it what plain numpy does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,7 +79,8 @@ def test_the_kernels_compute_what_the_plan_says(fitted, family, recipe):
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_weights_add_up_to_what_avx2_multiplies_fastest(fitted, recipe):
     encoder, seen = fitted("bert")
-    weights = [each for each in quantized(encoder, recipe, seen).values() if each.dtype == np.int8]
+    tensors = quantized(encoder, replace(recipe, narrow=True), seen)
+    weights = [each for each in tensors.values() if each.dtype == np.int8]
     assert len(weights) == len(list(encoder.products()))
     for each in weights:
         eights = each.reshape(-1, 8).astype(int)

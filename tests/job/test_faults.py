@@ -228,7 +228,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_keeps_whole_parts(bundle, data
 
 def test_a_disk_too_small_for_the_merged_file_keeps_the_parts(bundle, data, expected, tmp_path):
     sizes = files_below_after(job(bundle, data, tmp_path / "folder", part_rows=30))
-    kilobytes = sum(-(-len(content) // 4096) * 4 for content in sizes.values()) + 4 * 6
+    kilobytes = sum(-(-len(content) // 4096) * 4 for content in sizes.values()) + 4 * 3
     with small_disk(tmp_path / "disk", f"{kilobytes}k") as disk:
         options = job(bundle, data, disk / "out.parquet", part_rows=30)
         with pytest.raises(TryAgainError, match="No space left on device"):

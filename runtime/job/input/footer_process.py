@@ -49,7 +49,7 @@ def read_footers(found: Sequence[Found], text_columns: Sequence[str]) -> Generat
             yield result if isinstance(result, PairscoreError) else replace(result, found=found[given - 1])
 
     while given < len(found):
-        begun: set[int] = set()
+        begun: list[int] = []
         started = False
         places = [place for place in range(given, len(found)) if place not in results]
         with _child((found, text_columns, places, at_once)) as child:
@@ -57,9 +57,9 @@ def read_footers(found: Sequence[Found], text_columns: Sequence[str]) -> Generat
                 for kind, *values in _frames(cast(IO[bytes], child.stdout)):
                     started = True
                     if kind == "begin":
-                        begun.add(values[0])
+                        begun.append(values[0])
                     elif kind == "end":
-                        begun.discard(values[0])
+                        begun.remove(values[0])
                         results[values[0]] = values[1]
                         yield from in_order()
                     else:
@@ -69,13 +69,14 @@ def read_footers(found: Sequence[Found], text_columns: Sequence[str]) -> Generat
         if given < len(found) and not started:  # it cannot import a file system of the user's own, say
             yield from read_here(found[given:], text_columns)
             return
-        if len(begun) == 1:
-            (place,) = begun
-            results[place] = _error(found[place], child.returncode)
+        # One at a time, it may have begun a file before it handed over the one before; that one is read again.
+        known = len(begun) == 1 or (begun and at_once == 1)
+        if known:
+            results[begun[-1]] = _error(found[begun[-1]], child.returncode)
             yield from in_order()
         elif given < len(found) and at_once == 1:
             raise TryAgainError(f"the process that reads footers ended ({_end(child.returncode)}): try again")
-        at_once = 1 if len(begun) != 1 else FOOTERS_AT_ONCE
+        at_once = FOOTERS_AT_ONCE if known else 1
 
 
 def serve() -> None:
