@@ -289,7 +289,7 @@ class Scorer:
         difference = self.bundle.largest_difference(self.precision, refine)
         chosen = self.chosen_activation if keywords["activation"] is None else self._chosen(keywords["activation"])
         rows = exact_best(first, top_k, difference, lambda rows: logits(exact, rows.tolist()), chosen)
-        places = rows.tolist()
+        places: list[int] = rows.tolist()
         best = exact.rank(query, [documents[row] for row in places], **keywords)
         return [{**each, "corpus_id": places[each["corpus_id"]]} for each in best]
 

@@ -70,7 +70,7 @@ def relative(start: Path) -> CrossEncoder:
         position_biased_input=True,
         type_vocab_size=bert.type_vocab_size,
         pooler_hidden_act="tanh",
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=bert.pad_token_id or 0,
         num_labels=1,
     )
     model = DebertaV2ForSequenceClassification(config)

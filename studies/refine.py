@@ -59,7 +59,7 @@ def study(bundle: Path, table: pa.Table, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"fp32": exact_times, "int8": first_times, "best": {}}
     for best in BEST:
         summary, refined, times = run("refined", top_k=best, precision="int8", refine="fp32")
-        wanted, of_int8 = (each.filter(pc.less_equal(each["rank"], best)) for each in (expected, rough))
+        wanted, of_int8 = (each.filter(pc.field("rank") <= best) for each in (expected, rough))
         if summary.refined is None:
             raise RuntimeError("nothing was refined")
         found["best"][str(best)] = {

@@ -87,7 +87,7 @@ class Writer:
         query, key, *bias = scored
         # Attention's weights add up to one: the values' bias comes through, and is added behind the next product.
         value = self.add("MatMul", f"{name}.value", rows, layer.value.weight.T)
-        behind: FloatArray = layer.output.bias + layer.output.weight @ layer.value.bias
+        behind: FloatArray = np.add(layer.output.bias, layer.output.weight @ layer.value.bias, dtype=np.float32)
         inputs = (query, key, value, *(("", "", *bias) if bias else ()))
         heads = self.encoder.heads
         context = self.add("MultiHeadAttention", f"{name}.context", *inputs, domain=MICROSOFT, num_heads=heads)

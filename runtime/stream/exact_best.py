@@ -23,10 +23,11 @@ def exact_best(
     """
     exact = np.full(len(first), np.nan, np.float32)
     first_scores = activation(first[:, None])[:, 0]
-    wanted = np.sort(np.argsort(-first, kind="stable")[:top_k])
+    wanted = known = np.sort(np.argsort(-first, kind="stable")[:top_k])
+    scores = first[wanted]
     while len(wanted):
         exact[wanted] = compute(wanted)
-        known: Int64Array = np.flatnonzero(~np.isnan(exact))
+        known = np.flatnonzero(~np.isnan(exact))
         scores = activation(exact[known][:, None])[:, 0]
         difference = max(difference, float(np.abs(exact[known] - first[known]).max()))
         limit = np.sort(scores)[-min(top_k, len(known)) :][:1].astype(np.float64)

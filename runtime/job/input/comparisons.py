@@ -3,6 +3,8 @@
 Whole numbers, decimals, dates and times count in steps of the column's type. A literal between two steps, or beyond the
 type's range, is compared as what it is: `id > 3.5` keeps ids from 4 on, and `id = 3.5` keeps none.
 """
+# pyarrow makes the functions of `compute` when it is imported:
+# pyright: reportAttributeAccessIssue=false
 
 import math
 import operator

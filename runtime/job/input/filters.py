@@ -9,6 +9,8 @@ kept. Literals take the column's type. The text is parsed by sqlglot and only wh
 through; nothing is evaluated. Python's spelling works too where it can mean one thing only: `==`, `1 <= x < 5`,
 `is not None`, `x in [1, 2]`, `field("odd name")`, and texts in double quotes where no column has that name.
 """
+# pyarrow makes the functions of `compute` when it is imported:
+# pyright: reportAttributeAccessIssue=false
 
 import operator
 from dataclasses import dataclass, field

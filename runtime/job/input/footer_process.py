@@ -95,9 +95,9 @@ def serve() -> None:
     logging.getLogger("pairscore").addHandler(Forward())
     configuration = pickle.load(sys.stdin.buffer)  # before the files' storages are made
     if configuration:
-        import fsspec
+        from fsspec import config
 
-        fsspec.config.conf.update(configuration)
+        config.conf.update(configuration)
     found, text_columns, places, at_once = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_the_other_side, daemon=True).start()
     files = [found[place] for place in places]
