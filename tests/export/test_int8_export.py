@@ -37,7 +37,8 @@ def int8(exported, calibration, built_once):
         made = shutil.copytree(bundle, folder / "bundle")
         arguments = ["export", checkpoint, made, "--precision", "int8", "--calibration", calibration]
         with pytest.raises(SystemExit) as ended:
-            main([*map(str, arguments), "--label-column", "relevant", "--quiet"])
+            # An untrained model whose logits lie close together: rounding swaps more pairs than the promise lets.
+            main([*map(str, arguments), "--label-column", "relevant", "--min-spearman", "0.95", "--quiet"])
         assert ended.value.code == 0
 
     return built_once("int8", add) / "bundle"
@@ -88,7 +89,7 @@ def test_a_pair_scores_the_same_alone_and_among_others(int8):
 
 def test_a_new_bundle_gets_fp32_too(capsys, checkpoint, calibration, tmp_path):
     arguments = ["export", checkpoint("bert"), tmp_path / "new", "--precision", "int8", "--calibration", calibration]
-    code, _, errors = run(capsys, *arguments, "--engine", "onnxruntime")
+    code, _, errors = run(capsys, *arguments, "--engine", "onnxruntime", "--min-spearman", 0.95)
     assert code == 0
     assert "x fp32, scores differ by at most" in errors
     assert "Chosen: groups of" in errors
