@@ -36,9 +36,10 @@ def int8(exported, calibration, built_once):
     def add(folder):
         made = shutil.copytree(bundle, folder / "bundle")
         arguments = ["export", checkpoint, made, "--precision", "int8", "--calibration", calibration]
+        # The logits of an untrained model lie so close together that rounding swaps some.
+        loose = ["--min-spearman", "0.95", "--engine", "onnxruntime"]
         with pytest.raises(SystemExit) as ended:
-            # An untrained model whose logits lie close together: rounding swaps more pairs than the promise lets.
-            main([*map(str, arguments), "--label-column", "relevant", "--min-spearman", "0.95", "--quiet"])
+            main([*map(str, arguments), "--label-column", "relevant", *loose, "--quiet"])
         assert ended.value.code == 0
 
     return built_once("int8", add) / "bundle"
