@@ -107,7 +107,7 @@ def best_int8(
             (folder / target).parent.mkdir(exist_ok=True)
             (folder / file).replace(folder / target)
     note = f"chosen: {chosen.name}, {chosen.ratio_to_fp32:.2f} times as fast as fp32 on this processor"
-    say(note.capitalize())
+    say(note[0].upper() + note[1:])
     variant = replace(chosen.variant, files=targets[chosen.name], notes=(*chosen.variant.notes, note, *notes))
     scorer = open_unproven(folder, "int8", variant.engines[0], variant=variant)
     if variant.engines[0] == NATIVE:
