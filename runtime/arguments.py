@@ -71,7 +71,7 @@ def python_arguments() -> Iterator[None]:
 
 
 def in_python(message: str) -> str:
-    """`message` with options as Python writes them; what it quotes stays as it is."""
+    """`message` with options as Python writes them; what it quotes, and commands for a shell, stay as they are."""
     return _OPTION.sub(_as_argument, message)
 
 

@@ -370,7 +370,7 @@ def python_names() -> Iterator[None]:
 
 
 def in_python(message: str) -> str:
-    """`message` with options as Python writes them; what it quotes stays as it is."""
+    """`message` with options as Python writes them; what it quotes, and commands for a shell, stay as they are."""
     return _OPTION.sub(_as_argument, message)
 
 
@@ -388,7 +388,7 @@ def _as_argument(found: re.Match[str]) -> str:
 
 _NAMES = {option_of(each.name): each.name for each in fields(JobOptions)}
 _OPTION = re.compile(
-    r"(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|(?<![\w-])(?P<flag>"
+    r"`(?:pip|pairscore) [^`]*`|(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|(?<![\w-])(?P<flag>"
     + "|".join(sorted(_NAMES, key=len, reverse=True))
     + r")(?![\w-])(?: (?P<value>[\w-]+))?"
 )

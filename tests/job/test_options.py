@@ -70,6 +70,7 @@ def test_the_command_and_the_function_name_what_their_callers_wrote(capsys):
         ("--filter 'id --limit 3' and this run's --limit", "filter 'id --limit 3' and this run's limit"),
         ("--reuse 'a' is this run's own output", "reuse 'a' is this run's own output"),
         ("no --top-kk and no --dry-run", "no --top-kk and no --dry-run"),
+        ("add it with `pairscore export S B --precision int8`", "add it with `pairscore export S B --precision int8`"),
     ],
 )
 def test_messages_are_worded_for_python(message, expected):
