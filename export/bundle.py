@@ -17,7 +17,7 @@ from pairscore.export.graphs.exporter import choose_exporter
 from pairscore.export.parity.builtin_pairs import LONGEST_SCORED, builtin_pairs
 from pairscore.export.parity.measure import ParitySet, check_parity
 from pairscore.export.quantization.calibration import CalibrationPairs
-from pairscore.export.quantization.race import best_int8
+from pairscore.export.quantization.selection import best_int8
 from pairscore.export.reference import Reference, load_reference
 from pairscore.export.staging import check_target, staged_folder
 from pairscore.export.variants import BUILDERS, PRECISIONS, build_fp32
@@ -70,7 +70,7 @@ def export_bundle(
     fp32 makes a new bundle. Any other precision is added to the bundle of the same source that is at `target`, or
     to a new one. `exporter`: of the fp32 graph, see `choose_exporter`. `pairs`: the user's own, checked beside the
     built-in ones. `calibration`: what int8 is fitted to and judged on. `engine`: the one that int8 is made for; auto
-    races them all. `max_difference`, `min_spearman`: of the scores, in place of the precision's promise.
+    tries them all. `max_difference`, `min_spearman`: of the scores, in place of the precision's promise.
     `pair_order`: which text the model reads first; None for a bundle's own, or else the claim. `say`: told what is
     being done, a line at a time.
 

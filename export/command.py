@@ -38,7 +38,7 @@ BROKEN_PROMISE = 1
 )
 @click.option("--claim-column", default="claim", show_default=True, help="Column of the claims in these files.")
 @click.option("--evidence-column", default="evidence", show_default=True, help="Column of the evidence in these files.")
-@click.option("--engine", default="auto", show_default=True, help="Engine that int8 is made for; auto races them all.")
+@click.option("--engine", default="auto", show_default=True, help="Engine that int8 is made for; auto tries them all.")
 @click.option("--label-column", help="Column of --calibration that marks relevant evidence: adds ranking figures.")
 @click.option("--max-difference", type=click.FloatRange(0), help="Largest score difference, instead of the promise's.")
 @click.option("--min-spearman", type=click.FloatRange(-1, 1), help="Rank correlation, instead of the promise's.")

@@ -45,7 +45,7 @@ from studies.harness import study_options, study_result, time_in_turns, write_re
 REFERENCE = "CrossEncoder.predict, torch fp32, batch 32"
 LONG_PAIRS = 60
 
-# Recipes of the native engine that the race does not try: what its rotation is worth.
+# Recipes of the native engine that an export does not try: what its rotation is worth.
 NOT_ROTATED = (Recipe(0, 0, ALPHA), Recipe(0, 128, ALPHA), Recipe(128, 128, ALPHA), Recipe(64, 64, ALPHA))
 
 

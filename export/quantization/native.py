@@ -71,7 +71,7 @@ class Recipe:
 
 
 # Where among four inputs weights of one sign add up to no more than this, instruction sets without VNNI multiply faster
-# and others as fast as ever (kernels/cpp/layers.h). Rounding is coarser, so it is raced there alone.
+# and others as fast as ever (kernels/cpp/layers.h). Rounding is coarser, so it is tried there alone.
 LARGEST_SUM = 128
 WITHOUT_VNNI = ("avx2", "avx512bw")
 # SmoothQuant's alpha. Measured on the shipped model from 0.3 to 0.7, one for each product too, and with smoothing that
@@ -109,7 +109,7 @@ def unfit(encoder: Encoder) -> str | None:
 
 
 def fitting(encoder: Encoder) -> list[Recipe]:
-    """The recipes that are raced for an encoder of these sizes on this processor: a faster and a more exact one."""
+    """The recipes that are tried for an encoder of these sizes on this processor: a faster and a more exact one."""
     hidden, inner = encoder.hidden, encoder.intermediate
     recipes = []
     for group, down_group in ((0, DOWN_GROUP), (GROUP, GROUP)):

@@ -61,7 +61,7 @@ def test_the_variant_says_what_it_is(native):
     assert variant.settings == {}
     assert any(f"12 matrix products, rows and weights in {RECIPE}," in note for note in variant.notes)
     assert any(note.startswith(f"chosen: {RECIPE} on native") for note in variant.notes)
-    assert any(note.startswith(f"raced: {RECIPE} on native: ") for note in variant.notes)
+    assert any(note.startswith(f"tried: {RECIPE} on native: ") for note in variant.notes)
     assert variant.parity.batch_difference == 0
     assert len(variant.golden_logits) == len(Bundle.open(native).golden_rows().claims)
     assert json.loads((native / FILES[0]).read_text())["format"] == kernels.PLAN_FORMAT
@@ -98,12 +98,12 @@ def test_native_races_with_the_others(capsys, exported, tmp_path):
     given = ["--precision", "int8", "--calibration", tmp_path / "pairs.parquet", "--min-spearman", 0.9]
     code, _, errors = run(capsys, "export", checkpoint, made, *given)
     assert code == 0
-    for raced in (
+    for tried in (
         f"{RECIPE} on native: ",
         "groups of 32 on onnxruntime: ",
         "groups of 64 on openvino: ",
     ):
-        assert raced in errors
+        assert tried in errors
     kept = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
     assert kept == {*Bundle.open(made).manifest.files, "pairscore.json"}
 

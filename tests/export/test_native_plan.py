@@ -169,14 +169,14 @@ def test_everything_but_the_products_is_exact(fitted):
     np.testing.assert_array_equal(tensors["head.1.weight"], encoder.head[1].linear.weight)
 
 
-def test_groups_and_rotations_are_raced_where_they_divide_the_channels(fitted, monkeypatch):
+def test_groups_and_rotations_are_tried_where_they_divide_the_channels(fitted, monkeypatch):
     """Of 32 and 64 channels: no group of 128 or 512, and blocks of 32 and 64."""
     monkeypatch.setenv("PAIRSCORE_ISA", "portable")
     assert fitting(fitted("bert")[0]) == [Recipe(0, 0, 0.5, 2, 4)]
 
 
 @pytest.mark.skipif("avx2" not in kernels.available(), reason="needs AVX2")
-def test_narrow_sums_are_raced_where_they_are_faster(fitted, monkeypatch):
+def test_narrow_sums_are_tried_where_they_are_faster(fitted, monkeypatch):
     monkeypatch.setenv("PAIRSCORE_ISA", "avx2")
     wide, narrow = fitting(fitted("bert")[0])
     assert (wide.narrow, narrow.narrow) == (False, True)

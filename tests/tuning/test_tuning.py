@@ -1,4 +1,4 @@
-"""The race of settings on known speeds, what is remembered of it, and who uses that."""
+"""The comparison of settings on known speeds, what is remembered of it, and who uses that."""
 
 import json
 import random
@@ -29,8 +29,8 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def raced(rates, noise=0.0):
-    """The race over machines of these rates, and the seconds that it spent."""
+def compared(rates, noise=0.0):
+    """The comparison on a machine of these rates, and the seconds that it spent."""
     draw = random.Random(0)
     spent = []
 
@@ -46,7 +46,7 @@ def raced(rates, noise=0.0):
 def test_the_fastest_wins_in_spite_of_noise(best):
     rates = {setting: 100.0 + place for place, setting in enumerate(SETTINGS)}
     rates[SETTINGS[best]] = 150.0
-    results, spent = raced(rates, noise=0.1)
+    results, spent = compared(rates, noise=0.1)
     choice = choose(results, DEFAULT)
     assert (choice.engine, choice.token_budget) == (SETTINGS[best].engine, SETTINGS[best].token_budget)
     assert choice.gain == pytest.approx(150 / rates[DEFAULT], rel=0.1)
@@ -59,12 +59,12 @@ def test_the_fastest_wins_in_spite_of_noise(best):
 def test_what_is_no_clear_gain_is_not_chosen(slower):
     rates = dict.fromkeys(SETTINGS, 100.0)
     rates[DEFAULT] = 100.0 * (1 - slower)
-    assert choose(raced(rates)[0], DEFAULT) is None
+    assert choose(compared(rates)[0], DEFAULT) is None
 
 
 def test_the_default_stays_to_the_end_however_slow():
     rates = dict.fromkeys(SETTINGS, 100.0) | {DEFAULT: 10.0}
-    results, _ = raced(rates)
+    results, _ = compared(rates)
     last = max(result.rounds for result in results)
     assert next(result for result in results if result.setting == DEFAULT).rounds == last
     assert choose(results, DEFAULT).gain == pytest.approx(10.0)
@@ -180,7 +180,7 @@ def test_a_choice_for_a_gpu_is_one_of_its_own(monkeypatch):
     assert recall("digest") is None
 
 
-def test_streams_are_raced_on_a_gpu(exported, monkeypatch):
+def test_streams_are_compared_on_a_gpu(exported, monkeypatch):
     bundle = exported("bert").bundle
     monkeypatch.setitem(ENGINES, "onnxruntime", EngineSpec("tests.gpu_fakes", "onnxruntime", ("cpu", "cuda")))
     monkeypatch.setitem(tune.TOKEN_BUDGETS, "cuda", (64, 128))
@@ -189,8 +189,8 @@ def test_streams_are_raced_on_a_gpu(exported, monkeypatch):
     results, default, choice = found.results, found.default, found.choice
     assert {each.device for each in gpu_fakes.opened} == {"cuda:1"}
     assert default == Setting("onnxruntime", 1, gpu_fakes.opened[0].token_budget, "cuda", streams=3)
-    raced = {(each.setting.streams, each.setting.token_budget) for each in results}
-    assert raced >= {(streams, budget) for streams in (1, 2, 3, 4) for budget in (64, 128)}
+    tried = {(each.setting.streams, each.setting.token_budget) for each in results}
+    assert tried >= {(streams, budget) for streams in (1, 2, 3, 4) for budget in (64, 128)}
     assert choice is None or choice.device == "cuda"
     if choice:
         remember(Bundle.open(bundle).digest("fp32"), choice)

@@ -59,8 +59,8 @@ def best_int8(
         [*parity_set.pairs, *judged.pairs], np.concatenate([parity_set.logits, reference.logits(judged.pairs)])
     )
     say(f"Fitting int8 to {len(fitted.pairs)} pairs and judging it on {len(every.pairs)} others")
-    field = _field(open_unproven(folder, "fp32"), reference, fitted, engines)
-    notes = [f"{NATIVE} left out: {field.left_out}"] if field.left_out else []
+    observed = _observed_model(open_unproven(folder, "fp32"), reference, fitted, engines)
+    notes = [f"{NATIVE} left out: {observed.left_out}"] if observed.left_out else []
     for each in notes:
         if engine == NATIVE:
             raise PairscoreError(each)
@@ -69,14 +69,14 @@ def best_int8(
 
     def attempt(scratch: Path, keep: Collection[str]) -> Trial:
         tried = []
-        for each in field.candidates(scratch, keep):
+        for each in observed.candidates(scratch, keep):
             names = tuple(file.relative_to(folder).as_posix() for file in each.files)
             variant = unmeasured(folder, "int8", names, (each.engine,), (each.note,), each.settings, each.inputs)
             tried.append((each.name, replace(variant, promise=promise)))
             targets[each.name] = each.targets
         if not tried:
-            left_out = f"{field.left_out}; " if field.left_out else ""
-            sizes = sorted({each.inputs for each in products(field.model)})
+            left_out = f"{observed.left_out}; " if observed.left_out else ""
+            sizes = sorted({each.inputs for each in products(observed.model)})
             raise PairscoreError(
                 f"no int8 candidate can be made here: {left_out}groups have {min(GROUP_SIZES)} channels or more, "
                 f"and the matrix products {', '.join(map(str, sizes))}"
@@ -84,7 +84,7 @@ def best_int8(
         trials = try_out(folder, tried, reference, every)
         for trial in trials:
             say(f"  {trial}")
-            notes.append(f"raced: {trial}")
+            notes.append(f"tried: {trial}")
         return choose(trials, "int8")
 
     def first_that_keeps_it(scratch: Path) -> Trial:
@@ -96,7 +96,8 @@ def best_int8(
             except ParityError:
                 if engine == NATIVE:  # that has no product in fp32 to fall back to
                     raise
-            ranked = ranked or list(sensitivities(field.model, field.batches, field.outside and field.outside.parent))
+            folder_of_weights = observed.outside and observed.outside.parent
+            ranked = ranked or list(sensitivities(observed.model, observed.batches, folder_of_weights))
             keep = ranked[: max(1, round(len(ranked) * share))]
             say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
         return attempt(scratch, keep)
@@ -121,7 +122,7 @@ def best_int8(
 
 
 @dataclass(frozen=True)
-class _Field:
+class _ObservedModel:
     """What candidates are made of. `outside`: the file of the model's weights, where they are not in it. `seen`: what
     products read in a run over `batches`; `seen_by`: the same by the names of the graph's weights. `encoder`: for the
     native engine; None where that takes no part, and `left_out` then says why if the user wanted it.
@@ -145,7 +146,9 @@ class _Field:
         return [*native_candidates(self.encoder, scratch, self.seen), *graphs]
 
 
-def _field(fp32: Scorer, reference: Reference, fitted: CalibrationPairs, engines: tuple[str, ...]) -> _Field:
+def _observed_model(
+    fp32: Scorer, reference: Reference, fitted: CalibrationPairs, engines: tuple[str, ...]
+) -> _ObservedModel:
     bundle = fp32.bundle
     path = bundle.graph(bundle.variant("fp32"))
     graph, outside = load_graph(path), data_file(path)
@@ -161,7 +164,9 @@ def _field(fp32: Scorer, reference: Reference, fitted: CalibrationPairs, engines
     batches = _batches(fp32, fitted)
     seen = observe(model, wanted, batches)
     seen_by = {name: seen[rows] for name, rows in rows_of.items()}
-    return _Field(graph, outside if outside.is_file() else None, batches, seen, seen_by, engines, encoder, left_out)
+    return _ObservedModel(
+        graph, outside if outside.is_file() else None, batches, seen, seen_by, engines, encoder, left_out
+    )
 
 
 def _encoder(model: LogitsModel, max_length: int) -> Encoder:
