@@ -172,7 +172,7 @@ def tune(
     `pairscore score` and Scorer.from_pretrained use the choice from then on, on this machine and with these library
     releases only. Run it while the machine does nothing else.
     """
-    from pairscore.runtime.engines.tuned import machine
+    from pairscore.runtime.engines.tuning_cache import machine
     from pairscore.runtime.tuning import tune as tune_bundle
 
     found = unwrap(tune_bundle)(bundle, pairs=pairs or (), **options)

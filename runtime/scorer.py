@@ -24,7 +24,7 @@ from pairscore.runtime.drop_in import Keywords, NoModelCard, PredictOptions, giv
 from pairscore.runtime.engines.protocol import Engine, EngineOptions
 from pairscore.runtime.engines.registry import is_installed, open_variant
 from pairscore.runtime.engines.several_devices import SpreadEngine
-from pairscore.runtime.engines.tuned import Choice, recall
+from pairscore.runtime.engines.tuning_cache import TunedSetting, load_tuned
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.stream.batching import TokenizedPairs, tokenize_pairs
 from pairscore.runtime.stream.columns import (
@@ -69,7 +69,7 @@ class Scorer:
     precision: str
     engine: Engine
     tokenizer: PairTokenizer
-    tuned: Choice | None = None
+    tuned: TunedSetting | None = None
     window_pairs: int = WINDOW_PAIRS
     window_bytes: int = WINDOW_BYTES
     activation: Activation | None = None
@@ -100,7 +100,7 @@ class Scorer:
         max_length: int | None = None,
         threads: int | None = None,
         options: EngineOptions | None = None,
-        tuning: bool | Choice = True,
+        tuning: bool | TunedSetting = True,
         activation: str | None = None,
     ) -> "Scorer":
         """Open a bundle made by `pairscore export`: a folder, or an id of the Hugging Face hub.
@@ -127,9 +127,9 @@ class Scorer:
         chosen = choose_activation(activation, manifest.activation, variant.scaling)
         tokenizer = PairTokenizer.of_bundle(opened)
         given_options = options
-        tuned = tuning if isinstance(tuning, Choice) else None
+        tuned = tuning if isinstance(tuning, TunedSetting) else None
         if tuning is True and engine == "auto" and options is None:
-            tuned = recall(opened.digest(precision), device.partition(":")[0], threads)
+            tuned = load_tuned(opened.digest(precision), device.partition(":")[0], threads)
         if tuned is not None and tuned.engine in variant.engines and is_installed(tuned.engine):
             engine, options = tuned.engine, tuned.options(threads)
         else:

@@ -24,7 +24,7 @@ from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.devices import split_devices
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import ENGINES, EngineSpec, is_installed
-from pairscore.runtime.engines.tuned import Choice, Setting, forget, remember
+from pairscore.runtime.engines.tuning_cache import Setting, TunedSetting, delete_tuned, save_tuned
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.machine import available_cores
 from pairscore.runtime.pairs_file import read_pairs
@@ -47,7 +47,7 @@ Measure = Callable[[Setting, float], tuple[int, float]]
 
 
 @dataclass(frozen=True)
-class Result:
+class MeasuredSetting:
     """A candidate's best rate in the last round that it was in. `rounds`: how many it was in."""
 
     setting: Setting
@@ -62,9 +62,9 @@ class Tuning:
     `choice`: the fastest; None where the defaults are as good.
     """
 
-    results: tuple[Result, ...]
+    results: tuple[MeasuredSetting, ...]
     default: Setting
-    choice: Choice | None
+    choice: TunedSetting | None
 
 
 @python_call
@@ -97,9 +97,9 @@ def tune(
         pairs = read_pairs(Path(pairs), claim_column, evidence_column, _SAMPLED_PAIRS)
     found = compare_settings(folder, precision, pairs, seconds, device, threads=threads)
     if found.choice is None:
-        forget(digest, found.default.device, threads)
+        delete_tuned(digest, found.default.device, threads)
     else:
-        remember(digest, found.choice, threads)
+        save_tuned(digest, found.choice, threads)
     return found
 
 
@@ -181,10 +181,12 @@ def typical_batches(scorer: Scorer, pairs: Sequence[Pair], token_budget: int) ->
     ]
 
 
-def successive_halving(settings: Sequence[Setting], default: Setting, measure: Measure, seconds: float) -> list[Result]:
+def successive_halving(
+    settings: Sequence[Setting], default: Setting, measure: Measure, seconds: float
+) -> list[MeasuredSetting]:
     """Successive halving within about `seconds`: longer only where a single turn of everybody takes longer."""
     running = list(dict.fromkeys([default, *settings]))
-    results: dict[Setting, Result] = {}
+    results: dict[Setting, MeasuredSetting] = {}
     rounds = max(1, (len(running) // _FINALISTS).bit_length() + 1)
     for number in range(1, rounds + 1):
         share = seconds / rounds / (len(running) * _TURNS)
@@ -198,14 +200,14 @@ def successive_halving(settings: Sequence[Setting], default: Setting, measure: M
                 best[setting] = max(best[setting], pairs / took)
                 spent += took
         for setting in running:
-            results[setting] = Result(setting, best[setting], number)
+            results[setting] = MeasuredSetting(setting, best[setting], number)
         ranked = sorted(running, key=lambda setting: -best[setting])
         kept = ranked[: max(_FINALISTS, len(ranked) // 2)]
         running = kept if default in kept else [*kept, default]
     return sorted(results.values(), key=lambda result: (-result.rounds, -result.pairs_per_second))
 
 
-def choose(results: Sequence[Result], default: Setting) -> Choice | None:
+def choose(results: Sequence[MeasuredSetting], default: Setting) -> TunedSetting | None:
     """The fastest of the last round; None unless it beats the defaults, measured beside it, by `MARGIN`."""
     standard = next(result for result in results if result.setting == default)
     last = [result for result in results if result.rounds == standard.rounds]
@@ -213,4 +215,4 @@ def choose(results: Sequence[Result], default: Setting) -> Choice | None:
     gain = winner.pairs_per_second / standard.pairs_per_second
     if winner.setting == default or gain < 1 + MARGIN:
         return None
-    return Choice(**asdict(winner.setting), gain=round(gain, 3))
+    return TunedSetting(**asdict(winner.setting), gain=round(gain, 3))

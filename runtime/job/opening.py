@@ -10,7 +10,7 @@ import pyarrow as pa
 from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.bundle.parity import TIERS, Tier
 from pairscore.runtime.engines.registry import ENGINES
-from pairscore.runtime.engines.tuned import Choice
+from pairscore.runtime.engines.tuning_cache import TunedSetting
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.options import AUTO, JobOptions, Refinement, RunSettings
 from pairscore.runtime.scorer import Scorer
@@ -120,7 +120,7 @@ def _fastest(options: JobOptions, bundle: Bundle, promise: Tier, rate: Callable[
 
 def _open(options: JobOptions, precision: str, earlier: RunSettings | None) -> Scorer:
     engine = options.engine
-    tuning: bool | Choice = options.tuning
+    tuning: bool | TunedSetting = options.tuning
     kind = options.device.partition(":")[0]
     if earlier and tuning and engine == AUTO and earlier.device == kind and earlier.engine in ENGINES:
         engine, tuning = earlier.engine, earlier.tuning or False

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
-from pairscore.runtime.engines.tuned import Choice
+from pairscore.runtime.engines.tuning_cache import TunedSetting
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, NewColumnOptions
 from pairscore.runtime.stream.passages import OVERLAP
@@ -290,7 +290,7 @@ class RunSettings:
     keep: tuple[str, ...] | None = None
     filter: str | None = None
     limit: int | None = None
-    tuning: Choice | None = None
+    tuning: TunedSetting | None = None
     top_k: int | None = None
     by: str | None = None
     activation: str | None = None

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pairscore.runtime.engines.tuned import Choice
+from pairscore.runtime.engines.tuning_cache import TunedSetting
 from pairscore.runtime.job.options import RunSettings
 from pairscore.runtime.job.record import InputRecord, RunRecord, differences
 
@@ -23,7 +23,7 @@ SETTINGS = RunSettings(
 )
 RECORD = RunRecord(SETTINGS, (InputRecord("0.parquet", 100, "f" * 64), InputRecord("1.parquet", None, None)))
 EVERYTHING = replace(
-    SETTINGS, keep=("id",), filter="id > 3", limit=9, tuning=Choice("openvino", 2, 512, gain=1.25), on_null="null"
+    SETTINGS, keep=("id",), filter="id > 3", limit=9, tuning=TunedSetting("openvino", 2, 512, gain=1.25), on_null="null"
 )
 
 
@@ -68,7 +68,7 @@ def test_differences_are_told_in_the_words_of_users():
         "--filter was None and is now 'id > 3'",
         "--limit was None and is now 9",
     ]
-    assert told[4].startswith("tuning was None and is now Choice(engine='openvino'")
+    assert told[4].startswith("tuning was None and is now TunedSetting(engine='openvino'")
     changed = replace(SETTINGS, bundle="c", precision="int8", engine="x", device="cuda", max_length=1)
     assert [each.partition(" was ")[0] for each in differences(RECORD, replace(RECORD, settings=changed))] == [
         "bundle",

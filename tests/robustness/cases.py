@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.bundle.manifest import Bundle, sha256
-from pairscore.runtime.engines import tuned
+from pairscore.runtime.engines import tuning_cache
 from pairscore.runtime.job.parts import listed_parts
 from pairscore.runtime.job.run import run_job
 from tests.pairs_files import AtPart, job, pairs_table, read_output, same
@@ -208,8 +208,8 @@ def _damaged_finished(draw: random.Random, base: Path, folder: Path) -> Case:
 
 def _damaged_tuning(draw: random.Random, base: Path, folder: Path) -> Case:
     os.environ["PAIRSCORE_CACHE"] = str(folder / "cache")
-    choice = tuned.Choice("onnxruntime", 1, 512, gain=1.2)
-    _damage_json(draw, tuned.remember(Bundle.open(base / "bundle").digest("fp32"), choice))
+    choice = tuning_cache.TunedSetting("onnxruntime", 1, 512, gain=1.2)
+    _damage_json(draw, tuning_cache.save_tuned(Bundle.open(base / "bundle").digest("fp32"), choice))
     arguments = _score(base / "bundle", base / "plain", folder / "out")
     return Case("tuning", arguments, output=folder / "out", expected=_expected(base))
 

@@ -56,7 +56,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Choice(Setting):
+class TunedSetting(Setting):
     """The setting that was chosen. `gain`: its speed over that of the defaults, in the run that chose it."""
 
     gain: float = 1.0
@@ -75,19 +75,19 @@ class Choice(Setting):
         return f"{self.engine}, {self.concurrency}, {self.token_budget:,} tokens a batch"
 
 
-def remember(variant_digest: str, choice: Choice, threads: int | None = None) -> Path:
+def save_tuned(variant_digest: str, choice: TunedSetting, threads: int | None = None) -> Path:
     """Keep the choice for this machine and so many threads, and return its file. threads: None for all cores."""
     path = _path(variant_digest, choice.device, threads)
     LocalStorage().write(str(path), f"{json.dumps(asdict(choice), indent=2)}\n".encode(), str(path.parent))
     return path
 
 
-def forget(variant_digest: str, device: str = "cpu", threads: int | None = None) -> None:
+def delete_tuned(variant_digest: str, device: str = "cpu", threads: int | None = None) -> None:
     """Go back to the defaults on this machine. device: cpu or cuda."""
     _path(variant_digest, device, threads).unlink(missing_ok=True)
 
 
-def recall(variant_digest: str, device: str = "cpu", threads: int | None = None) -> Choice | None:
+def load_tuned(variant_digest: str, device: str = "cpu", threads: int | None = None) -> TunedSetting | None:
     """The choice for this machine; None where there is none. Warns of a damaged file, and goes on without it.
 
     device: cpu or cuda.
@@ -95,7 +95,7 @@ def recall(variant_digest: str, device: str = "cpu", threads: int | None = None)
     path: Path | None = None
     try:
         path = _path(variant_digest, device, threads)
-        choice = from_json(Choice, path.read_text(encoding="utf-8"))
+        choice = from_json(TunedSetting, path.read_text(encoding="utf-8"))
         if choice.engine not in ENGINES:
             raise ValueError(f"engine is {choice.engine!r}, not one of {', '.join(ENGINES)}")
         return choice
