@@ -1,7 +1,7 @@
-"""The weights of each family of `transformers`, as the `Encoder` of `formula.py`: one small function a family.
+"""The weights of each family of `transformers`, as the `EncoderWeights` of `formula.py`: one small function a family.
 
-To add a family, write a function from a `Source` to an `Encoder` and list it in `FAMILIES` under its `model_type`. It
-reads modules by their names, and leaves `head` and `pooling` alone, which `heads.py` fills in. Whether the formula
+To add a family, write a function from a `Source` to `EncoderWeights` and list it in `FAMILIES` under its `model_type`.
+It reads modules by their names, and leaves `head` and `pooling` alone, which `heads.py` fills in. Whether the formula
 computes what PyTorch does is not its concern: `read.py` compares the logits of both.
 """
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
-from pairscore.export.encoder.formula import Encoder, Layer, Linear, Modern, Norm, Relative, Rows
+from pairscore.export.encoder.formula import EncoderWeights, Layer, Linear, Modern, Norm, Relative, Rows
 from pairscore.runtime.types import FloatArray
 
 # As configurations name them -> as `formula.py` does.
@@ -47,19 +47,19 @@ class Source:
         return [Linear(whole.input, *each) for each in zip(weights, biases, strict=True)]
 
 
-def bert(source: Source) -> Encoder:
+def bert(source: Source) -> EncoderWeights:
     """BERT, and ELECTRA, whose embeddings may be narrower than its layers."""
     projection = getattr(source.base, "embeddings_project", None)
     return _bert(source, [_bert_layer(source, each) for each in source.base.encoder.layer], projection)
 
 
-def roberta(source: Source) -> Encoder:
+def roberta(source: Source) -> EncoderWeights:
     """RoBERTa and what is built like it: padding takes no position, and the first position comes behind its id."""
     padding = source.base.embeddings.padding_idx
     return replace(bert(source), padding_id=padding, position_offset=padding + 1)
 
 
-def distilbert(source: Source) -> Encoder:
+def distilbert(source: Source) -> EncoderWeights:
     """DistilBERT's encoder."""
     layers = []
     for each in source.base.transformer.layer:
@@ -69,7 +69,7 @@ def distilbert(source: Source) -> Encoder:
     return _bert(source, layers, activation=source.config.activation, heads=source.config.n_heads)
 
 
-def albert(source: Source) -> Encoder:
+def albert(source: Source) -> EncoderWeights:
     """Layers share their weights, by groups."""
     groups, layers = source.base.encoder.albert_layer_groups, []
     for place in range(source.config.num_hidden_layers):
@@ -80,7 +80,7 @@ def albert(source: Source) -> Encoder:
     return _bert(source, layers, source.base.encoder.embedding_hidden_mapping_in)
 
 
-def modernbert(source: Source) -> Encoder:
+def modernbert(source: Source) -> EncoderWeights:
     """ModernBERT's encoder."""
     base, config = source.base, source.config
     layers = []
@@ -100,7 +100,7 @@ def modernbert(source: Source) -> Encoder:
                 Modern(gate, *_modernbert_positions(base, each, config.local_attention)),
             )
         )
-    return Encoder(
+    return EncoderWeights(
         words=array(base.embeddings.tok_embeddings.weight),
         positions=None,
         types=None,
@@ -119,7 +119,7 @@ def modernbert(source: Source) -> Encoder:
     )
 
 
-def deberta_v2(source: Source) -> Encoder:
+def deberta_v2(source: Source) -> EncoderWeights:
     """DeBERTa-v2 and v3. The embeddings are projected before their norm, so that the tables can be."""
     base, embeddings = source.base, source.base.embeddings
     if base.encoder.conv is not None:
@@ -144,7 +144,7 @@ def deberta_v2(source: Source) -> Encoder:
     )
 
 
-FAMILIES: dict[str, Callable[[Source], Encoder]] = {
+FAMILIES: dict[str, Callable[[Source], EncoderWeights]] = {
     "albert": albert,
     "bert": bert,
     "camembert": roberta,
@@ -250,13 +250,13 @@ def _bert(
     *,
     activation: str | None = None,
     heads: int | None = None,
-) -> Encoder:
+) -> EncoderWeights:
     """An encoder with BERT's embeddings. `activation`, `heads`: where the configuration names them otherwise."""
     embeddings, config = source.base.embeddings, source.config
     if getattr(config, "position_embedding_type", "absolute") != "absolute":
         raise UnknownEncoderError(f"its positions are {config.position_embedding_type}")
     types = getattr(embeddings, "token_type_embeddings", None)
-    return Encoder(
+    return EncoderWeights(
         words=array(embeddings.word_embeddings.weight),
         positions=None if embeddings.position_embeddings is None else array(embeddings.position_embeddings.weight),
         types=None if types is None else array(types.weight),

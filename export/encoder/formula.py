@@ -109,8 +109,8 @@ class HeadLayer:
 
 
 @dataclass(frozen=True)
-class Encoder:
-    """The whole model. `words`, `positions`, `types`: tables, one row an id; None where there are none.
+class EncoderWeights:
+    """The weights of a whole model. `words`, `positions`, `types`: tables, one row an id; None where there are none.
 
     The token at place i has the position id i + `position_offset`. Where `padding_id` is given, tokens of that id are
     not counted and have the position id `padding_id`, as RoBERTa does it. `projection`: from the embeddings' width to

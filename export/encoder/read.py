@@ -1,9 +1,9 @@
-"""From a live PyTorch cross-encoder to its `Encoder`, proved: the formula and PyTorch give the same logits.
+"""Read the `EncoderWeights` of a live PyTorch cross-encoder, and check that their formula gives PyTorch's logits.
 
     encoder = read_encoder(model, max_length)
 
-`families.py` says how each family names its weights, `heads.py` what follows its layers, `formula.py` what an `Encoder`
-is. `UnknownEncoderError` says why a model is none.
+`families.py` says how each family names its weights, `heads.py` what follows its layers, and `formula.py` what
+`EncoderWeights` holds. `UnknownEncoderError` says why a model cannot be read.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pairscore.export.encoder.families import FAMILIES, Source, UnknownEncoderError
-from pairscore.export.encoder.formula import Encoder, Layer, Linear
+from pairscore.export.encoder.formula import EncoderWeights, Layer, Linear
 from pairscore.export.encoder.heads import read_head
 from pairscore.export.model import LogitsModel
 from pairscore.export.reference import quiet
@@ -26,7 +26,7 @@ TOLERANCE = 1e-4
 _LENGTHS = (3, 61, 1024)
 
 
-def read_encoder(model: LogitsModel, max_length: int) -> Encoder:
+def read_encoder(model: LogitsModel, max_length: int) -> EncoderWeights:
     """The encoder that `model` computes, for pairs of up to `max_length` tokens; weights are not copied.
 
     Raises UnknownEncoderError for a model that `formula.py` does not describe.
@@ -51,7 +51,7 @@ def read_encoder(model: LogitsModel, max_length: int) -> Encoder:
     return encoder
 
 
-def largest_difference(model: LogitsModel, encoder: Encoder, lengths: Sequence[int]) -> float:
+def largest_difference(model: LogitsModel, encoder: EncoderWeights, lengths: Sequence[int]) -> float:
     """Between the logits of PyTorch and of the formula on random tokens; relative where logits exceed 1.
 
     All ids of the vocabulary take part, the padding's own too, and both token types.

@@ -1,9 +1,9 @@
 """fp16: weights and arithmetic in half precision, for GPUs.
 
-Batches of one length need no mask, so where the model's `Encoder` is known the fp16 variant is the unpadded graph of
-`unpadded.py`, whose attention runs in fused kernels; else it is the fp32 graph, converted. ONNX Runtime's CUDA kernels
-keep sums and the statistics of softmax and layer norm in fp32 by themselves. A CPU has no fp16 arithmetic: there, ONNX
-Runtime rounds to fp16 after every operation, and where there is no GPU, parity is measured that way.
+Batches of one length need no mask, so where the model's `EncoderWeights` can be read the fp16 variant is the unpadded
+graph of `unpadded.py`, whose attention runs in fused kernels; else it is the fp32 graph, converted. ONNX Runtime's CUDA
+kernels keep sums and the statistics of softmax and layer norm in fp32 by themselves. A CPU has no fp16 arithmetic:
+there, ONNX Runtime rounds to fp16 after every operation, and where there is no GPU, parity is measured that way.
 """
 
 import logging

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pairscore.export.encoder.formula import Encoder
+from pairscore.export.encoder.formula import EncoderWeights
 from pairscore.export.graphs.relative import RelativeWriter
 from pairscore.export.graphs.writer import Writer
 
 
-def unpadded(encoder: Encoder, precision: type[np.floating[Any]] = np.float32) -> onnx.ModelProto | None:
+def unpadded(encoder: EncoderWeights, precision: type[np.floating[Any]] = np.float32) -> onnx.ModelProto | None:
     """The graph of an encoder, its weights and arithmetic in `precision`, its logits in fp32.
 
     None for ModernBERT, whose windows no fused operation knows, and for relative positions of which all rows are read.

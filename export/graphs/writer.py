@@ -1,4 +1,4 @@
-"""An ONNX graph written from an `Encoder`, whose formula was proved to be PyTorch's: for batches of one length.
+"""An ONNX graph written from `EncoderWeights`, whose formula was proved to be PyTorch's: for batches of one length.
 
 ONNX Runtime has one operation for a bias and its activation, and one for a residual and its norm. Where the head reads
 the first row, the last layer computes no other.
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pairscore.export.encoder.formula import Encoder, Layer, Linear, Norm
+from pairscore.export.encoder.formula import EncoderWeights, Layer, Linear, Norm
 from pairscore.export.graphs.editing import MICROSOFT
 from pairscore.runtime.types import FloatArray
 
@@ -30,7 +30,7 @@ Input = str | npt.NDArray[Any] | Sequence[int]
 class Writer:
     """Nodes and weights, as they are made. Its inputs are input_ids and, of several types of tokens, token_type_ids."""
 
-    def __init__(self, encoder: Encoder, precision: type[np.floating[Any]]) -> None:
+    def __init__(self, encoder: EncoderWeights, precision: type[np.floating[Any]]) -> None:
         self.encoder = encoder
         self._precision = precision
         self._nodes: list[onnx.NodeProto] = []

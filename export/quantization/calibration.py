@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from pairscore.export.encoder.families import array
-from pairscore.export.encoder.formula import Encoder, Rows
+from pairscore.export.encoder.formula import EncoderWeights, Rows
 from pairscore.export.model import LogitsModel
 from pairscore.export.reference import quiet
 from pairscore.runtime.engines.batch import Batch
@@ -98,7 +98,7 @@ def observe(model: LogitsModel, wanted: Iterable[Rows], batches: Iterable[Batch]
 
 
 def rows_of_weights(
-    model: LogitsModel, weights: Iterable[tuple[str, npt.NDArray[np.float32]]], encoder: Encoder | None
+    model: LogitsModel, weights: Iterable[tuple[str, npt.NDArray[np.float32]]], encoder: EncoderWeights | None
 ) -> dict[str, Rows]:
     """Which rows each matrix of a graph multiplies. weights: each with its name, of Shape (inputs, outputs).
 

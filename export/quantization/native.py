@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
-from pairscore.export.encoder.formula import Encoder, Layer, Linear, Norm, Rows, angles
+from pairscore.export.encoder.formula import EncoderWeights, Layer, Linear, Norm, Rows, angles
 from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import ZERO_CODE, gptq, rotated
 from pairscore.export.quantization.int8 import Candidate
@@ -86,7 +86,7 @@ ROTATION, DOWN_ROTATION = 8, 32
 _COLUMNS = 16
 
 
-def unfit(encoder: Encoder) -> str | None:
+def unfit(encoder: EncoderWeights) -> str | None:
     """Why the kernels cannot compute this encoder, its sizes or its activations; None where they can."""
     embedded = encoder.words.shape[1] if encoder.projection is not None else 0
     sizes = [
@@ -108,7 +108,7 @@ def unfit(encoder: Encoder) -> str | None:
     )
 
 
-def fitting(encoder: Encoder) -> list[Recipe]:
+def fitting(encoder: EncoderWeights) -> list[Recipe]:
     """The recipes that are tried for an encoder of these sizes on this processor: a faster and a more exact one."""
     hidden, inner = encoder.hidden, encoder.intermediate
     recipes = []
@@ -138,7 +138,7 @@ def _order(group: int, most: int) -> int:
 
 
 def native_candidates(
-    encoder: Encoder, folder: Path, seen: Mapping[Rows, Seen], recipes: Sequence[Recipe] = ()
+    encoder: EncoderWeights, folder: Path, seen: Mapping[Rows, Seen], recipes: Sequence[Recipe] = ()
 ) -> Iterator[Candidate]:
     """An encoder quantized by each recipe, or by those that fit it, as plans in `folder`. seen: by `Linear.input`."""
     made = len(list(encoder.products()))
@@ -159,7 +159,7 @@ def native_candidates(
         )
 
 
-def plan(encoder: Encoder, recipe: Recipe) -> dict[str, Any]:
+def plan(encoder: EncoderWeights, recipe: Recipe) -> dict[str, Any]:
     """The JSON object."""
     own: dict[str, Any] = {
         "architecture": "bert",
@@ -208,7 +208,7 @@ def plan(encoder: Encoder, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def quantized(encoder: Encoder, recipe: Recipe, seen: Mapping[Rows, Seen]) -> Tensors:
+def quantized(encoder: EncoderWeights, recipe: Recipe, seen: Mapping[Rows, Seen]) -> Tensors:
     """Every tensor that the plan names. seen: by `Linear.input`."""
     tensors: dict[str, npt.NDArray[Any]] = {
         "embeddings.words": encoder.words,
@@ -275,7 +275,7 @@ def _exact(name: str, part: Linear | Norm) -> Tensors:
     return {f"{name}.weight": part.weight, f"{name}.bias": part.bias}
 
 
-def _rotary_tables(encoder: Encoder) -> list[bytes]:
+def _rotary_tables(encoder: EncoderWeights) -> list[bytes]:
     """The different frequencies of the layers, in their order."""
     return list(dict.fromkeys(each.frequencies.tobytes() for each in encoder.modern))
 

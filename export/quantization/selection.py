@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from pairscore.export.encoder.formula import Encoder, Rows
+from pairscore.export.encoder.formula import EncoderWeights, Rows
 from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
 from pairscore.export.errors import ParityError
 from pairscore.export.graphs.editing import data_file, load_graph
@@ -134,7 +134,7 @@ class _ObservedModel:
     seen: Mapping[Rows, Seen]
     seen_by: Mapping[str, Seen]
     engines: tuple[str, ...]
-    encoder: Encoder | None
+    encoder: EncoderWeights | None
     left_out: str | None
 
     def candidates(self, scratch: Path, keep: Collection[str]) -> list[Candidate]:
@@ -169,7 +169,7 @@ def _observed_model(
     )
 
 
-def _encoder(model: LogitsModel, max_length: int) -> Encoder:
+def _encoder(model: LogitsModel, max_length: int) -> EncoderWeights:
     """The encoder for the native engine. Raises UnknownEncoderError with the reason where that takes no part."""
     if not is_installed(NATIVE):
         raise UnknownEncoderError(f"pairscore-kernels is not installed: `pip install pairscore[{_EXTRAS[NATIVE]}]`")

@@ -1,7 +1,7 @@
 """An encoder of widths that no vector divides, such as TinyBERT's 312 columns in heads of 26, filled up with zeros.
 
-The logits stay the same: the added columns hold zeros throughout, norms do not count them (`Encoder.columns`), and
-queries make up for the kernels' division by the square root of a wider head.
+The logits stay the same: the added columns hold zeros throughout, norms do not count them (`EncoderWeights.columns`),
+and queries make up for the kernels' division by the square root of a wider head.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pairscore.export.encoder.formula import Encoder, HeadLayer, Layer, Linear, Norm, Relative, Rows
+from pairscore.export.encoder.formula import EncoderWeights, HeadLayer, Layer, Linear, Norm, Relative, Rows
 from pairscore.export.quantization.calibration import Seen
 from pairscore.runtime.types import FloatArray
 
@@ -21,7 +21,9 @@ _GROUP = 64
 _Places = tuple[npt.NDArray[np.int64], int]
 
 
-def widened(encoder: Encoder, seen: Mapping[Rows, Seen], lanes: int) -> tuple[Encoder, Mapping[Rows, Seen]]:
+def widened(
+    encoder: EncoderWeights, seen: Mapping[Rows, Seen], lanes: int
+) -> tuple[EncoderWeights, Mapping[Rows, Seen]]:
     """The encoder with heads and feed-forward of a multiple of `lanes` columns, and what its products read."""
     # Rotary positions turn the halves of a head against each other: each half is filled up by itself.
     halves = 2 if encoder.modern else 1

@@ -18,7 +18,7 @@ from tokenizers import Encoding, Tokenizer
 from pairscore.runtime.bundle.manifest import CLAIM_FIRST, Bundle, PairOrder
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.text.ragged import Ragged
-from pairscore.runtime.text.wordpiece import FastEncoder
+from pairscore.runtime.text.wordpiece import CheckedNanotoken
 from pairscore.runtime.types import FloatArray, Int64Array
 
 # An `Encoding` holds far more than ids; encoding in chunks keeps only two chunks' worth of them alive.
@@ -68,7 +68,7 @@ class PairTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        self._fast = FastEncoder(tokenizer, self._encode)
+        self._fast = CheckedNanotoken(tokenizer, self._encode)
         self._chunk_texts = chunk_texts
         self._chunk_characters = chunk_characters
         self.max_length = max_length

@@ -21,7 +21,7 @@ from pairscore.runtime.text.difficult_texts import probe_texts
 from pairscore.runtime.text.ragged import Ragged
 from pairscore.runtime.types import Int64Array
 
-TextEncoder = Callable[[list[str]], Ragged]
+EncodeTexts = Callable[[list[str]], Ragged]
 
 # With fewer texts, the comparison is most of the work.
 LEAST_TEXTS = 1024
@@ -37,16 +37,16 @@ distrusted = threading.Event()
 _telling = threading.Lock()
 
 
-class FastEncoder:
+class CheckedNanotoken:
     """nanotoken, and the tokenizer whose ids it has to give. Safe to call from several threads."""
 
-    def __init__(self, tokenizer: Tokenizer, reference: TextEncoder) -> None:
+    def __init__(self, tokenizer: Tokenizer, reference: EncodeTexts) -> None:
         """`reference`: encodes with `tokenizer` itself. Nothing is imported before the first large call."""
         self._tokenizer = tokenizer
         self._reference = reference
         self._lock = threading.Lock()
         self._opened = False
-        self._encode: TextEncoder | None = None
+        self._encode: EncodeTexts | None = None
 
     def encode(self, texts: list[str]) -> Ragged | None:
         """The ids of each text, some of them compared; None where `tokenizers` has to encode.
@@ -57,7 +57,7 @@ class FastEncoder:
         encode = self.prepare(len(texts))
         return None if encode is None else _compared(encode, self._reference, texts, sampled)
 
-    def prepare(self, texts: int) -> TextEncoder | None:
+    def prepare(self, texts: int) -> EncodeTexts | None:
         """The encoder of nanotoken if it serves for so many texts; opened and compared the first time."""
         if texts < LEAST_TEXTS or distrusted.is_set():
             return None
@@ -69,7 +69,7 @@ class FastEncoder:
                     self._encode = self._proved(description)
             return self._encode
 
-    def _proved(self, description: dict[str, Any]) -> TextEncoder | None:
+    def _proved(self, description: dict[str, Any]) -> EncodeTexts | None:
         """Nanotoken's encoder once it agreed on the fixed texts."""
         try:
             encode = load(description)
@@ -82,7 +82,7 @@ class FastEncoder:
         return encode if _compared(encode, self._reference, texts, lambda *_: np.arange(len(texts))) else None
 
 
-def load(description: dict[str, Any]) -> TextEncoder | None:
+def load(description: dict[str, Any]) -> EncodeTexts | None:
     """Nanotoken for a `tokenizer.json`; None where it is not installed."""
     if find_spec("nanotoken") is None:
         return None
@@ -135,7 +135,7 @@ def sampled(texts: list[str], encoded: Ragged) -> Int64Array:
 
 
 def _compared(
-    encode: TextEncoder, reference: TextEncoder, texts: list[str], choose: Callable[[list[str], Ragged], Int64Array]
+    encode: EncodeTexts, reference: EncodeTexts, texts: list[str], choose: Callable[[list[str], Ragged], Int64Array]
 ) -> Ragged | None:
     """The ids from `encode` if `reference` gives the same for the rows that `choose` names; else None, from then on."""
     try:

@@ -20,7 +20,7 @@ from pairscore.runtime.text import wordpiece as fast_tokenizer
 from pairscore.runtime.text.difficult_texts import probe_texts
 from pairscore.runtime.text.ragged import Ragged
 from pairscore.runtime.text.tokenizer import PairTokenizer
-from pairscore.runtime.text.wordpiece import FastEncoder, TextEncoder, is_supported, load, sampled
+from pairscore.runtime.text.wordpiece import CheckedNanotoken, EncodeTexts, is_supported, load, sampled
 from tests.checkpoints import FAMILIES
 
 WORDPIECE = ("bert", "distilbert", "electra")
@@ -55,7 +55,7 @@ def description(path: Path) -> dict[str, Any]:
     return json.loads(Tokenizer.from_file(str(path)).to_str())
 
 
-def library(path: Path) -> TextEncoder:
+def library(path: Path) -> EncodeTexts:
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -74,7 +74,7 @@ class Fake:
     def __init__(self, path: Path, wrong: Callable[[list[str], Ragged], Ragged]) -> None:
         self._library, self._wrong, self.calls = library(path), wrong, 0
 
-    def load(self, description: dict[str, Any]) -> TextEncoder:
+    def load(self, description: dict[str, Any]) -> EncodeTexts:
         del description
         return self.encode
 
@@ -127,7 +127,7 @@ def test_it_is_used_for_many_texts_and_gives_the_ids_of_the_library(
             raise AssertionError("everything is encoded by the library")
         return library(file)(texts)
 
-    encoded = FastEncoder(Tokenizer.from_file(str(file)), refused).encode(MANY)
+    encoded = CheckedNanotoken(Tokenizer.from_file(str(file)), refused).encode(MANY)
     assert encoded is not None
     assert same(encoded, library(file)(MANY))
     assert encoded.values.dtype == np.int32
@@ -136,10 +136,10 @@ def test_it_is_used_for_many_texts_and_gives_the_ids_of_the_library(
     assert not caplog.records
 
 
-_opened: dict[Path, TextEncoder] = {}
+_opened: dict[Path, EncodeTexts] = {}
 
 
-def _nanotoken(path: Path) -> TextEncoder:
+def _nanotoken(path: Path) -> EncodeTexts:
     if path not in _opened:
         encode = load(description(path))
         assert encode is not None
@@ -188,7 +188,7 @@ def test_special_tokens_that_are_to_be_split_are_not_supported(
     use(monkeypatch, fake := Fake(path, lambda _, encoded: encoded))
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.encode_special_tokens = True
-    assert FastEncoder(tokenizer, library(path)).encode(MANY) is None
+    assert CheckedNanotoken(tokenizer, library(path)).encode(MANY) is None
     assert fake.calls == 0
 
 
@@ -275,7 +275,7 @@ def test_a_difference_ends_its_use_for_good(
 def test_a_tokenizer_that_it_cannot_open_is_a_difference(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(description: dict[str, Any]) -> TextEncoder:
+    def broken(description: dict[str, Any]) -> EncodeTexts:
         raise ValueError("unsupported")
 
     monkeypatch.setattr(fast_tokenizer, "load", broken)
