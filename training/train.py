@@ -25,11 +25,11 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.training.annotations import Annotations, read_annotations
+from pairscore.training.batch_order import PlannedBatches, plan_epoch
 from pairscore.training.card import write_card
 from pairscore.training.checkpoint import save_checkpoint
 from pairscore.training.evaluate import TRAINING_NAME, Evaluation, Start, evaluate, evaluate_labels, reranking_evaluator
 from pairscore.training.labels import LabelEvaluation, read_labelled
-from pairscore.training.plan import PlannedBatches, plan_epoch
 from pairscore.training.report import EVALUATION_NAME, configuration, training_report, write_json
 from pairscore.training.run import Run
 from pairscore.training.samples import NegativeSampler, Sample

@@ -9,7 +9,7 @@ from typing import Any
 from pairscore.runtime.job.input.read import read_pieces
 from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.parts import Block
-from pairscore.runtime.job.plan import Plan
+from pairscore.runtime.job.plan import JobPlan
 from pairscore.runtime.job.prepare import Work, find_work, prepare
 from pairscore.runtime.job.progress.meter import duration
 from pairscore.runtime.job.reuse import read_old_scores
@@ -115,7 +115,7 @@ def estimate_job(options: JobOptions) -> Estimate:
     )
 
 
-def _without_score(pairs: list[Pair], work: Work, plan: Plan) -> list[Pair]:
+def _without_score(pairs: list[Pair], work: Work, plan: JobPlan) -> list[Pair]:
     """Those of the pairs that no earlier output holds the score of."""
     if not work.old_files or not pairs:
         return pairs

@@ -24,7 +24,7 @@ from pairscore.runtime.stream.score_columns import ScoreColumns
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobPlan:
     """`hidden`: Parquet files that folders and patterns leave out by their names.
 
     `files`: in order, None for one left out (then in `skipped`, by place, with the reason). `keep`: input columns
@@ -75,7 +75,7 @@ class Plan:
 
 def make_plan(
     options: JobOptions, manifest: Manifest, read: FooterReader = read_here, earlier: RunSettings | None = None
-) -> Plan:
+) -> JobPlan:
     """Check everything that can be checked before scoring. Raises PairscoreError for input that does not fit.
 
     read: the footers of files, given those and the text columns. earlier: the settings of a run to continue.
@@ -131,7 +131,7 @@ def make_plan(
     added = new.fields if best is None else [*new.fields, RANK_FIELD]
     blocks = plan_blocks(_limited([file.rows if file else None for file in files], options.limit), options.part_rows)
     mine = shard_of(blocks, *options.shard) if options.shard else blocks
-    return Plan(
+    return JobPlan(
         found=tuple(found),
         hidden=tuple(left_out),
         files=tuple(files),

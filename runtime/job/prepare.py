@@ -16,7 +16,7 @@ from pairscore.runtime.job.opening import Opened, open_scorer, settings_of
 from pairscore.runtime.job.options import AUTO, JobOptions, Refinement, RunSettings
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.parts import Block, Part, missing, within
-from pairscore.runtime.job.plan import Plan, make_plan
+from pairscore.runtime.job.plan import JobPlan, make_plan
 from pairscore.runtime.job.record import RunRecord, changed_settings
 from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, recorded_settings
 from pairscore.runtime.job.summary import Figures, Summary
@@ -34,7 +34,7 @@ class Prepared:
     options: JobOptions
     bundle: Bundle
     output: out.Output | None
-    plan: Plan
+    plan: JobPlan
     earlier: RunSettings | None
     whole: Summary | None
 
@@ -99,7 +99,7 @@ def find_work(prepared: Prepared, scorer: Scorer | None = None) -> Work:
 
 
 def _old_files(
-    url: str, settings: RunSettings, opened: Opened, plan: Plan
+    url: str, settings: RunSettings, opened: Opened, plan: JobPlan
 ) -> tuple[Sequence[OldFile], Sequence[OldFile]]:
     """The files of an old output: those with scores of the exact variant, and those with scores of the first one."""
     if opened.exact is not None:
@@ -108,7 +108,7 @@ def _old_files(
     return (), find_old_files((url,), settings, opened.scorer, plan.columns)
 
 
-def finished(options: JobOptions, bundle: Bundle, plan: Plan, output: out.Output | None) -> Summary | None:
+def finished(options: JobOptions, bundle: Bundle, plan: JobPlan, output: out.Output | None) -> Summary | None:
     """The summary of a run that has nothing to do; None where there is something.
 
     Footers alone are read. Raises PairscoreError where the output is whole and another run's.

@@ -21,7 +21,7 @@ from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.output import merge
 from pairscore.runtime.job.output.locks import Held, hold
 from pairscore.runtime.job.parts import Block, Part, missing, part_bytes
-from pairscore.runtime.job.plan import Plan, every_file_left_out
+from pairscore.runtime.job.plan import JobPlan, every_file_left_out
 from pairscore.runtime.job.prepare import Work, find_work, finished, prepare
 from pairscore.runtime.job.progress.events import EventLog
 from pairscore.runtime.job.progress.meter import Meter, Progress, duration, reported
@@ -124,7 +124,7 @@ def _run_job(
 
 
 @contextmanager
-def _old_scores(files: Sequence[OldFile], scorer: Scorer, plan: Plan, log: EventLog) -> Iterator[OldScores | None]:
+def _old_scores(files: Sequence[OldFile], scorer: Scorer, plan: JobPlan, log: EventLog) -> Iterator[OldScores | None]:
     """The scores to reuse; None without a file to take them from. Nothing of this run's output is touched before."""
     if not files:
         yield None
@@ -145,7 +145,7 @@ class _Run:
     """
 
     _options: JobOptions
-    _plan: Plan
+    _plan: JobPlan
     _work: Work
     _output: out.Output
     _held: Held

@@ -5,7 +5,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairscore.training.plan import PlannedBatches, plan_epoch
+from pairscore.training.batch_order import PlannedBatches, plan_epoch
 
 
 @given(st.lists(st.integers(5, 200), min_size=1, max_size=300), st.integers(1, 9), st.booleans(), st.integers(0, 9))
