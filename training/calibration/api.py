@@ -9,7 +9,7 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.machine import require_modules
 from pairscore.runtime.pairs_file import read_label_names, read_labels, read_pairs
 from pairscore.runtime.types import Pair
-from pairscore.training.calibration.fit import TARGETS, Calibration, calibrate_bundle
+from pairscore.training.calibration.fit import TARGETS, CalibrationReport, calibrate_bundle
 
 
 @python_call
@@ -26,7 +26,7 @@ def calibrate(
     device: str = "cpu",
     want_precision: Sequence[float] = TARGETS,
     want_recall: Sequence[float] = TARGETS,
-) -> Calibration:
+) -> CalibrationReport:
     """Fit a bundle's scores to pairs whose labels are known, and keep the fit for `activation="calibrated"`.
 
     `pairs`: a list of (claim, evidence) with `labels`, one a pair, or a Parquet file that has the labels in

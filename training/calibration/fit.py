@@ -53,7 +53,7 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationReport:
     """The fit, and how far scores are from the shares of true pairs before and after it, on held-out folds.
 
     `scaling.before`, `scaling.after`: log loss, Brier score and expected calibration error.
@@ -83,7 +83,7 @@ def calibrate_bundle(
     device: str = "cpu",
     precisions: Sequence[float] = TARGETS,
     recalls: Sequence[float] = TARGETS,
-) -> Calibration:
+) -> CalibrationReport:
     """Fit a variant's scores to labels and keep the fit in the bundle, for `activation="calibrated"`.
 
     labels: one a pair; of a model with one label whether the pair is true, else the name of its label. `precisions`,
@@ -105,7 +105,7 @@ def calibrate_bundle(
     scaling = Scaling(slope, intercept, len(pairs), figures(before, truth), figures(held_out, truth))
     _keep(opened, precision, scaling)
     counts = Counter(truth.tolist())
-    return Calibration(
+    return CalibrationReport(
         bundle=str(bundle),
         precision=precision,
         claims=len({claim for claim, _ in pairs}),

@@ -5,13 +5,13 @@ from html import escape
 
 from pairscore.runtime.report.page import figure, whole_page
 from pairscore.runtime.report.pictures import STYLE
-from pairscore.training.calibration.fit import Bin, Calibration, Threshold
+from pairscore.training.calibration.fit import Bin, CalibrationReport, Threshold
 
 _SIDE = 340
 _MARGIN = 40
 
 
-def calibration_page(found: Calibration) -> str:
+def calibration_page(found: CalibrationReport) -> str:
     """The file."""
     title = f"Calibration of {found.bundle} in {found.precision}"
     counted = ", ".join(f"{count:,} {name}" for name, count in found.labels.items())
