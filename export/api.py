@@ -57,7 +57,7 @@ def export_bundle(
     require_export_extra()
     if label_column is not None and not isinstance(calibration, str | Path):
         raise PairscoreError("--label-column names a column of --calibration: give that file too")
-    from pairscore.export import bundle as exporting
+    from pairscore.export.build import build_bundle
     from pairscore.export.quantization.calibration import CalibrationPairs
 
     chosen = None
@@ -65,7 +65,7 @@ def export_bundle(
         rows = _pairs(calibration, claim_column, evidence_column, option="--calibration")
         labels = read_labels(Path(str(calibration)), label_column) if label_column else None
         chosen = CalibrationPairs(tuple(rows), labels)
-    return exporting.export_bundle(
+    return build_bundle(
         str(source),
         Path(bundle),
         revision=revision,

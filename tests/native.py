@@ -1,6 +1,6 @@
 """For tests of the native engine: checkpoints whose heads its kernels take, and a bundle."""
 
-from pairscore.export.bundle import export_bundle
+from pairscore.export.build import build_bundle
 from pairscore.export.quantization.calibration import CalibrationPairs
 from tests import corpus
 
@@ -30,4 +30,4 @@ def changes(family):
 def add_native(checkpoint, bundle):
     """Add an int8 variant of the native engine to the bundle. The promise is loose: the weights are random."""
     fitted = CalibrationPairs(tuple(PAIRS))
-    export_bundle(str(checkpoint), bundle, precision="int8", calibration=fitted, engine="native", **LOOSE)
+    build_bundle(str(checkpoint), bundle, precision="int8", calibration=fitted, engine="native", **LOOSE)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pairscore import PairscoreError, Scorer
-from pairscore.export.bundle import export_bundle
+from pairscore.export.build import build_bundle
 from pairscore.export.errors import ParityError
 from pairscore.export.quantization.calibration import CalibrationPairs
 from pairscore.runtime.bundle.manifest import Bundle, sha256
@@ -114,7 +114,7 @@ def test_without_the_kernels_the_others_race(exported, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pairscore_kernels", None)
     said = []
     calibration = CalibrationPairs(tuple(PAIRS))
-    export_bundle(str(checkpoint), made, precision="int8", calibration=calibration, say=said.append, **LOOSE)
+    build_bundle(str(checkpoint), made, precision="int8", calibration=calibration, say=said.append, **LOOSE)
     left_out = "native left out: pairscore-kernels is not installed: `pip install pairscore[kernels]`"
     assert f"  {left_out}" in said
     variant = Bundle.open(made).variant("int8")
@@ -133,7 +133,7 @@ def test_an_engine_without_a_candidate_is_refused(exported, tmp_path, family, en
     checkpoint, bundle = exported(family, **({"conv_kernel_size": 3} if family == "deberta-v2" else {}))
     made = shutil.copytree(bundle, tmp_path / "bundle")
     with pytest.raises(PairscoreError, match=message):
-        export_bundle(
+        build_bundle(
             str(checkpoint), made, precision="int8", calibration=CalibrationPairs(tuple(PAIRS)), engine=engine, **LOOSE
         )
     assert "int8" not in Bundle.open(made).manifest.variants
@@ -143,7 +143,7 @@ def test_a_promise_that_it_does_not_keep_leaves_the_bundle_as_it_was(exported, t
     checkpoint, bundle = exported("bert", **changes("bert"))
     made = shutil.copytree(bundle, tmp_path / "bundle")
     with pytest.raises(ParityError, match="the most exact is whole rows"):
-        export_bundle(
+        build_bundle(
             str(checkpoint),
             made,
             precision="int8",

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from pairscore import PairscoreError, Scorer
-from pairscore.export.bundle import export_bundle
+from pairscore.export.build import build_bundle
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.graphs import exporter as seam
 from pairscore.export.graphs import with_torch
@@ -120,6 +120,6 @@ def test_what_an_exporter_cannot_do_is_one_line(checkpoint, tmp_path, monkeypatc
     with pytest.raises(
         PairscoreError, match=r"the exporter torch cannot export BertFor.* \(no such operation\): "
     ) as told:
-        export_bundle(str(checkpoint("bert")), tmp_path / "bundle", exporter="torch")
+        build_bundle(str(checkpoint("bert")), tmp_path / "bundle", exporter="torch")
     assert "--exporter optimum" in str(told.value)
     assert not list(tmp_path.iterdir())

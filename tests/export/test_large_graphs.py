@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from pairscore import Scorer
-from pairscore.export.bundle import export_bundle
+from pairscore.export.build import build_bundle
 from pairscore.export.graphs import editing, fp16, with_torch
 from pairscore.export.quantization.calibration import CalibrationPairs
 from pairscore.runtime.bundle.manifest import Bundle
@@ -24,9 +24,9 @@ def made(checkpoint, tmp_path_factory):
         for module in (editing, with_torch):
             patch.setattr(module, "LARGEST_GRAPH", 10_000)
             patch.setattr(module, "SMALLEST_OUTSIDE", 2_000)
-        export_bundle(source, bundle, exporter="torch")
-        export_bundle(source, bundle, precision="fp16")
-        export_bundle(
+        build_bundle(source, bundle, exporter="torch")
+        build_bundle(source, bundle, precision="fp16")
+        build_bundle(
             source, bundle, precision="int8", engine="onnxruntime", calibration=CalibrationPairs(tuple(PAIRS)), **LOOSE
         )
     return bundle

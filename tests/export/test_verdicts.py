@@ -11,7 +11,7 @@ from sentence_transformers import CrossEncoder
 
 from pairscore import Scorer
 from pairscore.cli import main
-from pairscore.export.bundle import export_bundle
+from pairscore.export.build import build_bundle
 from pairscore.export.quantization.calibration import CalibrationPairs
 from tests import corpus
 from tests.native import LOOSE, PAIRS
@@ -25,9 +25,9 @@ def made(checkpoint, built_once):
     source = checkpoint("bert", 3, num_attention_heads=2)
 
     def build(folder):
-        export_bundle(str(source), folder / "bundle", pair_order="evidence-claim")
+        build_bundle(str(source), folder / "bundle", pair_order="evidence-claim")
         fitted = CalibrationPairs(tuple(PAIRS))
-        export_bundle(str(source), folder / "bundle", precision="int8", calibration=fitted, engine="native", **LOOSE)
+        build_bundle(str(source), folder / "bundle", precision="int8", calibration=fitted, engine="native", **LOOSE)
 
     return source, built_once("three-labels-evidence-first", build) / "bundle"
 

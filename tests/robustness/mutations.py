@@ -49,7 +49,7 @@ FAULTS = (
     ),
     Fault(
         "golden rows without a truncated pair",
-        "export/bundle.py",
+        "export/build.py",
         "    ][:1]\n",
         "    ][:0]\n",
         ("tests/export/test_bundle_export.py", "-k", "golden_rows_are_few"),

@@ -48,7 +48,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
 Say = Callable[[str], None]
 
 
-def export_bundle(
+def build_bundle(
     source: str,
     target: Path,
     *,
