@@ -68,11 +68,11 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     for each in compared:
-        told = " ".join(
+        ratios = " ".join(
             "did not run".rjust(12) if ratio is None else f"{ratio:12.3f}" for ratio in (each.first, each.second)
         )
         difference = "" if each.difference is None else f"{each.difference:8.1%}"
-        print(f"{told} {difference:8}  {each.name}{'' if each.agrees(options.within) else '  DISAGREES'}")
+        print(f"{ratios} {difference:8}  {each.name}{'' if each.agrees(options.within) else '  DISAGREES'}")
     worst = max((each.difference for each in compared if each.difference is not None), default=0.0)
     print(f"The largest difference is {worst:.1%}; {options.within:.0%} is allowed.")
     if not all(each.agrees(options.within) for each in compared):

@@ -41,7 +41,7 @@ class _Set:
     lengths: Sequence[int]
     marked: Sequence[bool] | None = None
 
-    def told(self, file: Path) -> dict[str, Any]:
+    def description(self, file: Path) -> dict[str, Any]:
         mean = statistics.fmean(self.lengths)
         return {"file": file.name, "sha256": sha256(file), "pairs": len(self.pairs), "mean_tokens": mean}
 
@@ -129,12 +129,18 @@ def run_bench(
         "environment": environment(),
         "checkpoint": manifest.source.name,
         "model": {"type": manifest.model_type, "layers": config.get("num_hidden_layers", config.get("n_layers"))},
-        "data": short_set.told(pairs_file) | {"labels": marked is not None},
+        "data": short_set.description(pairs_file) | {"labels": marked is not None},
         "rounds": rounds,
         "statistic": "mean",
         **short,
         **(
-            {"long": {"data": long_set.told(pairs_file) | {"made": made}, "rounds": LONG_ROUNDS, "systems": second}}
+            {
+                "long": {
+                    "data": long_set.description(pairs_file) | {"made": made},
+                    "rounds": LONG_ROUNDS,
+                    "systems": second,
+                }
+            }
             if second
             else {}
         ),

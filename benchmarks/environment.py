@@ -68,7 +68,7 @@ def onnx_int8_configuration(
 def gpu() -> str | None:
     """The names of the GPUs that NVIDIA's driver tells of; None without it."""
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
             capture_output=True,
             text=True,
@@ -76,7 +76,7 @@ def gpu() -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return "; ".join(told.stdout.split("\n")).strip("; ") or None
+    return "; ".join(done.stdout.split("\n")).strip("; ") or None
 
 
 def _git(*arguments: str) -> str | None:

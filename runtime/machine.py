@@ -29,18 +29,18 @@ def available_cores() -> int:
 
 def processor_name() -> str:
     """The processor's marketing name where the system tells it, else its architecture."""
-    return _told(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
+    return _read_value(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
 
 
 def gpu_names() -> list[str]:
     """The GPUs that NVIDIA's driver lists, in its order. Empty without the driver and on systems other than Linux."""
-    return [_told(path, "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    return [_read_value(path, "Model") for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
 
 
 def peak_memory_bytes() -> int | None:
     """The largest resident set of this process so far; None where the system does not tell."""
     # Linux's getrusage still counts the process that started this one, up to its exec.
-    peak = _told(Path("/proc/self/status"), "VmHWM")
+    peak = _read_value(Path("/proc/self/status"), "VmHWM")
     if peak:
         return int(peak.split()[0]) * 1024
     try:
@@ -95,7 +95,7 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pairscore"
 
 
-def _told(path: Path, name: str) -> str:
+def _read_value(path: Path, name: str) -> str:
     """What the first line `name: value` of one of the system's files says; "" where there is none."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -92,7 +92,7 @@ def _of_bench(kind: str, result: Result) -> list[Measured]:
                 system["pairs_per_second"],
                 system["parity"]["spearman"],
                 reference["pairs_per_second"],
-                _told(peer["name"], peer["violations"]) if peer else None,
+                _broken_promise(peer["name"], peer["violations"]) if peer else None,
                 peer["pairs_per_second"] if peer else None,
                 result["limits"].get(precision, {}).get("pairs_per_second"),
             )
@@ -129,7 +129,7 @@ def _of_gpu(result: Result) -> list[Measured]:
                     system["crossed"]["pairs_per_second"],
                     system["judged"]["parity"]["spearman"],
                     torch,
-                    _told(peer["name"], peer["judged"]["violations"]) if peer else None,
+                    _broken_promise(peer["name"], peer["judged"]["violations"]) if peer else None,
                     peer["crossed"]["pairs_per_second"] if peer else None,
                     top * precision_rates[precision] if on_gpu else None,
                 )
@@ -146,7 +146,7 @@ def _name(kind: str, machine: Mapping[str, Any]) -> str:
     return f"{kind}: {machine['cores']} cores of {processor}"
 
 
-def _told(name: str, violations: list[str]) -> str:
+def _broken_promise(name: str, violations: list[str]) -> str:
     return f"{name} (breaks the promise)" if violations else name
 
 

@@ -119,13 +119,13 @@ def limits_table(result: Result) -> Table:
     found = []
     reference = reference_of(result)
     for precision, limit in result.get("limits", {}).items():
-        most, told, ratio = limit.get("pairs_per_second"), "", None
+        most, nearest, ratio = limit.get("pairs_per_second"), "", None
         best = fastest_of_ours(result).get(precision)
         if most and best:
-            told = f"{best['name']}: {quotient(best['pairs_per_second'], most):.0%}"
+            nearest = f"{best['name']}: {quotient(best['pairs_per_second'], most):.0%}"
         if most and reference:
             ratio = quotient(most, reference["pairs_per_second"])
-        found.append({"precision": precision, **limit, "ratio": ratio, "nearest": told})
+        found.append({"precision": precision, **limit, "ratio": ratio, "nearest": nearest})
     return table_of(found, columns, words=("measured with", "shape", "the fastest of ours"))
 
 

@@ -97,25 +97,25 @@ def _fastest(options: JobOptions, bundle: Bundle, promise: Tier, rate: Callable[
     variants = [variant for variant in bundle.manifest.variants.values() if keeps(variant, promise)]
     variants.sort(key=lambda variant: list(TIERS).index(variant.precision))
     best: tuple[Scorer, float] | None = None
-    told = []
+    found = []
     for variant in variants:
         try:
             scorer = _open(options, variant.precision, None)
         except PairscoreError as error:
             _log.info("--precision auto passes over %s: %s", variant.precision, error)
-            told.append(f"{variant.precision} does not run here")
+            found.append(f"{variant.precision} does not run here")
             continue
         pairs_per_second = rate(scorer)
-        told.append(f"{variant.precision} {pairs_per_second:,.0f} pairs/s")
+        found.append(f"{variant.precision} {pairs_per_second:,.0f} pairs/s")
         if best is None or pairs_per_second > _WORTHWHILE * best[1]:
             best = scorer, pairs_per_second
     if best is None:
-        reason = "; ".join(told) or f"none promises as much as {options.promise}"
+        reason = "; ".join(found) or f"none promises as much as {options.promise}"
         raise PairscoreError(
             f"--precision auto finds no variant of bundle {options.bundle!r} for --promise {options.promise} "
             f"({reason}): `pairscore info` shows why, `pairscore export --precision` adds one"
         )
-    return Opened(best[0], f"from {', '.join(told)} on the golden rows")
+    return Opened(best[0], f"from {', '.join(found)} on the golden rows")
 
 
 def _open(options: JobOptions, precision: str, earlier: RunSettings | None) -> Scorer:

@@ -9,7 +9,7 @@ from typing import Any, Unpack, cast
 from pairscore.runtime.arguments import python_call
 from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.job.options import JobOptions, ScoreOptions, in_python, python_names, shown_options
-from pairscore.runtime.job.progress.events import EventLog, heard
+from pairscore.runtime.job.progress.events import EventLog, log_handler
 from pairscore.runtime.job.progress.meter import Progress
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.job.summary import Summary
@@ -61,7 +61,7 @@ def score_job(
     options = replace(options, bundle=str(find_bundle(options.bundle, revision, options.precisions)))
     log = EventLog(Path(log_json) if log_json is not None else None)
     try:
-        with heard(logging.WARNING, lambda record: log.write("warning", message=record.getMessage())):
+        with log_handler(logging.WARNING, lambda record: log.write("warning", message=record.getMessage())):
             return run_job(options, progress, log)
     finally:
         log.close()

@@ -84,8 +84,8 @@ class Histogram:
 class Survey:
     """What was seen. `scores`: score column -> its spread. `lengths`: text column -> characters, by powers of two.
 
-    `unscored`: rows without a score. `told`: the output's own metadata, empty where it has none. `truncated`: of the
-    `pairs` that its runs computed, those that were cut. `whole`: whether its run has ended.
+    `unscored`: rows without a score. `metadata`: the output's own, empty where it has none. `truncated`: of the `pairs`
+    that its runs computed, those that were cut. `whole`: whether its run has ended.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Survey:
     rows: int
     unscored: int
     files: int
-    told: dict[str, Any]
+    metadata: dict[str, Any]
     truncated: int
     pairs: int
     scores: dict[str, Histogram]
@@ -126,9 +126,9 @@ def survey(
     first = next(iter(footers.values()), None)
     if first is None:
         raise PairscoreError(f"output {url!r} holds no part yet: look again later")
-    told, schema = _told(first), first.schema.to_arrow_schema()
-    statistics = [_told(footer).get("statistics", {}) for footer in footers.values()]
-    named = told.get("settings", {})
+    metadata, schema = _metadata_of(first), first.schema.to_arrow_schema()
+    statistics = [_metadata_of(footer).get("statistics", {}) for footer in footers.values()]
+    named = metadata.get("settings", {})
     claim, evidence, score = (
         str(given or named.get(f"{kind}_column") or kind)
         for kind, given in (("claim", claim_column), ("evidence", evidence_column), ("score", score_column))
@@ -165,7 +165,7 @@ def survey(
                 if len(found) < claims:
                     found.setdefault(each, [ClaimRows(each, label) for label in labels])
             for place, name in enumerate(score_names):
-                _note(table, (claim, evidence, name), {each: many[place] for each, many in found.items()}, rows)
+                _add_rows(table, (claim, evidence, name), {each: many[place] for each, many in found.items()}, rows)
     if text is not None and not found:
         raise PairscoreError(f"no claim of {url!r} contains {text!r}: give a part of a claim's text")
     powers_of_two = np.concatenate([[0.0], 2.0 ** np.arange(_LENGTH_BINS)])
@@ -175,7 +175,7 @@ def survey(
         rows=total,
         unscored=total - scored,
         files=len(footers),
-        told=told,
+        metadata=metadata,
         truncated=sum(each.get("truncated", 0) for each in statistics),
         pairs=sum(each.get("pairs", 0) for each in statistics),
         scores={name: Histogram(counts[name], edges[name]) for name in score_names},
@@ -184,9 +184,9 @@ def survey(
     )
 
 
-def _told(metadata: pq.FileMetaData) -> dict[str, Any]:
+def _metadata_of(footer: pq.FileMetaData) -> dict[str, Any]:
     try:
-        found = figures(metadata)
+        found = figures(footer)
     except ValueError:
         return {}
     return {name: value for name, value in found.items() if isinstance(value, dict)}
@@ -241,7 +241,7 @@ def _matching(claims: pa.ChunkedArray, text: str) -> list[str]:
     return found
 
 
-def _note(table: pa.Table, columns: tuple[str, str, str], found: dict[str, ClaimRows], rows: int) -> None:
+def _add_rows(table: pa.Table, columns: tuple[str, str, str], found: dict[str, ClaimRows], rows: int) -> None:
     """Add a table's rows of the claims that are shown. Its last column is the row numbers.
 
     columns: claim, evidence, score.

@@ -36,8 +36,8 @@ def print_survey(seen: Survey, console: Console) -> None:
 
 def headlines(seen: Survey) -> list[str]:
     """What it is, in lines: rows, what scored them, lengths."""
-    settings = seen.told.get("settings", {})
-    source = seen.told.get("source", {})
+    settings = seen.metadata.get("settings", {})
+    source = seen.metadata.get("source", {})
     files = f"{seen.files:,} file{'' if seen.files == 1 else 's'}"
     unfinished = "" if seen.whole else ", not finished"
     lines = [f"{seen.name}: {seen.rows:,} rows, {seen.unscored:,} without a score, {files}{unfinished}"]

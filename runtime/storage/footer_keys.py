@@ -56,12 +56,12 @@ def describing_keys(keys: Keys | None, kept: Sequence[str], added: Sequence[pa.F
     """The keys that describe columns, for the columns `kept` of the input and those `added` behind them."""
     written = {}
     for key, describer in _DESCRIBERS.items():
-        told = _parsed(keys, key)
-        if told is not None:
-            columns = describer.columns(told)
+        metadata = _parsed(keys, key)
+        if metadata is not None:
+            columns = describer.columns(metadata)
             if describer.complete and not all(name in columns for name in kept):
                 continue
-            value = describer.rewritten(told, {name: columns[name] for name in kept if name in columns}, added)
+            value = describer.rewritten(metadata, {name: columns[name] for name in kept if name in columns}, added)
             if value is not None:
                 written[key] = json.dumps(value, ensure_ascii=False).encode()
     return written
@@ -94,10 +94,10 @@ def common_keys(one: Keys, other: Keys | None) -> dict[bytes, bytes]:
 
 def _parsed(keys: Keys | None, key: bytes) -> Json | None:
     try:
-        told = json.loads((keys or {})[key])
+        metadata = json.loads((keys or {})[key])
     except (KeyError, ValueError):
         return None
-    return told if isinstance(told, dict) else None
+    return metadata if isinstance(metadata, dict) else None
 
 
 # Spark: {"type": "struct", "fields": [{"name": ..., "type": ..., "nullable": ..., "metadata": ...}]}
@@ -118,11 +118,11 @@ _SPARK_TYPES = {
 }
 
 
-def _spark_columns(told: Json) -> Json:
-    return {each["name"]: each for each in told.get("fields", []) if isinstance(each, dict) and "name" in each}
+def _spark_columns(metadata: Json) -> Json:
+    return {each["name"]: each for each in metadata.get("fields", []) if isinstance(each, dict) and "name" in each}
 
 
-def _spark(told: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
+def _spark(metadata: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
     kinds = [_spark_type(each.type) for each in added]
     if None in kinds:
         return None
@@ -130,7 +130,7 @@ def _spark(told: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
         {"name": each.name, "type": kind, "nullable": True, "metadata": {}}
         for each, kind in zip(added, kinds, strict=True)
     ]
-    return {**told, "fields": [*columns.values(), *new]}
+    return {**metadata, "fields": [*columns.values(), *new]}
 
 
 def _spark_type(kind: pa.DataType) -> str | None:
@@ -142,17 +142,19 @@ def _spark_type(kind: pa.DataType) -> str | None:
 # pandas: {"index_columns": [name or range, ...], "columns": [{"name": ..., "field_name": ...}], ...}
 
 
-def _pandas_columns(told: Json) -> Json:
+def _pandas_columns(metadata: Json) -> Json:
     return {
-        each["field_name"]: each for each in told.get("columns", []) if isinstance(each, dict) and "field_name" in each
+        each["field_name"]: each
+        for each in metadata.get("columns", [])
+        if isinstance(each, dict) and "field_name" in each
     }
 
 
-def _pandas(told: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
+def _pandas(metadata: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
     # A range of labels stays: pandas passes over one that does not have as many labels as there are rows.
-    index = [each for each in told.get("index_columns", []) if isinstance(each, dict) or each in columns]
+    index = [each for each in metadata.get("index_columns", []) if isinstance(each, dict) or each in columns]
     new = [_pandas_column(each) for each in added]
-    return {**told, "index_columns": index, "columns": [*columns.values(), *new]}
+    return {**metadata, "index_columns": index, "columns": [*columns.values(), *new]}
 
 
 def _pandas_column(field: pa.Field) -> Json:
@@ -171,17 +173,17 @@ def _pandas_column(field: pa.Field) -> Json:
 # Hugging Face datasets: {"info": {"features": {name: {...}}}}
 
 
-def _features(told: Json) -> Json:
-    features = (told.get("info") or {}).get("features") or {}
+def _features(metadata: Json) -> Json:
+    features = (metadata.get("info") or {}).get("features") or {}
     return features if isinstance(features, dict) else {}
 
 
-def _hugging_face(told: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
+def _hugging_face(metadata: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
     kinds = {"float": "float32", "double": "float64", "date32[day]": "date32"}
     names = {each.name: kinds.get(str(each.type), str(each.type)) for each in added}
     new = {name: {"dtype": dtype, "_type": "Value"} for name, dtype in names.items()}
     # Not its fingerprint, which stands for other rows.
-    return {"info": {**(told.get("info") or {}), "features": {**columns, **new}}}
+    return {"info": {**(metadata.get("info") or {}), "features": {**columns, **new}}}
 
 
 # GeoParquet: {"primary_column": name, "columns": {name: {"encoding": ..., "bbox": ..., ...}}}
@@ -189,27 +191,27 @@ def _hugging_face(told: Json, columns: Json, added: Sequence[pa.Field]) -> Json 
 _EXTENT = ("bbox", "geometry_types")
 
 
-def _geo_columns(told: Json) -> Json:
-    columns = told.get("columns")
+def _geo_columns(metadata: Json) -> Json:
+    columns = metadata.get("columns")
     return columns if isinstance(columns, dict) else {}
 
 
-def _geo(told: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
+def _geo(metadata: Json, columns: Json, added: Sequence[pa.Field]) -> Json | None:
     if not columns:
         return None
     # Where a column of boxes went, nobody may look for it.
     kept = {name: {k: v for k, v in each.items() if k != "covering"} for name, each in columns.items()}
-    primary = told.get("primary_column")
-    return {**told, "primary_column": primary if primary in kept else next(iter(kept)), "columns": kept}
+    primary = metadata.get("primary_column")
+    return {**metadata, "primary_column": primary if primary in kept else next(iter(kept)), "columns": kept}
 
 
 def _without_extent(value: bytes) -> bytes:
     """What one file says of its geometries need not hold for those of the others."""
-    told = json.loads(value)
-    for column in _geo_columns(told).values():
+    metadata = json.loads(value)
+    for column in _geo_columns(metadata).values():
         column.pop("bbox", None)
         column["geometry_types"] = []  # "unknown", by the specification
-    return json.dumps(told).encode()
+    return json.dumps(metadata).encode()
 
 
 _DESCRIBERS = {

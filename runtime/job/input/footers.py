@@ -132,8 +132,8 @@ def _other_format(found: Found) -> PairscoreError | None:
             head = source.read(_HEAD_BYTES)
     except (OSError, pa.ArrowException):
         return None
-    told = None if head[:4] == _MAGIC else other_format(found.display, head)
-    return None if told is None else PairscoreError(f"{found.display!r} {told}")
+    advice = None if head[:4] == _MAGIC else other_format(found.display, head)
+    return None if advice is None else PairscoreError(f"{found.display!r} {advice}")
 
 
 def unreadable(found: Found, error: Exception, fault: str) -> PairscoreError:

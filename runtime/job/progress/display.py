@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
-from pairscore.runtime.job.progress.events import heard
+from pairscore.runtime.job.progress.events import log_handler
 from pairscore.runtime.job.progress.meter import Progress, duration
 
 _LINE_SECONDS = 10.0
@@ -96,7 +96,7 @@ def shown(display: Display) -> Iterator[None]:
         prefix = "pairscore: " if record.levelno >= logging.WARNING else ""
         display.say(f"{prefix}{record.getMessage()}")
 
-    with heard(logging.INFO, tell) as logger:
+    with log_handler(logging.INFO, tell) as logger:
         before = logger.level, logger.propagate
         logger.setLevel(logging.INFO)
         logger.propagate = False

@@ -47,10 +47,10 @@ class EventLog:
 
 
 @contextmanager
-def heard(level: int, hear: Callable[[logging.LogRecord], object]) -> Iterator[logging.Logger]:
-    """Call `hear` with what this package logs from `level` on while the block runs. Yields the package's logger."""
+def log_handler(level: int, handle: Callable[[logging.LogRecord], object]) -> Iterator[logging.Logger]:
+    """Call `handle` with what this package logs from `level` on while the block runs. Yields the package's logger."""
     logger, handler = logging.getLogger("pairscore"), logging.Handler(level)
-    handler.emit = hear  # type: ignore[method-assign, assignment]
+    handler.emit = handle  # type: ignore[method-assign, assignment]
     logger.addHandler(handler)
     try:
         yield logger
