@@ -18,7 +18,7 @@ from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
 from pairscore.training.annotations import read_annotations
-from pairscore.training.calibration.fit import calibrate_bundle, figures
+from pairscore.training.calibration.fit import calibrate_bundle, probability_errors
 from pairscore.training.evaluate import reranking_evaluator
 from studies.harness import study_options, study_result, write_result
 
@@ -67,8 +67,8 @@ def judged(bundle: Path, precision: str, pairs: list[Pair], relevant: list[bool]
         "fitted_pairs": len(mine),
         "judged_pairs": len(rest),
         "same_order": bool((np.diff(after[np.argsort(logits[:, 0]), 0]) >= 0).all()),
-        "before": figures(before, truth),
-        "after": figures(after, truth),
+        "before": probability_errors(before, truth),
+        "after": probability_errors(after, truth),
     }
 
 

@@ -65,11 +65,11 @@ def train(
     run's own account in training.json, the figures on --dev in evaluation.json and a model card.
     """
     require_modules(_MODULES, "training and evaluating", "train")
-    from pairscore.training.run import Run
+    from pairscore.training.run import TrainingRun
     from pairscore.training.train import train as run_training
 
     chosen = PRESETS[preset]
-    run = Run(
+    run = TrainingRun(
         preset=chosen,
         start=start or chosen.start,
         pairs=pairs,

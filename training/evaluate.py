@@ -35,7 +35,7 @@ TRAINING_NAME = "training.json"
 
 
 @dataclass(frozen=True)
-class Figures:
+class RankingFigures:
     """One system's means over the claims, each in [0, 1]."""
 
     system: str
@@ -62,7 +62,7 @@ class Evaluation:
     scored_pairs: int
     files: tuple[dict[str, str], ...]
     pool_files: tuple[dict[str, str], ...]
-    systems: tuple[Figures, ...]
+    systems: tuple[RankingFigures, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -97,7 +97,7 @@ def evaluate(
         trained = _checkpoint(model, show_progress)
     predictors = ({} if start is None else _start(start, show_progress)) | {name or model: trained}
     evaluator = reranking_evaluator(annotations, sentences)
-    figures: list[Figures] = []
+    figures: list[RankingFigures] = []
     for system, predictor in predictors.items():
         means = evaluator(cast(CrossEncoder, predictor))  # it asks for no more than a _Predictor has
         if not figures:
@@ -254,9 +254,9 @@ def _require_one_label(model: str, labels: int) -> None:
         raise PairscoreError(f"{model!r} has {labels} labels, and ranking needs one score a pair: give another model")
 
 
-def _figures(system: str, means: dict[str, float], prefix: str = "") -> Figures:
+def _figures(system: str, means: dict[str, float], prefix: str = "") -> RankingFigures:
     values = [float(means[prefix + name]) for name in ("map", f"mrr@{CUTOFF}", f"ndcg@{CUTOFF}")]
-    return Figures(system, *values)
+    return RankingFigures(system, *values)
 
 
 def _digests(files: Sequence[Path]) -> tuple[dict[str, str], ...]:

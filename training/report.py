@@ -16,13 +16,13 @@ from pairscore.export.environment import library_versions
 from pairscore.runtime.bundle.manifest import sha256
 from pairscore.runtime.machine import processor_name
 from pairscore.training.presets import CHOICES_ON_DEV
-from pairscore.training.run import Run
+from pairscore.training.run import TrainingRun
 from pairscore.training.samples import HARD_NEGATIVES, HARD_RANKS, NEGATIVES
 
 EVALUATION_NAME = "evaluation.json"
 
 
-def configuration(run: Run, start_folder: Path, counts: dict[str, Any]) -> dict[str, Any]:
+def configuration(run: TrainingRun, start_folder: Path, counts: dict[str, Any]) -> dict[str, Any]:
     """Everything that decides the outcome, as it reads back from JSON; files appear by their digests, not by their
     paths. counts: of what the training files hold.
     """

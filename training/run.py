@@ -7,7 +7,7 @@ from pairscore.training.presets import Preset
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """What to train, from which start, into which folder. `max_steps`: stop early; None for the whole preset."""
 
     preset: Preset

@@ -31,7 +31,7 @@ from pairscore.training.checkpoint import save_checkpoint
 from pairscore.training.evaluate import TRAINING_NAME, Evaluation, Start, evaluate, evaluate_labels, reranking_evaluator
 from pairscore.training.labels import LabelEvaluation, read_labelled
 from pairscore.training.report import EVALUATION_NAME, configuration, training_report, write_json
-from pairscore.training.run import Run
+from pairscore.training.run import TrainingRun
 from pairscore.training.samples import NegativeSampler, Sample
 from pairscore.training.start import find_start, is_bi_encoder, load_untrained
 from pairscore.training.teacher import cosines, fit_cosines
@@ -41,7 +41,7 @@ RUN_NAME = "run.json"
 _HEAD = r"pooler|classifier|^model\.[1-9]\d*\."
 
 
-def train(run: Run) -> list[Evaluation] | list[LabelEvaluation]:
+def train(run: TrainingRun) -> list[Evaluation] | list[LabelEvaluation]:
     """Train, evaluate on the dev files, and leave the checkpoint and its report in `run.out`.
 
     Returns the evaluations: see `evaluate_on_dev`.
@@ -83,7 +83,7 @@ def train(run: Run) -> list[Evaluation] | list[LabelEvaluation]:
     return _finish(run, model, report)
 
 
-def _finish(run: Run, model: CrossEncoder, report: dict[str, Any]) -> list[Evaluation] | list[LabelEvaluation]:
+def _finish(run: TrainingRun, model: CrossEncoder, report: dict[str, Any]) -> list[Evaluation] | list[LabelEvaluation]:
     finished = run.partial / "finished"
     shutil.rmtree(finished, ignore_errors=True)
     save_checkpoint(model, finished)
@@ -98,7 +98,7 @@ def _finish(run: Run, model: CrossEncoder, report: dict[str, Any]) -> list[Evalu
     return evaluations
 
 
-def evaluate_on_dev(checkpoint: Path, run: Run) -> list[Evaluation] | list[LabelEvaluation]:
+def evaluate_on_dev(checkpoint: Path, run: TrainingRun) -> list[Evaluation] | list[LabelEvaluation]:
     """The stored weights on the dev claims; empty without dev files.
 
     Relevance: candidates from the dev files, then from the training files as well. Labels: the dev files' own pairs.
@@ -115,7 +115,7 @@ def evaluate_on_dev(checkpoint: Path, run: Run) -> list[Evaluation] | list[Label
     ]
 
 
-def _open_partial(run: Run, settings: dict[str, Any]) -> None:
+def _open_partial(run: TrainingRun, settings: dict[str, Any]) -> None:
     """Create the working folder, or check that the interrupted run in it is the same run."""
     recorded = run.partial / RUN_NAME
     if run.out.exists():
@@ -151,7 +151,7 @@ class _Data:
     dev: Annotations | None = None
 
 
-def _relevance(run: Run) -> _Data:
+def _relevance(run: TrainingRun) -> _Data:
     annotations = read_annotations(run.pairs)
     dev = read_annotations(run.dev) if run.dev else None
     sampler = NegativeSampler(annotations, run.seed)
@@ -164,7 +164,7 @@ def _relevance(run: Run) -> _Data:
     return _Data(counts, lambda start: labelled_epochs(run, sampler, start), dev=dev)
 
 
-def _labelled(run: Run) -> _Data:
+def _labelled(run: TrainingRun) -> _Data:
     labels, column = run.preset.labels, run.preset.label_column or ""
     labelled = read_labelled(run.pairs, column, labels)
     read_labelled(run.dev, column, labels)
@@ -182,7 +182,7 @@ def _labelled(run: Run) -> _Data:
 
 
 def labelled_epochs(
-    run: Run, sampler: NegativeSampler, start: Path
+    run: TrainingRun, sampler: NegativeSampler, start: Path
 ) -> tuple[list[list[Sample]], dict[str, float] | None]:
     """The samples of every epoch, the teacher's share mixed into their labels, and the teacher's calibration."""
     epochs = [sampler.epoch(number if run.preset.fresh_negatives else 0) for number in range(run.preset.epochs)]
@@ -222,7 +222,7 @@ class _EvaluateTheEnd(TrainerCallback):
             control.should_save = True
 
 
-def _trainer(run: Run, model: CrossEncoder, epochs: list[list[Sample]], data: _Data) -> _PlannedTrainer:
+def _trainer(run: TrainingRun, model: CrossEncoder, epochs: list[list[Sample]], data: _Data) -> _PlannedTrainer:
     dev = data.dev
     rows = [sample for epoch in epochs for sample in epoch]
     plan = _plan(run, model, epochs)
@@ -252,7 +252,7 @@ def _loss(model: CrossEncoder, label_weights: Sequence[float]) -> Any:
     return CrossEntropyLoss(model, weight=torch.tensor(label_weights, device=model.device))
 
 
-def _arguments(run: Run, interval: int) -> CrossEncoderTrainingArguments:
+def _arguments(run: TrainingRun, interval: int) -> CrossEncoderTrainingArguments:
     preset = run.preset
     best = preset.keep == "best"
     cuda = torch.cuda.is_available()
@@ -288,7 +288,7 @@ def _arguments(run: Run, interval: int) -> CrossEncoderTrainingArguments:
     )
 
 
-def _plan(run: Run, model: CrossEncoder, epochs: list[list[Sample]]) -> list[npt.NDArray[np.int64]]:
+def _plan(run: TrainingRun, model: CrossEncoder, epochs: list[list[Sample]]) -> list[npt.NDArray[np.int64]]:
     """Batches as places in the concatenation of all epochs, epoch after epoch."""
     plan: list[npt.NDArray[np.int64]] = []
     first = 0

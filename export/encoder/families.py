@@ -1,8 +1,8 @@
 """The weights of each family of `transformers`, as the `EncoderWeights` of `formula.py`: one small function a family.
 
-To add a family, write a function from a `Source` to `EncoderWeights` and list it in `FAMILIES` under its `model_type`.
-It reads modules by their names, and leaves `head` and `pooling` alone, which `heads.py` fills in. Whether the formula
-computes what PyTorch does is not its concern: `read.py` compares the logits of both.
+To add a family, write a function from a `SourceModel` to `EncoderWeights`, and list it in `FAMILIES` under its
+`model_type`. The function reads modules by their names. It leaves `head` and `pooling` to `heads.py`, and `read.py`
+compares its formula with PyTorch.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class UnknownEncoderError(Exception):
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceModel:
     """A model of PyTorch. `base`: its transformer without the head. `length`: tokens of the longest pair."""
 
     model: torch.nn.Module
@@ -47,19 +47,19 @@ class Source:
         return [Linear(whole.input, *each) for each in zip(weights, biases, strict=True)]
 
 
-def bert(source: Source) -> EncoderWeights:
+def bert(source: SourceModel) -> EncoderWeights:
     """BERT, and ELECTRA, whose embeddings may be narrower than its layers."""
     projection = getattr(source.base, "embeddings_project", None)
     return _bert(source, [_bert_layer(source, each) for each in source.base.encoder.layer], projection)
 
 
-def roberta(source: Source) -> EncoderWeights:
+def roberta(source: SourceModel) -> EncoderWeights:
     """RoBERTa and what is built like it: padding takes no position, and the first position comes behind its id."""
     padding = source.base.embeddings.padding_idx
     return replace(bert(source), padding_id=padding, position_offset=padding + 1)
 
 
-def distilbert(source: Source) -> EncoderWeights:
+def distilbert(source: SourceModel) -> EncoderWeights:
     """DistilBERT's encoder."""
     layers = []
     for each in source.base.transformer.layer:
@@ -69,7 +69,7 @@ def distilbert(source: Source) -> EncoderWeights:
     return _bert(source, layers, activation=source.config.activation, heads=source.config.n_heads)
 
 
-def albert(source: Source) -> EncoderWeights:
+def albert(source: SourceModel) -> EncoderWeights:
     """Layers share their weights, by groups."""
     groups, layers = source.base.encoder.albert_layer_groups, []
     for place in range(source.config.num_hidden_layers):
@@ -80,7 +80,7 @@ def albert(source: Source) -> EncoderWeights:
     return _bert(source, layers, source.base.encoder.embedding_hidden_mapping_in)
 
 
-def modernbert(source: Source) -> EncoderWeights:
+def modernbert(source: SourceModel) -> EncoderWeights:
     """ModernBERT's encoder."""
     base, config = source.base, source.config
     layers = []
@@ -119,7 +119,7 @@ def modernbert(source: Source) -> EncoderWeights:
     )
 
 
-def deberta_v2(source: Source) -> EncoderWeights:
+def deberta_v2(source: SourceModel) -> EncoderWeights:
     """DeBERTa-v2 and v3. The embeddings are projected before their norm, so that the tables can be."""
     base, embeddings = source.base, source.base.embeddings
     if base.encoder.conv is not None:
@@ -144,7 +144,7 @@ def deberta_v2(source: Source) -> EncoderWeights:
     )
 
 
-FAMILIES: dict[str, Callable[[Source], EncoderWeights]] = {
+FAMILIES: dict[str, Callable[[SourceModel], EncoderWeights]] = {
     "albert": albert,
     "bert": bert,
     "camembert": roberta,
@@ -181,7 +181,7 @@ def known_activation(name: object) -> str:
     return known
 
 
-def _bert_layer(source: Source, layer: Any) -> Layer:
+def _bert_layer(source: SourceModel, layer: Any) -> Layer:
     attention, after = layer.attention.self, layer.attention.output
     products = (
         attention.query,
@@ -194,13 +194,13 @@ def _bert_layer(source: Source, layer: Any) -> Layer:
     return _layer(source, products, (after.LayerNorm, layer.output.LayerNorm))
 
 
-def _layer(source: Source, products: Sequence[Any], norms: tuple[Any, Any]) -> Layer:
+def _layer(source: SourceModel, products: Sequence[Any], norms: tuple[Any, Any]) -> Layer:
     """A layer of BERT's kind. products: in the order of `Layer`. norms: behind the attention and the feed-forward."""
     query, key, value, output, up, down = map(source.linear, products)
     return Layer(query, key, value, output, norm(norms[0]), up, down, norm(norms[1]))
 
 
-def _deberta_layer(source: Source, layer: Any, encoder: Any) -> Layer:
+def _deberta_layer(source: SourceModel, layer: Any, encoder: Any) -> Layer:
     """Scores are divided by the square root of how many terms they have, which goes into the queries."""
     attention = layer.attention.self
     terms = {"c2p", "p2c"}.intersection(attention.pos_att_type)
@@ -244,7 +244,7 @@ def _log_buckets(length: int, buckets: int, largest: int, span: int) -> npt.NDAr
 
 
 def _bert(
-    source: Source,
+    source: SourceModel,
     layers: Sequence[Layer],
     projection: Any = None,
     *,

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pairscore.export.encoder.families import FAMILIES, Source, UnknownEncoderError
+from pairscore.export.encoder.families import FAMILIES, SourceModel, UnknownEncoderError
 from pairscore.export.encoder.formula import EncoderWeights, Layer, Linear
 from pairscore.export.encoder.heads import read_head
 from pairscore.export.model import LogitsModel
@@ -36,7 +36,7 @@ def read_encoder(model: LogitsModel, max_length: int) -> EncoderWeights:
     if family is None:
         raise UnknownEncoderError(f"{config.model_type} is none of {', '.join(FAMILIES)}")
     base = getattr(model.transformer, model.transformer.base_model_prefix, model.transformer)
-    source = Source(model.model, base, config, max_length)
+    source = SourceModel(model.model, base, config, max_length)
     body = family(source)
     head, pooling = read_head(source)
     encoder = replace(body, head=head, pooling=pooling)

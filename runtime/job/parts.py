@@ -161,7 +161,7 @@ def as_metadata(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
     return {METADATA_KEY: json.dumps(metadata, ensure_ascii=False).encode()}
 
 
-def figures(metadata: pq.FileMetaData) -> dict[str, Any]:
+def part_figures(metadata: pq.FileMetaData) -> dict[str, Any]:
     """What `as_metadata` made. Raises ValueError for a file without it."""
     raw = (metadata.metadata or {}).get(METADATA_KEY)
     if raw is None:

@@ -19,7 +19,7 @@ from pairscore.runtime.job.parts import Block, Part, missing, within
 from pairscore.runtime.job.plan import JobPlan, make_plan
 from pairscore.runtime.job.record import RunRecord, changed_settings
 from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, recorded_settings
-from pairscore.runtime.job.summary import Figures, Summary
+from pairscore.runtime.job.summary import JobFigures, Summary
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.typed_json import from_plain
 
@@ -138,7 +138,7 @@ def finished(options: JobOptions, bundle: Bundle, plan: JobPlan, output: out.Out
     return Summary(
         output=output.url,
         whole=True,
-        figures=Figures(),
+        figures=JobFigures(),
         earlier_parts=len(parts),
         missing_blocks=0,
         skipped=plan.named(skipped),

@@ -13,7 +13,7 @@ from pairscore.runtime.job.old_scores import OldScores
 from pairscore.runtime.job.options import SCORE_SETTINGS, RunSettings, option_of, shown_options
 from pairscore.runtime.job.output.layout import Output
 from pairscore.runtime.job.output.written import Written, find_written
-from pairscore.runtime.job.parts import figures
+from pairscore.runtime.job.parts import part_figures
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.storage.local import Storage, open_storage
 from pairscore.runtime.stream.background import ahead
@@ -51,7 +51,7 @@ def recorded_settings(urls: Sequence[str]) -> RunSettings | None:
     """
     try:
         output = find_written(urls[0])
-        settings: RunSettings = from_plain(RunSettings, figures(output.metadata(output.paths[0]))["settings"])
+        settings: RunSettings = from_plain(RunSettings, part_figures(output.metadata(output.paths[0]))["settings"])
         return settings
     except (PairscoreError, OSError, ValueError, KeyError, IndexError):
         return None
@@ -109,7 +109,7 @@ def _tables(files: Sequence[OldFile]) -> Generator[tuple[OldFile, pa.Table], Non
 def _checked(output: Written, path: str, settings: RunSettings, scorer: Scorer, columns: ScoreColumns) -> OldFile:
     display, metadata = output.storage.display(path), output.metadata(path)
     try:
-        old = figures(metadata)["settings"]
+        old = part_figures(metadata)["settings"]
         text_columns = (str(old["claim_column"]), str(old["evidence_column"]))
         was: RunSettings = from_plain(RunSettings, old).of_scores
         differing = [name for name in _decisive(columns) if getattr(was, name) != getattr(settings, name)]

@@ -28,7 +28,7 @@ from pairscore.runtime.job.progress.meter import Meter, Progress, duration, repo
 from pairscore.runtime.job.refine import Refiner, Turns
 from pairscore.runtime.job.reuse import OldFile, read_old_scores
 from pairscore.runtime.job.signals import Stopped
-from pairscore.runtime.job.summary import Figures, Summary, counted
+from pairscore.runtime.job.summary import JobFigures, Summary, counted
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.storage.parquet import filtered
 from pairscore.runtime.stream.background import ahead, behind
@@ -167,7 +167,7 @@ class _Run:
         self._earlier_parts = 0
         # Place of an input file that is left out -> the reason.
         self._skipped = {**self._plan.skipped, **out.skipped_files(self._output)}
-        self._figures = Figures(engine_callers=self._scorer.engine.callers)
+        self._figures = JobFigures(engine_callers=self._scorer.engine.callers)
         self._meter = Meter()
         # Where scores come from, for the Parquet metadata.
         source = asdict(self._scorer.bundle.manifest.source)

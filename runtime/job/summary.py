@@ -14,7 +14,7 @@ MANY_CUT = 0.01
 
 
 @dataclass
-class Figures:
+class JobFigures:
     """Counts and times of one run. `rows`: input rows covered, of which `nulls` have no score and `reused` an old one.
 
     Seconds: `read`, `write` and `tokenize` are wall time of the one thread that does it; `engine` is summed over the
@@ -92,7 +92,7 @@ class Summary:
 
     output: str
     whole: bool
-    figures: Figures
+    figures: JobFigures
     earlier_parts: int
     missing_blocks: int
     skipped: tuple[tuple[str, str], ...]

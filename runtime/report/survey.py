@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pairscore.runtime.arguments import python_call
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.output.written import Written, find_written
-from pairscore.runtime.job.parts import figures
+from pairscore.runtime.job.parts import part_figures
 
 _BINS = 20
 # Lengths are counted in powers of two, up to 2^20 characters.
@@ -28,7 +28,7 @@ _LENGTH_BINS = 21
 
 
 @dataclass(frozen=True)
-class Row:
+class EvidenceRow:
     """A row that is shown. `place`: its row number in the output, from 0."""
 
     score: float
@@ -46,10 +46,10 @@ class ClaimRows:
     claim: str
     label: str = ""
     rows: int = 0
-    best: list[Row] = field(default_factory=list)
-    worst: list[Row] = field(default_factory=list)
+    best: list[EvidenceRow] = field(default_factory=list)
+    worst: list[EvidenceRow] = field(default_factory=list)
 
-    def add(self, found: Sequence[Row], rows: int, most: int) -> None:
+    def add(self, found: Sequence[EvidenceRow], rows: int, most: int) -> None:
         """Count `rows` more, among which `found` are the best and the worst. most: rows to keep of each."""
         self.rows += rows
         self.best = heapq.nsmallest(most, {*self.best, *found}, key=lambda row: (-row.score, row.place))
@@ -186,7 +186,7 @@ def survey(
 
 def _metadata_of(footer: pq.FileMetaData) -> dict[str, Any]:
     try:
-        found = figures(footer)
+        found = part_figures(footer)
     except ValueError:
         return {}
     return {name: value for name, value in found.items() if isinstance(value, dict)}
@@ -261,4 +261,4 @@ def _add_rows(table: pa.Table, columns: tuple[str, str, str], found: dict[str, C
         evidence = table.column(columns[1]).take(few).cast(pa.string()).to_pylist()
         numbers = table.column(table.num_columns - 1).take(few).to_pylist()
         shown = zip(table.column(columns[2]).take(few).to_pylist(), numbers, evidence, strict=True)
-        found[name].add([Row(*each) for each in shown], len(of_claim), rows)
+        found[name].add([EvidenceRow(*each) for each in shown], len(of_claim), rows)

@@ -10,7 +10,7 @@ from rich.text import Text
 from pairscore.runtime.errors import shorten
 from pairscore.runtime.report.page import figure, whole_page
 from pairscore.runtime.report.pictures import histogram
-from pairscore.runtime.report.survey import ClaimRows, Histogram, Row, Survey
+from pairscore.runtime.report.survey import ClaimRows, EvidenceRow, Histogram, Survey
 
 # How much of a text is shown.
 _CHARACTERS = 400
@@ -102,9 +102,9 @@ def _heading(seen: Survey) -> str:
     return "Best evidence for each label" if seen.claims[0].label else "Best and worst evidence"
 
 
-def _shown(seen: Survey) -> list[tuple[ClaimRows | None, str, Row]]:
+def _shown(seen: Survey) -> list[tuple[ClaimRows | None, str, EvidenceRow]]:
     """The rows of the table: the claim where it stands for the first time, what the row is, and the row."""
-    shown: list[tuple[ClaimRows | None, str, Row]] = []
+    shown: list[tuple[ClaimRows | None, str, EvidenceRow]] = []
     before = None
     for claim in seen.claims:
         best = f"best {claim.label}".strip()

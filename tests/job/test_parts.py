@@ -16,11 +16,11 @@ from pairscore.runtime.job.parts import (
     Part,
     add_figures,
     as_metadata,
-    figures,
     is_intact,
     listed_parts,
     missing,
     part_bytes,
+    part_figures,
     plan_blocks,
     shard_of,
     within,
@@ -113,7 +113,7 @@ def test_a_part_is_one_row_group_with_figures_and_foreign_metadata():
     metadata = pq.read_metadata(pa.BufferReader(buffer))
     assert metadata.num_row_groups == 1
     assert metadata.row_group(0).column(0).compression == "ZSTD"
-    assert figures(metadata) == {"rows": [3, 4]}
+    assert part_figures(metadata) == {"rows": [3, 4]}
     assert metadata.metadata[b"theirs"] == b"kept"
     assert json.loads(as_metadata({"x": 1})[METADATA_KEY]) == {"x": 1}
 

@@ -17,7 +17,7 @@ import pytest
 
 from pairscore.runtime.bundle.manifest import sha256
 from pairscore.runtime.engines.registry import ENGINES, EngineSpec
-from pairscore.runtime.job.progress.display import Bar, Lines
+from pairscore.runtime.job.progress.display import ProgressBar, ProgressLines
 from pairscore.runtime.job.progress.events import EventLog
 from pairscore.runtime.job.progress.meter import Meter, Progress, duration, reported
 from pairscore.runtime.job.run import run_job
@@ -310,15 +310,15 @@ def test_the_time_left_is_told_by_tokens_since_the_longest_pairs_come_first(monk
 
 
 def test_plain_lines(capsys):
-    Lines(seconds=0).update(_meter().progress())
-    Lines().update(_meter().progress())  # too early for a line
+    ProgressLines(seconds=0).update(_meter().progress())
+    ProgressLines().update(_meter().progress())  # too early for a line
     assert re.fullmatch(r"600 of 1,000 pairs \(60\.0%\), [\d,]+ pairs/s, .* left\n", capsys.readouterr().err)
 
 
 def test_a_bar_is_kept_up_to_date_while_the_block_runs(capsys):
     from rich.console import Console
 
-    bar = Bar(Console(file=sys.stderr, force_terminal=True, width=120))
+    bar = ProgressBar(Console(file=sys.stderr, force_terminal=True, width=120))
     seen = threading.Event()
 
     def update(progress: Progress) -> None:

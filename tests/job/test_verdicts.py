@@ -11,7 +11,7 @@ from pairscore import Scorer
 from pairscore.cli import main
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.estimate import estimate_job
-from pairscore.runtime.job.parts import figures
+from pairscore.runtime.job.parts import part_figures
 from pairscore.runtime.job.run import run_job
 from tests import corpus
 from tests.pairs_files import AtPart, job, pairs_table, read_output, same
@@ -101,7 +101,7 @@ def test_settings_that_say_nothing_new_leave_digests_as_they_were(small_bundle, 
     """A run of an earlier release goes on: its record holds none of the new names."""
     for name, asked in (("old", {}), ("new", {"activation": "sigmoid"}), ("own", {"activation": "checkpoint"})):
         run_job(job(small_bundle(), data / "pairs.parquet", tmp_path / name, on_null="null", **asked))
-    told = [figures(pq.read_metadata(next((tmp_path / name).glob("part-*")))) for name in ("old", "new", "own")]
+    told = [part_figures(pq.read_metadata(next((tmp_path / name).glob("part-*")))) for name in ("old", "new", "own")]
     assert told[0]["run"] == told[1]["run"] == told[2]["run"]
     assert not {"activation", "long_evidence", "overlap", "combine", "rank_by", "passage_columns"} & set(
         told[0]["settings"]
@@ -175,7 +175,7 @@ def test_cut_pairs_are_counted_everywhere(small_bundle, data, tmp_path, capfd):
     table = expected(small_bundle(), data / "pairs.parquet", truncated_column="cut")
     cut = sum(table["cut"].drop_null().to_pylist())
     assert told["truncated"] == cut > 40
-    parts = [figures(pq.read_metadata(part)) for part in (tmp_path / "out").glob("part-*")]
+    parts = [part_figures(pq.read_metadata(part)) for part in (tmp_path / "out").glob("part-*")]
     assert sum(part["statistics"]["truncated"] for part in parts) == cut
     assert f"pairscore: {cut} of {told['pairs']} pairs were cut to 64 tokens" in errors
     assert "--long-evidence split, or mark such pairs with --truncated-column" in errors

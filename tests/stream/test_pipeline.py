@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pairscore.runtime.job.summary import Figures
+from pairscore.runtime.job.summary import JobFigures
 from pairscore.runtime.stream.pipeline import Busy, Statistics, Window, stream
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from tests.stream.test_batching import word_tokenizer
@@ -74,7 +74,7 @@ def test_a_run_with_two_callers_tells_when_the_engine_was_idle() -> None:
     seconds = time.perf_counter() - started
     assert total.engine_seconds >= 2 * 3 * 0.1
     assert 3 * 0.1 <= total.engine_busy_seconds <= seconds - 3 * 2 * 0.1
-    figures = Figures(statistics=total, seconds=seconds, engine_callers=2)
+    figures = JobFigures(statistics=total, seconds=seconds, engine_callers=2)
     assert figures.engine_idle_share == pytest.approx(1 - total.engine_busy_seconds / seconds, abs=1e-4)
     assert figures.as_dict()["engine_idle_share"] == figures.engine_idle_share
 
@@ -88,7 +88,7 @@ def test_callers_that_take_turns_leave_no_idle_time() -> None:
         clock += 1.0
         own += 1.0
         inside += busy.leave(clock)
-    figures = Figures(
+    figures = JobFigures(
         statistics=Statistics(engine_seconds=own, engine_busy_seconds=inside), seconds=clock, engine_callers=2
     )
     assert figures.share_outside_engine == 0.5

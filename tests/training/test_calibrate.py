@@ -16,7 +16,7 @@ from pairscore.cli import main
 from pairscore.runtime.bundle.activation import scaled
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.job.run import run_job
-from pairscore.training.calibration.fit import calibrate_bundle, figures, fit, reliability, thresholds
+from pairscore.training.calibration.fit import calibrate_bundle, fit, probability_errors, reliability, thresholds
 from tests.pairs_files import job, pairs_table, read_output
 
 
@@ -31,7 +31,7 @@ def drawn(pairs, labels=1, slope=0.5, intercept=-1.0, seed=0):
 
 
 def loss(slope, intercept, logits, truth):
-    return figures(scaled(slope, intercept, logits), truth)["log loss"]
+    return probability_errors(scaled(slope, intercept, logits), truth)["log loss"]
 
 
 @pytest.mark.parametrize("labels", [1, 3])
@@ -55,21 +55,21 @@ def test_the_fit_finds_the_scaling_that_made_the_labels(labels):
 def test_figures_are_scikit_learn_s():
     logits, truth = drawn(500)
     p = scaled(1.0, 0.0, logits)
-    found = figures(p, truth)
+    found = probability_errors(p, truth)
     assert found["log loss"] == pytest.approx(log_loss(truth, p[:, 0].astype(np.float64)), rel=1e-6)
     assert found["Brier score"] == pytest.approx(brier_score_loss(truth, p[:, 0]), rel=1e-6)
     logits, truth = drawn(500, 3)
     p = scaled(1.0, 0.0, logits)
-    assert figures(p, truth)["log loss"] == pytest.approx(log_loss(truth, p.astype(np.float64)), rel=1e-5)
+    assert probability_errors(p, truth)["log loss"] == pytest.approx(log_loss(truth, p.astype(np.float64)), rel=1e-5)
 
 
 def test_the_calibration_error_of_an_example():
     """Two ranges: 4 pairs at 0.9 of which 2 are true, 1 pair at 0.1 that is false: (4 * 0.4 + 1 * 0.1) / 5."""
     p, truth = np.array([[0.9]] * 4 + [[0.1]], np.float32), np.array([1, 1, 0, 0, 0])
-    assert figures(p, truth)["expected calibration error"] == pytest.approx(0.34)
+    assert probability_errors(p, truth)["expected calibration error"] == pytest.approx(0.34)
     assert [(each.pairs, each.share) for each in reliability(p, truth)] == [(1, 0.0), (4, 0.5)]
     several = np.array([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]], np.float32)
-    assert figures(several, np.array([0, 1]))["expected calibration error"] == pytest.approx(0.2)
+    assert probability_errors(several, np.array([0, 1]))["expected calibration error"] == pytest.approx(0.2)
 
 
 @settings(max_examples=60)

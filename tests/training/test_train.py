@@ -17,7 +17,7 @@ from pairscore.export.model import load_model
 from pairscore.training.annotations import read_annotations
 from pairscore.training.checkpoint import SIGMOID, save_checkpoint
 from pairscore.training.presets import CLIMATE_CLAIMS, CLIMATE_VERDICTS, MODEL_CARD, PRESETS, Preset
-from pairscore.training.run import Run
+from pairscore.training.run import TrainingRun
 from pairscore.training.samples import NegativeSampler
 from pairscore.training.start import load_untrained
 from pairscore.training.teacher import CosineFit, cosines
@@ -43,9 +43,9 @@ def tables(tmp_path_factory):
     return write(folder / "train.parquet", rows(claims=12)), write(folder / "dev.parquet", rows(claims=8)[:12])
 
 
-def quick_run(tables, checkpoint, folder, preset: Preset = QUICK, **changes) -> Run:
+def quick_run(tables, checkpoint, folder, preset: Preset = QUICK, **changes) -> TrainingRun:
     pairs, dev = tables
-    run = Run(preset, str(checkpoint("bert")), (pairs,), folder / "out", (dev,), seed=1, show_progress=False)
+    run = TrainingRun(preset, str(checkpoint("bert")), (pairs,), folder / "out", (dev,), seed=1, show_progress=False)
     return replace(run, **changes)
 
 

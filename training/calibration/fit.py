@@ -102,7 +102,9 @@ def calibrate_bundle(
         rest = folds != fold
         held_out[~rest] = scaled(*fit(logits[rest], truth[rest]), logits[~rest])
     before = _probabilities(opened.manifest.activation, logits)
-    scaling = Scaling(slope, intercept, len(pairs), figures(before, truth), figures(held_out, truth))
+    scaling = Scaling(
+        slope, intercept, len(pairs), probability_errors(before, truth), probability_errors(held_out, truth)
+    )
     _keep(opened, precision, scaling)
     counts = Counter(truth.tolist())
     return CalibrationReport(
@@ -146,7 +148,7 @@ def fit(logits: FloatArray, truth: Int64Array) -> tuple[float, float]:
     return slope, intercept
 
 
-def figures(probabilities: FloatArray, truth: Int64Array) -> dict[str, float]:
+def probability_errors(probabilities: FloatArray, truth: Int64Array) -> dict[str, float]:
     """Log loss, Brier score (the mean squared distance over the outcomes) and expected calibration error.
 
     probabilities: Shape (pairs, labels). The error is the mean distance between a range's mean probability and its

@@ -25,9 +25,9 @@ from pairscore.runtime.job.parts import (
     SUCCESS_NAME,
     Block,
     Part,
-    figures,
     is_intact,
     listed_parts,
+    part_figures,
     within,
 )
 from pairscore.runtime.job.record import RunRecord, differences
@@ -178,7 +178,7 @@ def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Pa
 
     def belongs(part: Part) -> bool:
         try:
-            return bool(figures(output.read_part(part).metadata)["run"] == digest)
+            return bool(part_figures(output.read_part(part).metadata)["run"] == digest)
         except TryAgainError:
             raise
         except (OSError, ValueError, KeyError):
@@ -248,7 +248,7 @@ def finished_figures(output: Output) -> dict[str, Any]:
     with output.used():
         try:
             with output.storage.open(path) as file:
-                return figures(pq.read_metadata(file))
+                return part_figures(pq.read_metadata(file))
         except (OSError, ValueError, pa.ArrowException) as error:
             if may_pass(error):
                 raise

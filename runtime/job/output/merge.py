@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.job.output.layout import Output, remove_leftovers
-from pairscore.runtime.job.parts import RECORD, SUCCESS_NAME, Part, add_figures, as_metadata, figures, part_bytes
+from pairscore.runtime.job.parts import RECORD, SUCCESS_NAME, Part, add_figures, as_metadata, part_bytes, part_figures
 from pairscore.runtime.job.ranking import Best, Ranking
 from pairscore.runtime.storage.parquet import open_writer
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS
@@ -80,7 +80,7 @@ def _rank_parts(output: Output, ranking: Ranking, form: Form) -> None:
 def _read(output: Output, part: Part, columns: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
     """A part's table and its figures."""
     with output.read_part(part) as parquet:
-        return parquet.read(columns), figures(parquet.metadata)
+        return parquet.read(columns), part_figures(parquet.metadata)
 
 
 def _temporary_folder(output: Output) -> Path:

@@ -29,7 +29,7 @@ class Display:
         """The last update has been shown."""
 
 
-class Lines(Display):
+class ProgressLines(Display):
     """One line at intervals, for logs."""
 
     def __init__(self, seconds: float = _LINE_SECONDS) -> None:
@@ -48,7 +48,7 @@ class Lines(Display):
         self.say(f"{progress.done:,} of {progress.total:,} pairs ({progress.share:.1%}), {_figures(progress)}")
 
 
-class Bar(Display):
+class ProgressBar(Display):
     """A bar that is drawn in place, for a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -85,7 +85,7 @@ def choose_display(quiet: bool) -> Display:
     if quiet:
         return Display()
     console = Console(stderr=True)
-    return Bar(console) if console.is_terminal else Lines()
+    return ProgressBar(console) if console.is_terminal else ProgressLines()
 
 
 @contextmanager
