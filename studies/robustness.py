@@ -44,24 +44,22 @@ def kills_table(result: dict[str, Any]) -> Table:
     )
 
 
-def refine_table(result: dict[str, Any]) -> Table:
+def refine_table(*results: dict[str, Any]) -> Table:
     """One row a number of candidates and of best rows: what `--refine fp32` costs, and how far it agrees with fp32."""
     rows = []
-    for candidates, found in result["candidates"].items():
+    for candidates, found in (each for result in results for each in result["candidates"].items()):
         int8, fp32 = (found[name]["processor_seconds"] for name in ("int8", "fp32"))
         for best, each in found["best"].items():
             bytes_ = "the same bytes" if each["same_bytes"] else "no"
             cells = (f"{each['processor_seconds'] / int8:.2f}", f"{fp32 / int8:.2f}", f"{each['rows_again']:.1%}")
             agreement = (f"{each['agreement']:.1%}", bytes_, f"{each['agreement_of_int8']:.1%}")
-            rows.append(Row((candidates, best, *cells, *agreement)))
-    counts = ", ".join(f"{found['pairs']:,}" for found in result["candidates"].values())
-    notes = (
-        f"Processor time as a multiple of int8 alone; one run on {counts} pairs of {result['data']['file']}, "
-        f"{result['environment']['processor']}.",
-    )
+            rows.append(Row((candidates, best, f"{found['pairs']:,}", *cells, *agreement)))
+    data, environment = (results[0][name] for name in ("data", "environment"))
+    notes = (f"Processor time as a multiple of int8 alone, on pairs of {data['file']}, {environment['processor']}.",)
     heads = (
         "candidates a claim",
         "best",
+        "pairs",
         "time",
         "of fp32",
         "computed again",
