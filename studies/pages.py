@@ -81,7 +81,7 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "gpu-systems": lambda: chapters.gpu_table(load("gpu")),
         "sizes": lambda: sizes.sizes_table(load("sizes")),
         "fuzz": lambda: robustness.fuzz_table(load("fuzz")),
-        "refine": lambda: robustness.refine_table(load("refine-large"), load("refine")),
+        "refine": lambda: robustness.refine_table(load("refine")),
         "kills": lambda: robustness.kills_table(load("kills")),
         "long-evidence": lambda: verdicts.long_evidence_table(load("long-evidence")),
         "calibration": lambda: verdicts.calibration_table(load("calibration")),

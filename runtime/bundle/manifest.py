@@ -221,12 +221,18 @@ class Bundle:
         """
         folder = Path(folder)
         path = folder / MANIFEST_NAME
+        if folder.is_file():
+            raise PairscoreError(
+                f"{str(folder)!r} is a file, and a bundle is a folder: `pairscore show` reads scored files"
+            )
         if not folder.is_dir():
             raise PairscoreError(f"no bundle at {str(folder)!r}: make one with `pairscore export SOURCE {folder}`")
         if not path.is_file():
             hint = (
                 f"it looks like a checkpoint: `pairscore export {folder} BUNDLE` makes a bundle of it"
                 if (folder / "config.json").is_file()
+                else f"it holds Parquet files: `pairscore show {folder}` shows those that are scored"
+                if next(folder.glob("*.parquet"), None)
                 else "make one with `pairscore export SOURCE BUNDLE`"
             )
             raise PairscoreError(f"{str(folder)!r} is not a bundle (it has no {MANIFEST_NAME}): {hint}")

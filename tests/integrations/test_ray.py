@@ -17,6 +17,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"  # else a token is written into the hom
 import ray
 import ray.data
 
+from pairscore import Scorer
 from pairscore.integrations.ray import ScorePairs, score
 from tests.code_blocks import code_blocks
 from tests.conftest import SmallBundle
@@ -152,6 +153,20 @@ def test_ray_s_error_carries_our_line(bundle: Path, folder: str, options: dict[s
     dataset = ray.data.from_arrow(rich_table(5))
     with pytest.raises(ray.exceptions.RayError, match=line):
         score(dataset, str(bundle / folder), **options).materialize()
+
+
+def test_every_new_column(bundle: Path) -> None:
+    """Long evidence in passages, and what was cut, as `Scorer.score_table` gives them."""
+    table = pa.table({"claim": ["Sea level rises."] * 3, "evidence": ["Ice melts. " * 100, "Ice.", "Warm seas. " * 60]})
+    options: dict[str, Any] = {
+        "long_evidence": "split",
+        "overlap": 8,
+        "passage_columns": True,
+        "truncated_column": "cut",
+    }
+    found = pa.concat_tables(ray.get(score(ray.data.from_arrow(table), bundle, **options).to_arrow_refs()))
+    expected = Scorer.from_pretrained(bundle).score_table(table, **options)
+    assert found.sort_by("evidence").equals(expected.sort_by("evidence"))
 
 
 def test_a_batch_that_is_not_arrow(bundle: Path) -> None:

@@ -129,7 +129,11 @@ def test_shards_from_the_command_line(capsys, bundle, data, working_folder):
         (["score", "BUNDLE", "data", "-o", "out", "--limit", "x"], "'x' is not a valid integer"),
         (["score", "BUNDLE", "data", "-o", "out", "--log-json", "no/such/log"], "cannot write the log 'no/such/log'"),
         (["score", "BUNDLE"], "Missing argument"),
-        (["info", "data"], "'data' is not a bundle"),
+        (
+            ["info", "data"],
+            "'data' is not a bundle (it has no pairscore.json): it holds Parquet files: `pairscore show data`",
+        ),
+        (["info", "data/0.parquet"], "'data/0.parquet' is a file, and a bundle is a folder: `pairscore show`"),
         (["info", "nothing"], "no bundle at 'nothing'"),
     ],
 )
