@@ -21,7 +21,6 @@ from pairscore.benchmarks.work import matrix_shapes, operations, padding_by_poli
 from pairscore.export.parity.ranking import ranking_figures
 from pairscore.runtime.bundle.activation import activate
 from pairscore.runtime.bundle.manifest import CLAIM_FIRST, Bundle, Manifest, sha256
-from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.machine import available_cores
 
 CPU_TOKEN_BUDGET = 1024
@@ -71,11 +70,7 @@ def run_bench(
     long: pairs of the second set, which the reference, ours and the fastest peer of each precision score.
     """
     manifest = Bundle.open(bundle).manifest
-    if manifest.pair_order != CLAIM_FIRST:
-        raise PairscoreError(
-            f"bundle {str(bundle)!r} reads the evidence first, and the systems it is compared with are given the claim "
-            "first: nothing was measured; `pairscore verify` compares its scores"
-        )
+    evidence_first = manifest.pair_order != CLAIM_FIRST
     rows = sample(all_pairs, limit)
     pairs = [all_pairs[row] for row in rows]
     marked = None if labels is None else [labels[row] for row in rows]
@@ -90,8 +85,9 @@ def run_bench(
     with tempfile.TemporaryDirectory() as folder:
         files = Files(str(checkpoint), str(bundle), str(Path(folder) / "onnx"), str(Path(folder) / "openvino"))
         if environments:
-            _prepare_peers(files, rest, say)
-        with Workers(files, pairs, environments, say, more=longer) as starting:
+            _prepare_peers(files, _swapped(rest) if evidence_first else rest, say)
+        theirs = _swapped([*pairs, *longer]) if evidence_first else None
+        with Workers(files, pairs, environments, say, more=longer, others=theirs) as starting:
             opened = dict(zip((each.name for each in systems), starting.start_all(systems), strict=True))
             workers = {name: each for name, each in opened.items() if isinstance(each, Worker)}
             meters = _meters(starting, config)
@@ -113,8 +109,9 @@ def run_bench(
                 fast = {REFERENCE.name, *(each["name"] for each in best_peers(short).values())}
                 chosen = [each for each in systems if each.name in workers and (each.ours or each.name in fast)]
                 places = range(len(pairs), len(pairs) + len(longer))
-                theirs = {each.name: workers[each.name] for each in chosen}
-                of_long = _turns_of(theirs, opened[REFERENCE.name], LONG_ROUNDS, places)
+                of_long = _turns_of(
+                    {each.name: workers[each.name] for each in chosen}, opened[REFERENCE.name], LONG_ROUNDS, places
+                )
                 second = [_result(each, workers[each.name], of_long, long_set, model) for each in chosen]
     scores = {
         name: np.round(activate(manifest.activation, turn.run.logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
@@ -224,6 +221,11 @@ def _prepare_peers(files: Files, pairs: Pairs, say: Say) -> None:
     system = System("preparation", "fp32", False, "prepare_onnx", {"int8_configuration": onnx_int8_configuration()})
     with Workers(files, pairs) as preparing:
         preparing.start(system)
+
+
+def _swapped(pairs: Pairs) -> Pairs:
+    """What a library is given that does not know that the model reads the evidence first."""
+    return [(evidence, claim) for claim, evidence in pairs]
 
 
 def _narrowed(manifest: Manifest) -> bool:

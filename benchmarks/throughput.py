@@ -175,7 +175,8 @@ class Worker:
 
 class Workers:
     """The processes of one measurement, closed together. `more`: pairs behind those that are timed, for runs of chosen
-    rows. `say`: gets one line for each process that starts.
+    rows. `others`: what systems that are not ours get in place of both, where it differs. `say`: gets one line for each
+    process that starts.
     """
 
     def __init__(
@@ -186,11 +187,17 @@ class Workers:
         say: Callable[[str], None] = lambda line: None,
         *,
         more: Sequence[tuple[str, str]] = (),
+        others: Sequence[tuple[str, str]] | None = None,
     ) -> None:
         self._files, self._environments, self._say, self._timed = files, environments, say, len(pairs)
         self._folder = tempfile.TemporaryDirectory()
-        self._pairs_file = Path(self._folder.name) / "pairs.json"
-        self._pairs_file.write_text(json.dumps([*pairs, *more]))
+        ours = [*pairs, *more]
+        self._pairs_files = {
+            True: Path(self._folder.name) / "ours.json",
+            False: Path(self._folder.name) / "others.json",
+        }
+        self._pairs_files[True].write_text(json.dumps(ours))
+        self._pairs_files[False].write_text(json.dumps(ours if others is None else others))
         self._open: list[Worker] = []
 
     def __enter__(self) -> "Workers":
@@ -224,7 +231,8 @@ class Workers:
             return system.missing
         self._say(f"Loading {system.name}")
         folder = Path(tempfile.mkdtemp(dir=self._folder.name))
-        worker = Worker(system, self._files, self._pairs_file, self._timed, folder=folder, python=python)
+        pairs_file = self._pairs_files[system.ours]
+        worker = Worker(system, self._files, pairs_file, self._timed, folder=folder, python=python)
         self._open.append(worker)
         return worker
 

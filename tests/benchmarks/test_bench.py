@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pairscore.benchmarks import command, roofline
-from pairscore.benchmarks.bench import failures
+from pairscore.benchmarks.bench import failures, run_bench
 from pairscore.benchmarks.loaders import Files
 from pairscore.benchmarks.tables.page import render_page
 from pairscore.benchmarks.tables.pictures import Series, plot
@@ -33,6 +32,8 @@ from pairscore.benchmarks.tables.throughput import (
 )  # fmt: skip
 from pairscore.benchmarks.work import operations, padding_by_policy
 from pairscore.benchmarks.worker import peak_memory
+from pairscore.export.build import build_bundle
+from pairscore.runtime.pairs_file import read_pairs
 from tests import corpus
 from tests.command_line import run
 
@@ -115,15 +116,16 @@ def test_another_checkpoint_is_refused(exported, pairs_file, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_bundle_that_reads_the_evidence_first_is_refused(exported, pairs_file, tmp_path, capsys):
-    checkpoint, bundle = exported("bert")
-    copy = shutil.copytree(bundle, tmp_path / "copy")
-    manifest = json.loads((copy / "pairscore.json").read_text())
-    (copy / "pairscore.json").write_text(json.dumps({**manifest, "pair_order": "evidence-claim"}))
-    arguments = ("bench", copy, "--reference", checkpoint, "--pairs", pairs_file, "--output", tmp_path / "out")
-    code, _, error = run(capsys, *arguments)
-    assert code == 2
-    assert "reads the evidence first" in error
+def test_a_model_that_reads_the_evidence_first_is_compared_in_that_order(exported, pairs_file, tmp_path):
+    checkpoint, bundle = exported("bert").checkpoint, tmp_path / "bundle"
+    build_bundle(str(checkpoint), bundle, pair_order="evidence-claim")
+    pairs = read_pairs(pairs_file, "claim", "evidence")
+    result = run_bench(
+        bundle, checkpoint, pairs_file, pairs, None, limit=8, rounds=1, environments=None, say=print, long=0
+    )
+    _, *ours = result["systems"]
+    assert ours
+    assert all(each["parity"]["max_logit_difference"] <= 1e-4 for each in ours)
 
 
 def test_without_what_draws_the_report_the_command_says_so(exported, pairs_file, tmp_path, capsys, monkeypatch):
