@@ -3,21 +3,20 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, ParamSpec, TypeVar, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from pairscore.runtime.errors import PairscoreError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# An option outside quotes: what a message quotes stays as it is, and so do commands for a shell.
+# An option and the word behind it; what a message quotes, and commands for a shell, match without a name.
 _OPTION = re.compile(
-    r"`(?:pip|pairscore) [^`]*`|(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|(?<![\w-])--(?P<name>[a-z][a-z0-9]*(?:-[a-z0-9]+)*)"
+    r"`(?:pip|pairscore) [^`]*`|(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|"
+    r"(?<![\w-])--(?P<name>[a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?: (?P<value>\w[\w-]*))?"
 )
-_FLAGS = ("overwrite", "quiet", "resume")
 
 
 class ArgumentError(PairscoreError, TypeError):
@@ -26,28 +25,30 @@ class ArgumentError(PairscoreError, TypeError):
 
 def python_call(function: Callable[P, T]) -> Callable[P, T]:
     """A public function that refuses unknown keywords with what is close, and whose errors name its arguments."""
-    allowed = argument_names(function)
+    kinds = argument_types(function)
 
     @functools.wraps(function)
     def call(*arguments: P.args, **keywords: P.kwargs) -> T:
-        check_keywords(function.__name__, keywords, allowed)
-        with python_arguments():
+        check_keywords(function.__name__, keywords, kinds)
+        try:
             return function(*arguments, **keywords)
+        except PairscoreError as error:
+            error.args = (in_python(str(error), kinds),)
+            raise
 
     return call
 
 
-def argument_names(function: Callable[..., Any]) -> list[str]:
-    """The names that a function takes as keywords, with those of a TypedDict behind `**`."""
-    names = []
+def argument_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """The names that a function takes as keywords, with those of a TypedDict behind `**`, and their types."""
+    kinds: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            hint = get_type_hints(function)[name]
-            named = get_args(hint)[0] if get_origin(hint) is Unpack else hint
-            names += list(get_type_hints(named))
+            hint = parameter.annotation
+            kinds |= get_type_hints(get_args(hint)[0] if get_origin(hint) is Unpack else hint)
         else:
-            names.append(name)
-    return names
+            kinds[name] = parameter.annotation
+    return kinds
 
 
 def check_keywords(function: str, given: Iterable[str], allowed: Iterable[str]) -> None:
@@ -60,23 +61,23 @@ def check_keywords(function: str, given: Iterable[str], allowed: Iterable[str]) 
             raise ArgumentError(f"{function} has no argument {name!r}: {remedy}")
 
 
-@contextmanager
-def python_arguments() -> Iterator[None]:
-    """Write options as arguments in the message of a PairscoreError: `--max-length` as `max_length`."""
-    try:
-        yield
-    except PairscoreError as error:
-        error.args = (in_python(str(error)),)
-        raise
+def in_python(message: str, kinds: Mapping[str, Any]) -> str:
+    """`message` with options as Python writes them: `--limit 9` as `limit 9`, `--no-tuning` as `tuning=False`.
 
+    What the message quotes, and commands for a shell, stay as they are. kinds: arguments with their types.
+    """
 
-def in_python(message: str) -> str:
-    """`message` with options as Python writes them; what it quotes, and commands for a shell, stay as they are."""
-    return _OPTION.sub(_as_argument, message)
+    def written(found: re.Match[str]) -> str:
+        if found["name"] is None:
+            return found[0]
+        name, value = found["name"].replace("-", "_"), found["value"]
+        negated = name not in kinds and name.removeprefix("no_") in kinds
+        name = name.removeprefix("no_") if negated else name
+        kind = kinds.get(name)
+        if get_origin(kind) is Literal and value in get_args(kind):
+            return f"{name}={value!r}"
+        if kind is bool or bool in get_args(kind):
+            name = f"{name}={not negated}"
+        return f"{name} {value}" if value else name
 
-
-def _as_argument(found: re.Match[str]) -> str:
-    if found["name"] is None:
-        return found[0]
-    name = found["name"].replace("-", "_")
-    return f"{name}=True" if name in _FLAGS else name
+    return _OPTION.sub(written, message)

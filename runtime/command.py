@@ -187,8 +187,8 @@ def tune(
         row = [setting.engine, setting.concurrency, f"{setting.token_budget:,}"]
         # Rates of an earlier round were not taken beside the default's last one.
         ratio = f"{each.pairs_per_second / standard:.2f}" if each.rounds == results[0].rounds else ""
-        mark = "default" if setting == default else "chosen" if choice and setting == choice.setting else ""
-        table.add_row(*row, f"{each.pairs_per_second:,.0f}", ratio, mark)
+        remark = "default" if setting == default else "chosen" if choice and setting == choice.setting else ""
+        table.add_row(*row, f"{each.pairs_per_second:,.0f}", ratio, remark)
     Console().print(table)
     if choice is None:
         click.echo("The defaults are as fast as anything else: nothing to remember")

@@ -112,7 +112,7 @@ def _runs_here(bundle: Bundle, variant: Variant) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for engine in variant.engines:
         try:
-            device = ENGINES[engine].devices[0] if engine in ENGINES else "cpu"  # a later release's: told below
+            device = ENGINES[engine].devices[0] if engine in ENGINES else "cpu"  # a later release's: reported below
             Scorer.from_pretrained(bundle.folder, precision=variant.precision, engine=engine, device=device)
         except PairscoreError as error:
             found[engine] = str(error)

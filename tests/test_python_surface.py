@@ -12,7 +12,7 @@ import pytest
 import pairscore
 from pairscore import PairscoreError, Scorer, calibrate, describe, export_bundle, score_files, survey, tune, verify
 from pairscore.cli import COMMANDS
-from pairscore.runtime.arguments import argument_names, in_python
+from pairscore.runtime.arguments import argument_types, in_python
 from tests import corpus
 from tests.pairs_files import write_pairs
 
@@ -56,7 +56,7 @@ def test_an_unknown_name_is_an_error():
 def test_a_function_takes_what_its_command_takes(name):
     module, _ = COMMANDS[name]
     command = getattr(__import__(module, fromlist=[name]), name)
-    arguments = set(argument_names(FUNCTIONS[name]))
+    arguments = set(argument_types(FUNCTIONS[name]))
     for option in command.params:
         flag = max(option.opts, key=len).lstrip("-").replace("-", "_")
         assert flag in OF_THE_COMMAND or {flag, option.name} & arguments, f"{name} in Python has no {flag}"
@@ -112,5 +112,6 @@ def test_errors_name_pythons_arguments(exported, call, said):
 
 
 def test_what_a_message_quotes_stays_as_it_is():
-    assert in_python("use --max-length 5, not '--max-length'") == "use max_length 5, not '--max-length'"
-    assert in_python("`pairscore` exists: add --overwrite") == "`pairscore` exists: add overwrite=True"
+    kinds = argument_types(export_bundle)
+    assert in_python("use --max-length 5, not '--max-length'", kinds) == "use max_length 5, not '--max-length'"
+    assert in_python("`pairscore` exists: add --overwrite", kinds) == "`pairscore` exists: add overwrite=True"

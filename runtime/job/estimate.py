@@ -6,15 +6,15 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pairscore.runtime.job.input.read import read_pieces
+from pairscore.runtime.input.read import read_pieces
 from pairscore.runtime.job.options import JobOptions
-from pairscore.runtime.job.parts import Block
 from pairscore.runtime.job.plan import JobPlan
 from pairscore.runtime.job.prepare import Work, find_work, prepare
 from pairscore.runtime.job.progress.meter import duration
 from pairscore.runtime.job.reuse import read_old_scores
 from pairscore.runtime.job.summary import counted
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.storage.parts import Block
 from pairscore.runtime.stream.columns import pair_arrays
 from pairscore.runtime.stream.passages import LongEvidence
 from pairscore.runtime.types import Pair

@@ -2,22 +2,20 @@
 
 To add an option, write
 
-1. a field of `JobOptions`: its type, its default and its help. The command gets `--its-name` from it, and whoever
-   builds a `JobOptions` gets its type, its range and its choices checked;
-2. the same name and type in `ScoreOptions`, so that type checkers know the keyword of `score_files`;
-3. where it decides rows, columns or scores, the same name in `RunSettings`, with the default that means "as before the
-   option was there". A default is left out of the record, so that runs of earlier releases keep their digests.
+1. a field with its type, its default and its help: in `RowOptions` where it decides rows, columns or scores, with the
+   default that means "as before the option was there", which records leave out, so that runs of earlier releases keep
+   their digests; else in `JobOptions`. The command gets `--its-name` from it, and whoever builds a `JobOptions` gets
+   its type, its range and its choices checked;
+2. the same name and type in `ScoreOptions`, so that type checkers know the keyword of `score_files`.
 
 A new output column is listed in `JobOptions.new_columns`; a rule about several options stands in `JobOptions._check`.
-Messages write an option as on the command line; `python_names` writes it as an argument for callers from Python.
+Messages write an option as on the command line; `pairscore.runtime.arguments` writes it as callers from Python do.
 """
 # ruff: noqa: RUF009 (`_option` makes a field)
 
 import operator
 import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -25,13 +23,13 @@ from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 from pairscore.runtime.engines.tuning_cache import TunedSetting
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.spill.ranking import RANK_COLUMN
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, NewColumnOptions
 from pairscore.runtime.stream.passages import OVERLAP
 from pairscore.runtime.stream.score_columns import PASSAGE_COLUMNS, ScoreColumns, score_columns
 
 # The value that leaves the choice of a precision or an engine to the machine.
 AUTO = "auto"
-RANK_COLUMN = "rank"
 
 Promise = Literal["fp32", "bf16", "int8"]
 OnText = Literal["error", "null"]
@@ -46,7 +44,8 @@ Compression = Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"]
 class Option:
     """How the command shows an option. `flag`: its name there, where that is not the field's. `least`: smallest number.
 
-    `commas`: one value of the command may hold several, separated by commas.
+    `commas`: one value of the command may hold several, separated by commas. `always_recorded`: a run's record holds it
+    where it is the default, too, as earlier releases wrote it.
     """
 
     help: str
@@ -54,44 +53,22 @@ class Option:
     flag: str | None = None
     least: float | None = None
     commas: bool = False
+    always_recorded: bool = False
 
 
 def _option(default: Any, help: str, **shown: Any) -> Any:
     return field(default=default, metadata={"option": Option(help, **shown)})
 
 
-@dataclass(frozen=True)
-class JobOptions:
-    """The options of a job. Raises PairscoreError for a value of another type, range or choice.
+@dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """The options that decide rows, columns and scores, whatever computes them: a run records them."""
 
-    Paths and lists of names may be given in any of their usual forms. `window_bytes`, of tests alone: a part whose
-    columns hold more is cut into several.
-    """
-
-    bundle: str
-    inputs: tuple[str, ...]
-    output: str | None = None
-    claim_column: str = _option("claim", "Column of the claims.")
-    evidence_column: str = _option("evidence", "Column of the evidence.")
-    score_column: str = _option("score", "Name of the new column, float32.")
+    claim_column: str = _option("claim", "Column of the claims.", always_recorded=True)
+    evidence_column: str = _option("evidence", "Column of the evidence.", always_recorded=True)
+    score_column: str = _option("score", "Name of the new column, float32.", always_recorded=True)
     keep: tuple[str, ...] | None = _option(
         None, "Input columns to keep, by commas.  [default: all]", metavar="COLUMNS", commas=True
-    )
-    precision: str = _option(
-        "fp32", "Variant of the bundle (see `pairscore info`), or auto: the fastest that runs here and keeps --promise."
-    )
-    promise: Promise = _option("int8", "What --precision auto may not fall below.")
-    engine: str = _option(AUTO, "Engine that runs it.")
-    device: str = _option("cpu", "cpu, cuda, cuda:N, or cuda:0,cuda:1.")
-    threads: int | None = _option(
-        None, "Cores that an engine on the processor computes on.  [default: all]", metavar="N", least=1
-    )
-    tuning: bool = _option(True, "Do without what `pairscore tune` chose.", flag="--no-tuning")
-    max_length: int | None = _option(None, "Truncate pairs to fewer tokens than the bundle does.", least=1)
-    activation: AskedActivation = _option(
-        "checkpoint",
-        "What turns logits into scores: identity for logits, checkpoint for the model's own, or what `pairscore "
-        "calibrate` fitted.",
     )
     prediction_column: str | None = _option(None, "Add a column of the label with the largest score.", metavar="NAME")
     truncated_column: str | None = _option(None, "Add a column that says whether a pair was cut.", metavar="NAME")
@@ -108,34 +85,70 @@ class JobOptions:
     rank_by: str | None = _option(
         None, "Label by whose score --top-k and passages are ranked, where there are several.", metavar="LABEL"
     )
-    on_null: OnText = _option("error", "A null claim or evidence is an error, or gets a null score.")
-    on_invalid_utf8: OnText = _option(
-        "error", "A claim or evidence whose bytes are not UTF-8 is an error, or gets a null score."
+    on_null: OnText = _option(
+        "error", "A null claim or evidence is an error, or gets a null score.", always_recorded=True
     )
-    on_error: OnError = _option(
-        "fail", "A file that cannot be read or scored ends the run, or is left out and reported."
+    on_invalid_utf8: OnText = _option(
+        "error",
+        "A claim or evidence whose bytes are not UTF-8 is an error, or gets a null score.",
+        always_recorded=True,
     )
     filter: str | None = _option(
         None,
         "Score only rows that meet a condition in SQL, like \"lang = 'en' AND day >= '2024-01-31'\".",
         metavar="CONDITION",
     )
+    top_k: int | None = _option(None, "Keep the best K rows a claim, and rank them.", metavar="K", least=1)
+    by: str | None = _option(None, "Whose best rows --top-k keeps.  [default: the claim column]", metavar="COLUMN")
+    limit: int | None = _option(None, "Take only the first rows of the input (before --filter).", least=0)
+    part_rows: int = _option(
+        WINDOW_PAIRS,
+        "Rows of one part: what a crash can lose, and what is sorted together.",
+        least=1,
+        always_recorded=True,
+    )
+
+
+@dataclass(frozen=True)
+class JobOptions(RowOptions):
+    """The options of a job. Raises PairscoreError for a value of another type, range or choice.
+
+    Paths and lists of names may be given in any of their usual forms. `window_bytes`, of tests alone: a part whose
+    columns hold more is cut into several.
+    """
+
+    bundle: str
+    inputs: tuple[str, ...]
+    output: str | None = None
+    precision: str = _option(
+        "fp32", "Variant of the bundle (see `pairscore info`), or auto: the fastest that runs here and keeps --promise."
+    )
+    promise: Promise = _option("int8", "What --precision auto may not fall below.")
+    engine: str = _option(AUTO, "Engine that runs it.")
+    device: str = _option("cpu", "cpu, cuda, cuda:N, or cuda:0,cuda:1.")
+    threads: int | None = _option(
+        None, "Cores that an engine on the processor computes on.  [default: all]", metavar="N", least=1
+    )
+    tuning: bool = _option(True, "Do without what `pairscore tune` chose.", flag="--no-tuning")
+    max_length: int | None = _option(None, "Truncate pairs to fewer tokens than the bundle does.", least=1)
+    activation: AskedActivation = _option(
+        "checkpoint",
+        "What turns logits into scores: identity for logits, checkpoint for the model's own, or what `pairscore "
+        "calibrate` fitted.",
+    )
+    on_error: OnError = _option(
+        "fail", "A file that cannot be read or scored ends the run, or is left out and reported."
+    )
     reuse: tuple[str, ...] = _option(
         (), "Take scores of the same texts from a finished output; repeatable.", metavar="OLD"
     )
-    top_k: int | None = _option(None, "Keep the best K rows a claim, and rank them.", metavar="K", least=1)
     refine: str | None = _option(
         None,
         "Compute again with this more exact variant every row that may be among the best K.",
         metavar="PRECISION",
     )
-    by: str | None = _option(None, "Whose best rows --top-k keeps.  [default: the claim column]", metavar="COLUMN")
-    limit: int | None = _option(None, "Take only the first rows of the input (before --filter).", least=0)
     shard: tuple[int, int] | None = _option(
         None, "Score the I-th of N shares: one command a machine, one --output for all.", metavar="I/N"
-    )
-    part_rows: int = _option(
-        WINDOW_PAIRS, "Rows of one part: what a crash can lose, and what is sorted together.", least=1
     )
     compression: Compression = _option("zstd", "Compression of the output.")
     overwrite: bool = _option(False, "Replace a finished output, or an unfinished one of another run.")
@@ -227,14 +240,6 @@ class ScoreOptions(TypedDict, total=False):
     evidence_column: str
     score_column: str
     keep: Sequence[str] | None
-    precision: str
-    promise: Promise
-    engine: str
-    device: str
-    threads: int | None
-    tuning: bool
-    max_length: int | None
-    activation: AskedActivation
     prediction_column: str | None
     truncated_column: str | None
     long_evidence: LongEvidenceMode
@@ -244,15 +249,23 @@ class ScoreOptions(TypedDict, total=False):
     rank_by: str | None
     on_null: OnText
     on_invalid_utf8: OnText
-    on_error: OnError
     filter: str | None
-    reuse: str | Path | Sequence[str | Path]
     top_k: int | None
-    refine: str | None
     by: str | None
     limit: int | None
-    shard: tuple[int, int] | None
     part_rows: int
+    precision: str
+    promise: Promise
+    engine: str
+    device: str
+    threads: int | None
+    tuning: bool
+    max_length: int | None
+    activation: AskedActivation
+    on_error: OnError
+    reuse: str | Path | Sequence[str | Path]
+    refine: str | None
+    shard: tuple[int, int] | None
     compression: Compression
     overwrite: bool
 
@@ -267,13 +280,13 @@ class Refinement:
     margin: float
 
 
-@dataclass(frozen=True)
-class RunSettings:
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(RowOptions):
     """All that decides rows, columns and scores beside the input.
 
     The names of the fields stand in run records and in the metadata of outputs: they stay. `bundle`: the variant's
     digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen. `activation`: None for the bundle's own.
-    `delta_versions`: of the input's Delta tables, in order. The others are fields of `JobOptions`.
+    `delta_versions`: of the input's Delta tables, in order.
     """
 
     bundle: str
@@ -281,26 +294,8 @@ class RunSettings:
     engine: str
     device: str
     max_length: int
-    claim_column: str
-    evidence_column: str
-    score_column: str
-    on_null: str
-    on_invalid_utf8: str
-    part_rows: int
-    keep: tuple[str, ...] | None = None
-    filter: str | None = None
-    limit: int | None = None
     tuning: TunedSetting | None = None
-    top_k: int | None = None
-    by: str | None = None
     activation: str | None = None
-    prediction_column: str | None = None
-    truncated_column: str | None = None
-    long_evidence: str = "cut"
-    overlap: int = OVERLAP
-    combine: str = "max"
-    passage_columns: bool = False
-    rank_by: str | None = None
     delta_versions: tuple[int, ...] | None = None
     refine: Refinement | None = None
 
@@ -313,19 +308,19 @@ class RunSettings:
 
     @staticmethod
     def of(options: JobOptions, **opened: Any) -> "RunSettings":
-        """The options' settings. opened: what the options leave to the bundle and the machine, or say in other words:
-        bundle, precision, engine, device, max_length, tuning, activation.
-        """
-        opened.setdefault("by", options.ranked_by)
-        for name in ("delta_versions", "refine"):
-            opened.setdefault(name, None)
-        rest = [each.name for each in fields(RunSettings) if each.name not in opened]
-        return RunSettings(**opened, **{name: getattr(options, name) for name in rest})
+        """The options' settings. opened: the fields that the options leave to the bundle and the machine."""
+        given = {each.name: getattr(options, each.name) for each in fields(RowOptions)}
+        return RunSettings(**{**given, "by": options.ranked_by, **opened})
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-serialisable. Defaults are left out, so that a field added later changes no earlier run's digest."""
         values = asdict(self)
-        return {each.name: values[each.name] for each in fields(self) if values[each.name] != each.default}
+        always = {name for name, shown in shown_options().items() if shown.always_recorded}
+        return {
+            each.name: values[each.name]
+            for each in fields(self)
+            if each.name in always or values[each.name] != each.default
+        }
 
 
 # Settings that have to agree before scores are reused: name -> what a message calls it.
@@ -357,41 +352,6 @@ def setting_name(name: str) -> str:
     """What messages call a field of `RunSettings`: the option that sets it, where there is one."""
     shown = shown_options().get(name)
     return name if shown is None or shown.flag else option_of(name)
-
-
-@contextmanager
-def python_names() -> Iterator[None]:
-    """Write options as Python's arguments in the message of a PairscoreError: `--top-k 0` as `top_k 0`."""
-    try:
-        yield
-    except PairscoreError as error:
-        error.args = (in_python(str(error)),)
-        raise
-
-
-def in_python(message: str) -> str:
-    """`message` with options as Python writes them; what it quotes, and commands for a shell, stay as they are."""
-    return _OPTION.sub(_as_argument, message)
-
-
-def _as_argument(found: re.Match[str]) -> str:
-    if found["flag"] is None:
-        return found[0]
-    name = _NAMES[found["flag"]]
-    kind, value = get_type_hints(JobOptions)[name], found["value"]
-    if kind is bool:
-        return f"{name}={not found['flag'].startswith('--no-')}"
-    if value and get_origin(kind) is Literal and value in get_args(kind):
-        return f"{name}={value!r}"
-    return f"{name} {value}" if value else name
-
-
-_NAMES = {option_of(each.name): each.name for each in fields(JobOptions)}
-_OPTION = re.compile(
-    r"`(?:pip|pairscore) [^`]*`|(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|(?<![\w-])(?P<flag>"
-    + "|".join(sorted(_NAMES, key=len, reverse=True))
-    + r")(?![\w-])(?: (?P<value>[\w-]+))?"
-)
 
 
 def _fitted(flag: str, kind: Any, value: Any, least: float | None) -> Any:

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pairscore.runtime.bundle.manifest import Manifest
-from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.common import Common, OutputSchema, extended, output_schema
-from pairscore.runtime.job.input.comparisons import Expression
-from pairscore.runtime.job.input.filters import Condition, parse_filter
-from pairscore.runtime.job.input.find import Found, find_files
-from pairscore.runtime.job.input.footers import FooterReader, InputFile, needed_columns, open_files, read_here
-from pairscore.runtime.job.input.partitions import partition_fields
-from pairscore.runtime.job.input.read import Reading, check_no_nulls
+from pairscore.runtime.errors import PairscoreError, may_pass
+from pairscore.runtime.input.common import Common, OutputSchema, extended, output_schema
+from pairscore.runtime.input.comparisons import Expression
+from pairscore.runtime.input.filters import Condition, parse_filter
+from pairscore.runtime.input.find import Found, find_files
+from pairscore.runtime.input.footers import FooterReader, InputFile, needed_columns, read_here
+from pairscore.runtime.input.partitions import partition_fields
+from pairscore.runtime.input.read import Reading, check_no_nulls
+from pairscore.runtime.job.blocks import plan_blocks, shard_of
 from pairscore.runtime.job.options import JobOptions, RunSettings
-from pairscore.runtime.job.parts import Block, plan_blocks, shard_of
-from pairscore.runtime.job.ranking import RANK_FIELD, Best, check_best
 from pairscore.runtime.job.record import InputRecord
+from pairscore.runtime.spill.ranking import RANK_FIELD, Best, check_best
+from pairscore.runtime.storage.parts import Block
 from pairscore.runtime.stream.columns import check_text_columns
 from pairscore.runtime.stream.score_columns import ScoreColumns
 
@@ -87,37 +88,30 @@ def make_plan(
     left_out: list[str] = []
     versions = (earlier and earlier.delta_versions) or ()
     found = find_files(options.inputs, options.output, left_out.append, versions)
-    accepted: list[InputFile] = []
-    left = options.limit
-    common: Common | None = None
-
-    def check(file: InputFile) -> None:
-        nonlocal left, common
-        _check_duplicate_names(file)
-        try:
-            check_text_columns(file.schema, *text_columns)
-        except PairscoreError as error:
-            raise PairscoreError(f"{file.found.display!r}: {error}") from error
-        in_file = _in_file(options.keep, file)
-        keys = [pa.field(key, pa.string()) for key, _ in file.found.partitions if _is_kept(options.keep, key)]
-        new.check(pa.schema([*(file.schema.field(name) for name in needed_columns(file.schema, in_file)), *keys]))
-        together = extended(common, file, in_file)
-        if options.on_null == "error" and condition is None:
-            check_no_nulls(file, text_columns, left)
-        accepted.append(file)
-        common = together
-        left = None if left is None else max(0, left - file.rows)
-
+    files: list[InputFile | None] = []
     skipped: dict[int, str] = {}
-
-    def skip(place: int, error: PairscoreError) -> None:
-        skipped[place] = str(error)
-
-    footers = read(found, text_columns)
-    with closing(footers):
-        files = open_files(found, check, skip if options.on_error == "skip-file" else None, footers)
+    common: Common | None = None
+    left = options.limit
+    with closing(read(found, text_columns)) as footers:
+        for place, file in zip(range(len(found)), footers, strict=True):
+            try:
+                if isinstance(file, PairscoreError):
+                    raise file
+                together = _with_file(common, file, options, new)
+                if options.on_null == "error" and condition is None:
+                    check_no_nulls(file, text_columns, left)
+            except PairscoreError as error:
+                if options.on_error != "skip-file" or may_pass(error):
+                    raise
+                skipped[place] = str(error)
+                files.append(None)
+                continue
+            files.append(file)
+            common = together
+            left = None if left is None else max(0, left - file.rows)
     if common is None:
         raise every_file_left_out(skipped)
+    accepted = [file for file in files if file is not None]
     inputs = common.columns()
     partitions = tuple(each for each in partition_fields(accepted) if each.name not in inputs.names)
     keys = {each.name for each in partitions}
@@ -139,7 +133,7 @@ def make_plan(
         reading=reading,
         keep=tuple(keep),
         columns=new,
-        output=output_schema(common, accepted, keep, kept_partitions, added),
+        output=output_schema(common, accepted, keep, kept_partitions, added, compression=options.compression),
         blocks=tuple(blocks),
         mine=tuple(mine),
         best=best,
@@ -163,11 +157,23 @@ def _best(options: JobOptions, new: ScoreColumns) -> Best | None:
     return Best(options.ranked_by, new.score_fields[new.rank_by or 0].name, options.top_k)
 
 
-def _check_duplicate_names(file: InputFile) -> None:
+def _with_file(common: Common | None, file: InputFile, options: JobOptions, new: ScoreColumns) -> Common:
+    """What all files agree on, with one more. Raises PairscoreError where it fits the options or the others not."""
     names = file.schema.names
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise PairscoreError(f"{file.found.display!r} has several columns named {double[0]!r}: rename them")
+    try:
+        check_text_columns(file.schema, options.claim_column, options.evidence_column)
+    except PairscoreError as error:
+        raise PairscoreError(f"{file.found.display!r}: {error}") from error
+    # Not of the file itself: keys of its folders, and columns that its table got later.
+    table = file.found.table
+    others = {*dict(file.found.partitions), *(table.schema.names if table else ())} - set(names)
+    keep = None if options.keep is None else [name for name in options.keep if name not in others]
+    keys = [pa.field(key, pa.string()) for key, _ in file.found.partitions if _is_kept(options.keep, key)]
+    new.check(pa.schema([*(file.schema.field(name) for name in needed_columns(file.schema, keep)), *keys]))
+    return extended(common, file, keep)
 
 
 def _limited(rows: Sequence[int | None], limit: int | None) -> list[int | None]:
@@ -182,13 +188,6 @@ def _limited(rows: Sequence[int | None], limit: int | None) -> list[int | None]:
         taken.append(None if count is None or past else min(count, left))
         left -= taken[-1] or 0
     return taken
-
-
-def _in_file(keep: Sequence[str] | None, file: InputFile) -> list[str] | None:
-    """The columns to keep that are a file's own: not keys of its folders, nor columns that its table got later."""
-    table = file.found.table
-    others = {*dict(file.found.partitions), *(table.schema.names if table else ())} - set(file.schema.names)
-    return None if keep is None else [name for name in keep if name not in others]
 
 
 def _is_kept(keep: Sequence[str] | None, name: str) -> bool:

@@ -11,16 +11,17 @@ from typing import Any
 from pairscore.runtime.bundle.activation import choose_activation
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.footer_process import read_footers
+from pairscore.runtime.input.footer_process import read_footers
+from pairscore.runtime.job.blocks import missing, within
 from pairscore.runtime.job.opening import Opened, open_scorer, settings_of
 from pairscore.runtime.job.options import AUTO, JobOptions, Refinement, RunSettings
 from pairscore.runtime.job.output import layout as out
-from pairscore.runtime.job.parts import Block, Part, missing, within
 from pairscore.runtime.job.plan import JobPlan, make_plan
 from pairscore.runtime.job.record import RunRecord, changed_settings
 from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, recorded_settings
 from pairscore.runtime.job.summary import JobFigures, Summary
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.storage.parts import Block, Part
 from pairscore.runtime.typed_json import from_plain
 
 

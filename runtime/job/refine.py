@@ -23,8 +23,8 @@ import pyarrow as pa
 from pairscore.runtime.bundle.activation import rounded_down
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.protocol import Engine
-from pairscore.runtime.job.ranking import ranked
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.spill.ranking import ranked
 from pairscore.runtime.stream.pipeline import Scored, Window
 from pairscore.runtime.stream.score_columns import Outcome, ScoreColumns
 from pairscore.runtime.types import FloatArray

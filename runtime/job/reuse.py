@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.old_scores import OldScores
+from pairscore.runtime.input.written import Written, find_written
 from pairscore.runtime.job.options import SCORE_SETTINGS, RunSettings, option_of, shown_options
 from pairscore.runtime.job.output.layout import Output
-from pairscore.runtime.job.output.written import Written, find_written
-from pairscore.runtime.job.parts import part_figures
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.spill.old_scores import OldScores
 from pairscore.runtime.storage.local import Storage, open_storage
+from pairscore.runtime.storage.sealing import part_figures
 from pairscore.runtime.stream.background import ahead
 from pairscore.runtime.stream.columns import text_pair
 from pairscore.runtime.stream.score_columns import ScoreColumns

@@ -13,14 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pairscore.runtime.errors import PairscoreError, TryAgainError, may_pass
-from pairscore.runtime.job.input.partitions import partition_array
-from pairscore.runtime.job.input.read import Piece, read_pieces
-from pairscore.runtime.job.old_scores import OldScores
+from pairscore.runtime.input.partitions import partition_array
+from pairscore.runtime.input.read import Piece, read_pieces
+from pairscore.runtime.job.blocks import missing
 from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.output import merge
 from pairscore.runtime.job.output.locks import Held, hold
-from pairscore.runtime.job.parts import Block, Part, missing, part_bytes
 from pairscore.runtime.job.plan import JobPlan, every_file_left_out
 from pairscore.runtime.job.prepare import Work, find_work, finished, prepare
 from pairscore.runtime.job.progress.events import EventLog
@@ -30,7 +29,10 @@ from pairscore.runtime.job.reuse import OldFile, read_old_scores
 from pairscore.runtime.job.signals import Stopped
 from pairscore.runtime.job.summary import JobFigures, Summary, counted
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.spill.old_scores import OldScores
 from pairscore.runtime.storage.parquet import filtered
+from pairscore.runtime.storage.parts import Block, Part
+from pairscore.runtime.storage.sealing import part_bytes
 from pairscore.runtime.stream.background import ahead, behind
 from pairscore.runtime.stream.pipeline import Scored, Window
 from pairscore.runtime.stream.score_columns import Outcome
@@ -67,10 +69,10 @@ def run_job(
 ) -> Summary:
     """Score the input into the output and return what was done.
 
-    progress: told how far it is. scorer: of the options' bundle, open already; by default the one that the options ask
-    for is opened. Raises PairscoreError for bad input before anything is written, and for what shows only on the way.
-    After that, and when the process is stopped or killed, the same call continues behind the last whole part; on an
-    output that is whole it does nothing.
+    progress: called with how far it is. scorer: of the options' bundle, open already; by default the one that the
+    options ask for is opened. Raises PairscoreError for bad input before anything is written, and for what shows only
+    on the way. After that, and when the process is stopped or killed, the same call continues behind the last whole
+    part; on an output that is whole it does nothing.
     """
     log = log or EventLog(None)
     try:
@@ -223,8 +225,7 @@ class _Run:
         if not lacking:
             self._held.check()
             started = time.perf_counter()
-            form = merge.Form(self._options.compression, self._plan.output.merged, self._plan.output.writing)
-            merge.finish(self._output, self._origin, form, self._widen, self._plan.best)
+            merge.finish(self._output, self._origin, self._plan.output, self._widen, self._plan.best)
             self._figures.write_seconds += time.perf_counter() - started
             self._figures.seconds += time.perf_counter() - started
         scorer = self._scorer
@@ -268,7 +269,7 @@ class _Run:
                 self._skipped[place] = str(error)
                 self._log.write("skip", file=file.found.name, reason=str(error))
                 _log.info("Leaving out %s: %s", file.found.display, error)
-                out.mark_skipped(self._output, place, str(error))
+                out.record_skipped(self._output, place, str(error))
 
     def _window(self, piece: Piece) -> Window[_Payload]:
         options = self._options
@@ -326,7 +327,7 @@ class _Run:
             "reused": reused,
             "statistics": asdict(statistics),
         }
-        data = part_bytes(table, metadata, self._options.compression, self._plan.output.writing)
+        data = part_bytes(table, metadata, **self._plan.output.writing)
         self._output.write(part.name, data)
         write_seconds = time.perf_counter() - started
         figures.add(statistics, rows, nulls, reused, write_seconds)

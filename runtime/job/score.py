@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
-from pairscore.runtime.arguments import python_call
+from pairscore.runtime.arguments import argument_types, in_python, python_call
 from pairscore.runtime.bundle.hub import find_bundle
-from pairscore.runtime.job.options import JobOptions, ScoreOptions, in_python, python_names, shown_options
+from pairscore.runtime.job.options import JobOptions, ScoreOptions, shown_options
 from pairscore.runtime.job.progress.events import EventLog, log_handler
 from pairscore.runtime.job.progress.meter import Progress
 from pairscore.runtime.job.run import run_job
@@ -46,9 +46,8 @@ def score_files(
 
     `options`, those of the command:
     """
-    with python_names():
-        given: dict[str, Any] = {"bundle": bundle, "inputs": inputs, "output": output, **cast(dict[str, Any], options)}
-        return score_job(JobOptions(**given), revision, progress, log_json)
+    given: dict[str, Any] = {"bundle": bundle, "inputs": inputs, "output": output, **cast(dict[str, Any], options)}
+    return score_job(JobOptions(**given), revision, progress, log_json)
 
 
 def score_job(
@@ -68,5 +67,5 @@ def score_job(
 
 
 score_files.__doc__ = (score_files.__doc__ or "") + "\n".join(
-    f"    `{name}`: {in_python(shown.help)}" for name, shown in shown_options().items()
+    f"    `{name}`: {in_python(shown.help, argument_types(score_files))}" for name, shown in shown_options().items()
 )

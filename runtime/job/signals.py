@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as an exception in the main thread, so that a run stops at once and tidily."""
+"""SIGINT and SIGTERM as an exception in the main thread, so that a run stops at once and in order."""
 
 import os
 import signal

@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pairscore.runtime.job.progress.meter import duration
-from pairscore.runtime.job.ranking import Best
 from pairscore.runtime.job.refine import Refined
 from pairscore.runtime.machine import peak_memory_bytes
+from pairscore.runtime.spill.ranking import Best
 from pairscore.runtime.stream.pipeline import Statistics
 
 # Share of pairs that may be cut before a run warns.

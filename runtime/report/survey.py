@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.arguments import python_call
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.output.written import Written, find_written
-from pairscore.runtime.job.parts import part_figures
+from pairscore.runtime.input.written import Written, find_written
+from pairscore.runtime.storage.sealing import part_figures
 
 _BINS = 20
 # Lengths are counted in powers of two, up to 2^20 characters.

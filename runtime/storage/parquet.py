@@ -46,13 +46,13 @@ def read_batches(
 
 
 @contextmanager
-def open_writer(sink: Any, schema: pa.Schema, compression: str, **more: Any) -> Iterator[pq.ParquetWriter]:
-    """A writer of pages with checksums. more: its other keywords.
+def open_writer(sink: Any, schema: pa.Schema, **writing: Any) -> Iterator[pq.ParquetWriter]:
+    """A writer of pages with checksums. writing: its other keywords.
 
     The schema's keys go into the footer. Arrow does that itself only where it writes its own schema there too.
     """
-    with pq.ParquetWriter(sink, schema, compression=compression, write_page_checksum=True, **more) as writer:
-        if not more.get("store_schema", True) and schema.metadata:
+    with pq.ParquetWriter(sink, schema, write_page_checksum=True, **writing) as writer:
+        if not writing.get("store_schema", True) and schema.metadata:
             writer.add_key_value_metadata(schema.metadata)
         yield writer
 

@@ -93,7 +93,7 @@ class RemoteStorage:
     def matching(self, pattern: str) -> list[str]:
         """As `Storage.matching`."""
         found = self._tried("list", pattern, lambda: self._fresh().glob(pattern, detail=True))
-        return sorted(path for path, told in found.items() if told["type"] == "file")
+        return sorted(path for path, info in found.items() if info["type"] == "file")
 
     def size(self, path: str) -> int:
         """As `Storage.size`."""

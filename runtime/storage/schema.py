@@ -214,8 +214,8 @@ def _lost(
             continue
         for before, after in zip(by_name.get(each.name, []), written, strict=False):
             if _meaning(before) != _meaning(after):
-                told = before.logical_type.type
-                lost.setdefault(each.name, (before.converted_type if told == "UNKNOWN" else told).lower())
+                logical = before.logical_type.type
+                lost.setdefault(each.name, (before.converted_type if logical == "UNKNOWN" else logical).lower())
     return lost
 
 
@@ -231,11 +231,11 @@ def _rewritten(kind: pa.DataType) -> list[pq.ColumnSchema]:
 
 def _meaning(leaf: pq.ColumnSchema) -> str:
     """What a leaf's values mean to a reader, whatever bytes stand for them."""
-    kind, told = leaf.logical_type.type, str(leaf.logical_type)
+    kind, text = leaf.logical_type.type, str(leaf.logical_type)
     if leaf.physical_type == "INT96":
         return "timestamp microseconds false"
     if kind in ("TIMESTAMP", "TIME"):
-        unit, in_utc = re.findall(r"timeUnit=(\w+)", told), re.findall(r"isAdjustedToUTC=(\w+)", told)
+        unit, in_utc = re.findall(r"timeUnit=(\w+)", text), re.findall(r"isAdjustedToUTC=(\w+)", text)
         return " ".join([kind.lower(), *unit, *(in_utc if kind == "TIMESTAMP" else [])])
     if kind in ("STRING", "ENUM"):
         return "text"
@@ -243,6 +243,6 @@ def _meaning(leaf: pq.ColumnSchema) -> str:
         plain = {"INT32": pa.int32(), "INT64": pa.int64(), "FIXED_LEN_BYTE_ARRAY": f"bytes {leaf.length}"}
         return str(plain.get(leaf.physical_type, leaf.physical_type))
     if kind == "INT":
-        (bits,) = re.findall(r"bitWidth=(\d+)", told)
-        return f"int{bits}" if "isSigned=true" in told else f"uint{bits}"
-    return told
+        (bits,) = re.findall(r"bitWidth=(\d+)", text)
+        return f"int{bits}" if "isSigned=true" in text else f"uint{bits}"
+    return text

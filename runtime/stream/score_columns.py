@@ -86,7 +86,7 @@ class ScoreColumns:
 
     @property
     def number_fields(self) -> list[pa.Field]:
-        """The new columns that cannot be told from the scores, as whole numbers."""
+        """The new columns that do not follow from the scores, as whole numbers."""
         return [field for field in self.fields if field.type in (pa.bool_(), pa.int32())]
 
     def from_numbers(self, scores: FloatArray, numbers: Int32Array) -> Outcome:

@@ -4,7 +4,6 @@ Each name is imported when it is first used, so `import pairscore` loads neither
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from pairscore.runtime.tuning import tune
     from pairscore.training.calibration.api import calibrate
 
-__version__ = version("pairscore")
+__version__: str
 __all__ = [
     "PairscoreError",
     "ParityError",
@@ -57,9 +56,12 @@ _MODULE_OF = {
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name not in _MODULE_OF:
+        if name == "__version__":
+            found = import_module("importlib.metadata").version("pairscore")  # slow to import
+        elif name in _MODULE_OF:
+            found = getattr(import_module(f"pairscore.{_MODULE_OF[name]}"), name)
+        else:
             raise AttributeError(f"module 'pairscore' has no attribute {name!r}")
-        found = getattr(import_module(f"pairscore.{_MODULE_OF[name]}"), name)
         globals()[name] = found
         return found
 

@@ -8,11 +8,9 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from importlib.metadata import metadata
 
 import click
 
-from pairscore import __version__
 from pairscore.runtime.errors import PairscoreError, may_pass, one_line
 from pairscore.runtime.standard_streams import unfailing_streams
 
@@ -52,7 +50,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="pairscore")
+@click.version_option(package_name="pairscore", prog_name="pairscore")
 def pairscore() -> None:
     """Score claim-evidence pairs with a cross-encoder, offline, by the million."""
 
@@ -98,6 +96,8 @@ def _run(arguments: list[str] | None) -> int:
 
 def _fault(error: Exception) -> str:
     """The message for an error that nobody foresaw."""
+    from importlib.metadata import metadata
+
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     if debug:
         traceback.print_exc()

@@ -21,9 +21,9 @@ from pairscore.runtime.engines.out_of_memory import HalvingEngine
 from pairscore.runtime.errors import PairscoreError, TryAgainError
 from pairscore.runtime.job.output.layout import open_output
 from pairscore.runtime.job.output.locks import hold
-from pairscore.runtime.job.parts import listed_parts
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.storage.parts import listed_parts
 from tests.pairs_files import AtPart, files_below, job, read_output, same, write_pairs
 
 KILLS = 10

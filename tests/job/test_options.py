@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import pairscore
+from pairscore.runtime.arguments import argument_types, in_python
 from pairscore.runtime.command import score
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.options import JobOptions, ScoreOptions, in_python, shown_options
+from pairscore.runtime.job.options import JobOptions, ScoreOptions, shown_options
 from tests.command_line import run
 
 WRONG = [
@@ -69,12 +70,12 @@ def test_the_command_and_the_function_name_what_their_callers_wrote(capsys):
         ("replace it with --overwrite, or --no-tuning", "replace it with overwrite=True, or tuning=False"),
         ("--filter 'id --limit 3' and this run's --limit", "filter 'id --limit 3' and this run's limit"),
         ("--reuse 'a' is this run's own output", "reuse 'a' is this run's own output"),
-        ("no --top-kk and no --dry-run", "no --top-kk and no --dry-run"),
+        ("--overwrite begins anew, and so does --top-k --by", "overwrite=True begins anew, and so does top_k by"),
         ("add it with `pairscore export S B --precision int8`", "add it with `pairscore export S B --precision int8`"),
     ],
 )
 def test_messages_are_worded_for_python(message, expected):
-    assert in_python(message) == expected
+    assert in_python(message, argument_types(pairscore.score_files)) == expected
 
 
 def test_an_option_is_the_same_everywhere():

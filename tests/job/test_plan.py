@@ -9,10 +9,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pairscore.runtime.bundle.manifest import Bundle
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, TryAgainError
 from pairscore.runtime.job.plan import make_plan
 from pairscore.runtime.job.run import run_job
-from tests.pairs_files import job, pairs_table
+from tests.pairs_files import job, pairs_table, write_pairs
 
 
 class Counted(MemoryFileSystem):
@@ -86,3 +86,21 @@ def test_rows_are_read_only_where_the_footer_tells_of_a_null(store, bundle):
     assert make_plan(job(bundle, ("counted://in",), None, limit=330), manifest).rows == 330
     with pytest.raises(PairscoreError, match="row 130 of"):
         make_plan(job(bundle, ("counted://in",), None, limit=331), manifest)
+
+
+def test_files_that_fail_are_raised_or_skipped(bundle, tmp_path):
+    for name in ("a", "c"):
+        write_pairs(tmp_path / f"{name}.parquet", 5)
+    (tmp_path / "b.parquet").write_bytes(b"broken")
+    manifest = Bundle.open(bundle).manifest
+    with pytest.raises(PairscoreError, match=r"b\.parquet"):
+        make_plan(job(bundle, (tmp_path,), None), manifest)
+    options = job(bundle, (tmp_path,), None, on_error="skip-file")
+    plan = make_plan(options, manifest)
+    assert [file is None for file in plan.files] == [False, True, False]
+    ((place, reason),) = plan.skipped.items()
+    assert place == 1
+    assert "b.parquet" in reason
+    lost = TryAgainError("the connection is lost")
+    with pytest.raises(TryAgainError):  # a fault that may pass is no reason to go on without the file
+        make_plan(options, manifest, lambda found, columns: (lost for _ in found))

@@ -63,8 +63,8 @@ def test_differences_are_told_in_the_words_of_users():
     assert differences(RECORD, RECORD) == []
     told = differences(RECORD, replace(RECORD, settings=EVERYTHING))
     assert told[:4] == [
-        "--on-null was 'error' and is now 'null'",
         "--keep was None and is now ('id',)",
+        "--on-null was 'error' and is now 'null'",
         "--filter was None and is now 'id > 3'",
         "--limit was None and is now 9",
     ]

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.parts import METADATA_KEY
 from pairscore.runtime.job.run import run_job
+from pairscore.runtime.storage.sealing import METADATA_KEY
 from tests.command_line import run
 from tests.pairs_files import AtPart, files_below, job, pairs_table, read_output, same, write_pairs
 

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.parts import METADATA_KEY
+from pairscore.runtime.job.output.merge import add_figures
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.scorer import Scorer
+from pairscore.runtime.storage.sealing import METADATA_KEY
 from tests.pairs_files import AtPart, files_below, job, pairs_table, read_output, same, write_pairs
 
 
@@ -238,3 +239,10 @@ def test_more_shards_than_parts(bundle, tmp_path):
         run_job(job(bundle, tmp_path / "in.parquet", tmp_path / "out", shard=(number, 5)))
     assert (tmp_path / "out" / "_SUCCESS").exists()
     assert read_output(tmp_path / "out").num_rows == 60
+
+
+def test_figures_add_up():
+    totals = {"nulls": 0, "reused": 0, "statistics": {}}
+    for nulls, pairs in ((1, 10), (2, 20)):
+        add_figures(totals, {"nulls": nulls, "reused": 3, "statistics": {"pairs": pairs, "seconds": 0.5}})
+    assert totals == {"nulls": 3, "reused": 6, "statistics": {"pairs": 30, "seconds": 1.0}}

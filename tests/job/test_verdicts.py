@@ -11,8 +11,8 @@ from pairscore import Scorer
 from pairscore.cli import main
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.estimate import estimate_job
-from pairscore.runtime.job.parts import part_figures
 from pairscore.runtime.job.run import run_job
+from pairscore.runtime.storage.sealing import part_figures
 from tests import corpus
 from tests.pairs_files import AtPart, job, pairs_table, read_output, same
 

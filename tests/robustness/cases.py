@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.bundle.manifest import Bundle, sha256
 from pairscore.runtime.engines import tuning_cache
-from pairscore.runtime.job.parts import listed_parts
 from pairscore.runtime.job.run import run_job
+from pairscore.runtime.storage.parts import listed_parts
 from tests.pairs_files import AtPart, job, pairs_table, read_output, same
 
 ROWS = (60, 45)

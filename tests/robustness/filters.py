@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.job.input.filters import parse_filter
+from pairscore.runtime.input.filters import parse_filter
 
 _WORDS = ["", "a", "A", "b", "ab", "a%b", "a_b", "it's", "é", "É", "CO2", "x\ny", "\\", "長い"]
 _DAYS = [dt.date(1, 1, 1), dt.date(1969, 12, 31), dt.date(2024, 1, 5), dt.date(2024, 2, 29), dt.date(9999, 12, 31)]

@@ -16,15 +16,15 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from pairscore.runtime.errors import PairscoreError, TryAgainError
-from pairscore.runtime.job.input.find import Found, find_files
-from pairscore.runtime.job.input.footers import open_file
-from pairscore.runtime.job.input.read import Reading, read_pieces
+from pairscore.runtime.input.find import Found, find_files
+from pairscore.runtime.input.footers import open_file
+from pairscore.runtime.input.read import Reading, read_pieces
 from pairscore.runtime.job.output.layout import open_output
 from pairscore.runtime.job.output.locks import _me, _started, hold
-from pairscore.runtime.job.parts import Block
 from pairscore.runtime.job.prepare import prepare
 from pairscore.runtime.job.run import run_job
 from pairscore.runtime.storage.local import LocalStorage, is_hidden, open_storage
+from pairscore.runtime.storage.parts import Block
 from pairscore.runtime.storage.remote import RemoteStorage
 from tests.command_line import run
 from tests.object_store import BUCKET, Faults, proxy

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.stream import columns
 from pairscore.runtime.stream.columns import (
     check_text_column,
     decode,
@@ -189,6 +190,35 @@ def test_bytes_of_nested_values():
     assert row_bytes(mapping).tolist() == [9, 18]
     assert row_bytes(pa.nulls(2)).tolist() == [0, 0]
     assert row_bytes(pa.array([1, None], pa.int16())).tolist() == [2, 2]
+
+
+WORDS = [["a", "bcd"], ["e"]] * 500
+NESTED = {
+    "list": pa.array(WORDS, pa.list_(pa.string())),
+    "large list": pa.array(WORDS, pa.large_list(pa.string())),
+    "list of lists": pa.array([WORDS[:2]] * 1000, pa.list_(pa.list_(pa.string()))),
+    "map": pa.array([[("a", 1), ("b", 2)]] * 1000, pa.map_(pa.string(), pa.int64())),
+    "fixed-size list": pa.array([[1.0, 2.0]] * 1000, pa.list_(pa.float32(), 2)),
+    "struct": pa.array([{"a": ["b", "c"]}] * 1000),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_a_cut_measures_each_value_once(monkeypatch, kind):
+    """A slice of a nested column has all children of the column: a cut that measured them would take quadratic time."""
+    measured, measure = [], columns.row_bytes
+
+    def counted(array):
+        measured.append(len(array))
+        return measure(array)
+
+    monkeypatch.setattr(columns, "row_bytes", counted)
+    whole = pa.record_batch([NESTED[kind]], names=["n"])
+    list(columns.windows([whole], (), max_pairs=1000))
+    at_once = sum(measured)
+    measured.clear()
+    assert len(list(columns.windows([whole], (), max_pairs=10))) == 100
+    assert sum(measured) == at_once <= 7 * 1000
 
 
 @pytest.mark.parametrize("encoding", [name for name in ENCODINGS if not name.startswith("chunks")])

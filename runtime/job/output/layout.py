@@ -18,20 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError, TryAgainError, may_pass, one_line, storage_error
+from pairscore.runtime.job.blocks import within
 from pairscore.runtime.job.options import RunSettings
-from pairscore.runtime.job.parts import (
-    CONTROL_NAME,
-    RECORD,
-    SUCCESS_NAME,
-    Block,
-    Part,
-    is_intact,
-    listed_parts,
-    part_figures,
-    within,
-)
 from pairscore.runtime.job.record import RunRecord, differences
 from pairscore.runtime.storage.local import Storage, open_storage
+from pairscore.runtime.storage.parts import CONTROL_NAME, RECORD, SUCCESS_NAME, Block, Part, listed_parts
+from pairscore.runtime.storage.sealing import is_intact, part_figures
 
 _SKIPPED_PREFIX = "skipped-"
 # Parts that are checked at the same time, each of them whole in memory.
@@ -188,8 +180,8 @@ def whole_parts(output: Output, digest: str, blocks: Iterable[Block]) -> list[Pa
         return [part for part, whole in zip(parts, pool.map(belongs, parts), strict=True) if whole]
 
 
-def mark_skipped(output: Output, file: int, reason: str) -> None:
-    """Note, for later runs and other shards, that a file is left out."""
+def record_skipped(output: Output, file: int, reason: str) -> None:
+    """Write down, for later runs and other shards, that a file is left out."""
     output.write(f"{CONTROL_NAME}/{_SKIPPED_PREFIX}{file:05d}", reason.encode())
 
 

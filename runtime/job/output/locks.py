@@ -142,13 +142,13 @@ def _lease(output: Output, kind: str, seconds: float) -> Iterator[_Lease]:
             path, theirs = f"{output.control}/{name}", name.removeprefix("lock-").rpartition("-")[0]
             if path != lease.path and name.startswith("lock-") and (theirs == kind or "whole" in (theirs, kind)):
                 with suppress(FileNotFoundError):  # its run has ended since it was listed
-                    _outlive(output, path, now, seconds)
+                    _remove_if_dead(output, path, now, seconds)
         yield lease
     finally:
         lease.release()
 
 
-def _outlive(output: Output, path: str, now: float, seconds: float) -> None:
+def _remove_if_dead(output: Output, path: str, now: float, seconds: float) -> None:
     """Remove another run's lease when that run has surely ended. Raises TryAgainError where it may be alive.
 
     A lease of this machine tells by its process. One that this user left on a machine of this name, but before a reboot

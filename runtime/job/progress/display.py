@@ -92,11 +92,11 @@ def choose_display(quiet: bool) -> Display:
 def shown(display: Display) -> Iterator[None]:
     """Say on `display` what this package logs from INFO on, and close the display at the end."""
 
-    def tell(record: logging.LogRecord) -> None:
+    def say(record: logging.LogRecord) -> None:
         prefix = "pairscore: " if record.levelno >= logging.WARNING else ""
         display.say(f"{prefix}{record.getMessage()}")
 
-    with log_handler(logging.INFO, tell) as logger:
+    with log_handler(logging.INFO, say) as logger:
         before = logger.level, logger.propagate
         logger.setLevel(logging.INFO)
         logger.propagate = False

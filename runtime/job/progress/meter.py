@@ -1,4 +1,4 @@
-"""How far a job is: counted by many threads, told to a callback at intervals."""
+"""How far a job is: counted by many threads, given to a callback at intervals."""
 
 import logging
 import threading

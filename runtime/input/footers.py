@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError, TryAgainError, may_pass, no_column, one_line
-from pairscore.runtime.job.input.find import Found
-from pairscore.runtime.job.input.other_formats import other_format
+from pairscore.runtime.errors import PairscoreError, TryAgainError, no_column, one_line
+from pairscore.runtime.input.find import Found
+from pairscore.runtime.input.other_formats import other_format
 from pairscore.runtime.storage.schema import FileSchema, file_schema, open_footer
 
 _MAGIC = b"PAR1"
@@ -57,39 +57,13 @@ FooterResult = InputFile | PairscoreError
 FooterReader = Callable[[Sequence[Found], Sequence[str]], Generator[FooterResult, None, None]]
 
 
-def open_files(
-    found: Sequence[Found],
-    check: Callable[[InputFile], None],
-    skip: Callable[[int, PairscoreError], None] | None,
-    footers: Iterable[FooterResult],
-) -> list[InputFile | None]:
-    """`check` the files in order. footers: what was read of each.
-
-    skip: called with the place of a file that fails and its error; the file is then None. Without it, and for an error
-    that may pass by itself, the error is raised.
-    """
-    files: list[InputFile | None] = []
-    for place, result in zip(range(len(found)), footers, strict=True):
-        try:
-            if isinstance(result, PairscoreError):
-                raise result
-            check(result)
-            files.append(result)
-        except PairscoreError as error:
-            if skip is None or may_pass(error):
-                raise
-            skip(place, error)
-            files.append(None)
-    return files
-
-
 def read_here(
     found: Sequence[Found],
     text_columns: Sequence[str],
     at_once: int = FOOTERS_AT_ONCE,
     announce: Callable[[int], None] = lambda place: None,
 ) -> Generator[FooterResult, None, None]:
-    """The footer of each file, in order, several read at a time. announce: told of a file's place before it is read."""
+    """The footer of each file, in order, several read at a time. announce: called with a file's place before that."""
 
     def opened(place: int) -> FooterResult:
         announce(place)
@@ -111,7 +85,7 @@ def open_file(found: Found, text_columns: Sequence[str] = ()) -> InputFile:
         metadata, _ = open_footer(footer)
         columns = file_schema(footer)
         groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
-        groups_with_null = [place for place, group in enumerate(groups) if _tells_of_null(group, text_columns)]
+        groups_with_null = [place for place, group in enumerate(groups) if _has_null(group, text_columns)]
         _ = columns.arrow.names  # Arrow decodes names when they are asked for
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _other_format(found) or unreadable(found, error, "is not a whole Parquet file") from error
@@ -173,7 +147,7 @@ def needed_columns(schema: pa.Schema, keep: Sequence[str] | None, *others: Itera
     return [name for name in schema.names if name in wanted]
 
 
-def _tells_of_null(group: pq.RowGroupMetaData, columns: Sequence[str]) -> bool:
+def _has_null(group: pq.RowGroupMetaData, columns: Sequence[str]) -> bool:
     chunks = (group.column(place) for place in range(group.num_columns))
     statistics = [chunk.statistics for chunk in chunks if chunk.path_in_schema in columns]
     return any(each is not None and each.has_null_count and each.null_count > 0 for each in statistics)

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from pairscore.runtime.job.input.find import Found
-from pairscore.runtime.job.input.footers import InputFile
-from pairscore.runtime.job.input.tables import NO_VALUE
+from pairscore.runtime.input.find import Found
+from pairscore.runtime.input.footers import InputFile
+from pairscore.runtime.input.tables import NO_VALUE
 
 
 def partition_fields(files: Iterable[InputFile]) -> list[pa.Field]:

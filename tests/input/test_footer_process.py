@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore.runtime.job.input.find import find_files
-from pairscore.runtime.job.input.footer_process import read_footers
-from pairscore.runtime.job.input.footers import read_here
+from pairscore.runtime.input.find import find_files
+from pairscore.runtime.input.footer_process import read_footers
+from pairscore.runtime.input.footers import read_here
 from tests.pairs_files import files_below, pairs_table, read_output, same
 
 # What damaged footers make Arrow do, at a place that a test chooses: every Python process that the test starts, and

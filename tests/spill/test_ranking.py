@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.ranking import RANK_COLUMN, Best, Ranking, check_best
+from pairscore.runtime.spill.ranking import RANK_COLUMN, Best, Ranking, check_best
 
 # Few different scores, so that ties are common; -0.0 and 0.0 tie.
 ROWS = st.lists(

@@ -44,7 +44,7 @@ def other_format(path: str, head: bytes) -> str | None:  # noqa: PLR0911 (a retu
         kind = "JSON Lines" if _is_json_line(text) else "JSON"
         return f"is {kind}, not Parquet{_command(path, _DUCKDB, 'read_json')}"
     lines = text.splitlines()
-    separators = [mark for mark in ",\t;|" if lines and mark in lines[0]]
+    separators = [each for each in ",\t;|" if lines and each in lines[0]]
     if separators or PurePosixPath(name).suffix in _SUFFIXES:
         return f"is CSV, not Parquet{_command(path, _DUCKDB, 'read_csv')}"
     return None

@@ -9,9 +9,9 @@ from typing import Literal
 from urllib.parse import unquote
 
 from pairscore.runtime.errors import PairscoreError, one_line, quoted, storage_error
-from pairscore.runtime.job.input import tables
-from pairscore.runtime.job.parts import RECORD, SUCCESS_NAME, listed_parts
+from pairscore.runtime.input import tables
 from pairscore.runtime.storage.local import Storage, is_hidden, local_path, open_storage
+from pairscore.runtime.storage.parts import RECORD, SUCCESS_NAME, listed_parts
 
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
 _WILDCARD = re.compile(r"[*?\[]")
@@ -49,8 +49,8 @@ def find_files(
     """The files that `inputs` name, in order: sorted within a folder or a pattern.
 
     Folders and patterns leave out what is hidden: names that start with a dot, and those that start with an underscore
-    and hold no `=`. `left_out`: told of each Parquet file that is left out so. `output`: where results go; it must not
-    become input of the next run. `versions`: of the Delta tables, in order, to read; the newest by default.
+    and hold no `=`. `left_out`: called with the name of each Parquet file left out so. `output`: where results go; it
+    must not become input of the next run. `versions`: of the Delta tables, in order, to read; the newest by default.
 
     Raises PairscoreError for an input that is not there or holds no file, for a file named twice, for a link to
     nothing, for the output of a run that has not ended, and for an output inside the input.
@@ -101,7 +101,7 @@ def _expand(
             ]
         names = _visible(storage, path, all_names, left_out)
         if not names:
-            # A file of another format, named by itself, is told how to become Parquet.
+            # Given by itself, a file of another format gets an error that says how it becomes Parquet.
             other = [each for each in all_names if not is_hidden(each)]
             remedy = (
                 f"name one of its own ({quoted(other, 3)}) to see how it becomes Parquet" if other else "name another"

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairscore.runtime.errors import PairscoreError, no_column, one_line
-from pairscore.runtime.job.input.comparisons import (
+from pairscore.runtime.input.comparisons import (
     Expression,
     Operator,
     among,
@@ -30,7 +30,7 @@ from pairscore.runtime.job.input.comparisons import (
     joined,
     unknown,
 )
-from pairscore.runtime.job.input.literals import Column, Value, is_text
+from pairscore.runtime.input.literals import Column, Value, is_text
 
 _UNDERSTOOD = (
     "columns, numbers, texts in single quotes, dates, TRUE, FALSE, NULL, =, <>, <, <=, >, >=, IN (...), BETWEEN, LIKE, "

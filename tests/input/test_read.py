@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.filters import parse_filter
-from pairscore.runtime.job.input.find import find_files
-from pairscore.runtime.job.input.footers import open_file
-from pairscore.runtime.job.input.read import Reading, read_pieces
-from pairscore.runtime.job.parts import Part, missing, plan_blocks
+from pairscore.runtime.input.filters import parse_filter
+from pairscore.runtime.input.find import find_files
+from pairscore.runtime.input.footers import open_file
+from pairscore.runtime.input.read import Reading, read_pieces
+from pairscore.runtime.job.blocks import missing, plan_blocks
+from pairscore.runtime.storage.parts import Part
 from tests.pairs_files import pairs_table
 
 TEXTS = ("claim", "evidence")

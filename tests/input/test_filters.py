@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.filters import parse_filter
+from pairscore.runtime.input.filters import parse_filter
 from tests.robustness.filters import differing
 
 ROWS = [

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError, one_line
-from pairscore.runtime.job.parts import RECORD, SUCCESS_NAME, is_intact, listed_parts
 from pairscore.runtime.storage.local import Storage, open_storage
 from pairscore.runtime.storage.parquet import read_batches
+from pairscore.runtime.storage.parts import RECORD, SUCCESS_NAME, listed_parts
+from pairscore.runtime.storage.sealing import is_intact
 from pairscore.runtime.stream.columns import windows
 
 

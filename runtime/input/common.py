@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.footers import InputFile
+from pairscore.runtime.input.footers import InputFile
 from pairscore.runtime.storage.footer_keys import common_keys, contradiction, describing_keys, user_keys
 from pairscore.runtime.storage.schema import unified
 
@@ -43,7 +43,7 @@ class Common:
 class OutputSchema:
     """`part`: of every part. `merged`: of the one file, partition columns included. Score columns stand at the end.
 
-    `writing`: keywords of the Parquet writer, so that readers see the types that they saw in the input.
+    `writing`: keywords of the Parquet writer, by which readers see the types that they saw in the input.
     """
 
     part: pa.Schema
@@ -109,6 +109,8 @@ def output_schema(
     keep: Sequence[str],
     partitions: Sequence[pa.Field],
     added: Sequence[pa.Field],
+    *,
+    compression: str,
 ) -> OutputSchema:
     """The schema of what is written. keep: columns of the files. partitions: that are columns of the merged file only.
 
@@ -132,7 +134,7 @@ def output_schema(
     keys = {**user_keys(common.keys), **(merged.metadata or {})}
     # Some readers trust an Arrow schema more than Parquet's own types: it is written where the input has one.
     stores = any(file.columns.has_arrow for file in files)
-    writing = {"write_time_adjusted_to_utc": bool(utc), "store_schema": stores}
+    writing = {"compression": compression, "write_time_adjusted_to_utc": bool(utc), "store_schema": stores}
     return OutputSchema(schema(added), merged.with_metadata(keys), writing)
 
 

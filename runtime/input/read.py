@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.footers import InputFile, read_footer, unreadable
-from pairscore.runtime.job.input.partitions import partition_array
-from pairscore.runtime.job.parts import Block, Part
+from pairscore.runtime.input.footers import InputFile, read_footer, unreadable
+from pairscore.runtime.input.partitions import partition_array
 from pairscore.runtime.storage.parquet import filtered, in_schema, read_batches, timestamps
+from pairscore.runtime.storage.parts import Block, Part
 from pairscore.runtime.storage.schema import INT96_UNIT, open_footer
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, text_pair, windows
 from pairscore.runtime.text.ragged import offsets_of

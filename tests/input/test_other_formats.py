@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.find import find_files
-from pairscore.runtime.job.input.footers import open_file
+from pairscore.runtime.input.find import find_files
+from pairscore.runtime.input.footers import open_file
 
 TABLE = pa.table({"claim": ["a", "it's"], "evidence": ["b", "d, e"], "id": [1, 2]})
 LINES = '{"claim": "a", "evidence": "b", "id": 1}\n{"claim": "it\'s", "evidence": "d, e", "id": 2}\n'

@@ -5,9 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.common import extended, output_schema
-from pairscore.runtime.job.input.find import find_files
-from pairscore.runtime.job.input.footers import open_file
+from pairscore.runtime.input.common import extended, output_schema
+from pairscore.runtime.input.find import find_files
+from pairscore.runtime.input.footers import open_file
 
 PAIR = {"claim": pa.string(), "evidence": pa.string()}
 
@@ -114,7 +114,7 @@ def test_times_of_the_day_keep_their_zone_and_are_not_mixed(tmp_path):
     duckdb.sql(f"COPY (SELECT '12:00'::TIMETZ AS x, '12:00'::TIME AS y) TO '{path}' (FORMAT PARQUET)")
     file = open_file(find_files([str(path)])[0])
     common = extended(None, file, None)
-    assert output_schema(common, [file], ["x"], [], []).writing["write_time_adjusted_to_utc"]
-    assert not output_schema(common, [file], ["y"], [], []).writing["write_time_adjusted_to_utc"]
+    assert output_schema(common, [file], ["x"], [], [], compression="zstd").writing["write_time_adjusted_to_utc"]
+    assert not output_schema(common, [file], ["y"], [], [], compression="zstd").writing["write_time_adjusted_to_utc"]
     with pytest.raises(PairscoreError, match="column 'x' holds times of the day in UTC and 'y' ones without a zone"):
-        output_schema(common, [file], ["x", "y"], [], [])
+        output_schema(common, [file], ["x", "y"], [], [], compression="zstd")

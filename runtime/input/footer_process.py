@@ -20,10 +20,10 @@ from subprocess import DEVNULL, PIPE, Popen
 from typing import IO, Any, cast
 
 from pairscore.runtime.errors import PairscoreError, TryAgainError
-from pairscore.runtime.job.input.find import Found
-from pairscore.runtime.job.input.footers import FOOTERS_AT_ONCE, FooterResult, read_here
+from pairscore.runtime.input.find import Found
+from pairscore.runtime.input.footers import FOOTERS_AT_ONCE, FooterResult, read_here
 
-_CHILD = "from pairscore.runtime.job.input.footer_process import serve; serve()"
+_CHILD = "from pairscore.runtime.input.footer_process import serve; serve()"
 # Signals by which a file ends the process that reads it. Any other, such as SIGKILL, is sent by somebody else.
 _FAULTS = ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP")
 

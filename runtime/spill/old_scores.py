@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pairscore.runtime.storage.buckets import Buckets, open_temporary, split, write
+from pairscore.runtime.spill.buckets import Buckets, open_temporary, split, write
 from pairscore.runtime.types import FloatArray, Int32Array
 
 _WORDS = 8  # a key, in words of 64 bits

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.literals import (
+from pairscore.runtime.input.literals import (
     Column,
     Value,
     float_of,

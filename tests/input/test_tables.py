@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.input.find import find_files
+from pairscore.runtime.input.find import find_files
 from pairscore.runtime.job.run import run_job
 from tests.pairs_files import AtPart, job, pairs_table, read_output
 

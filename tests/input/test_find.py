@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore.runtime.errors import PairscoreError, TryAgainError
-from pairscore.runtime.job.input.find import find_files
-from pairscore.runtime.job.input.footers import needed_columns, open_file, open_files, read_here
-from pairscore.runtime.job.input.partitions import partition_array, partition_fields
+from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.input.find import find_files
+from pairscore.runtime.input.footers import needed_columns, open_file, read_here
+from pairscore.runtime.input.partitions import partition_array, partition_fields
 from tests.pairs_files import pairs_table, write_pairs
 
 
@@ -166,28 +166,6 @@ def test_what_is_not_a_whole_parquet_file_is_one_line(tmp_path, damage):
     with pytest.raises(PairscoreError, match=r"a\.parquet' is not a whole Parquet file") as refused:
         open_file(find_files([str(path)])[0])
     assert "\n" not in str(refused.value)
-
-
-def test_files_that_fail_are_raised_or_skipped(tmp_path):
-    for name in ("a", "c"):
-        write_pairs(tmp_path / f"{name}.parquet", 5)
-    (tmp_path / "b.parquet").write_bytes(b"broken")
-    found = find_files([str(tmp_path)])
-    with pytest.raises(PairscoreError, match=r"b\.parquet"):
-        open_files(found, lambda file: None, None, read_here(found, ()))
-    skipped = []
-
-    def skip(place, error):
-        skipped.append((place, str(error)))
-
-    files = open_files(found, lambda file: None, skip, read_here(found, ()))
-    assert [file is None for file in files] == [False, True, False]
-    ((place, reason),) = skipped
-    assert place == 1
-    assert "b.parquet" in reason
-    lost = TryAgainError("the connection is lost")
-    with pytest.raises(TryAgainError):  # a fault that may pass is no reason to go on without the file
-        open_files(found, lambda file: None, skip, iter([lost, lost, lost]))
 
 
 def test_needed_columns_come_in_the_order_of_the_file():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.old_scores import OldScores, pair_keys
+from pairscore.runtime.spill.old_scores import OldScores, pair_keys
 
 # Few texts, so that pairs repeat; texts that run together, swap or differ in a zero byte must stay apart.
 TEXTS = st.sampled_from(["", "a", "b", "ab", "a\x00", "\x00a", "é", "e\u0301", "long " * 50])

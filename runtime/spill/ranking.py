@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairscore.runtime.errors import PairscoreError, no_column
-from pairscore.runtime.job.old_scores import text_digests
-from pairscore.runtime.job.options import RANK_COLUMN
-from pairscore.runtime.storage.buckets import Buckets, open_temporary, write
+from pairscore.runtime.spill.buckets import Buckets, open_temporary, write
+from pairscore.runtime.spill.old_scores import text_digests
 from pairscore.runtime.storage.parquet import filtered
 from pairscore.runtime.types import Int32Array
 
+RANK_COLUMN = "rank"
 RANK_FIELD = pa.field(RANK_COLUMN, pa.int32())
 _GROUPED = ("string", "large_string", "string_view", "integer", "boolean", "date", "timestamp", "decimal", "null")
 _RECORD = np.dtype([("key", "u8", (4,)), ("score", "f4"), ("place", "u8")])

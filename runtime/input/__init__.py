@@ -1,0 +1,1 @@
+"""Files to rows: Parquet files found, checked by their footers, read in pieces; earlier outputs read again."""
