@@ -18,6 +18,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from pairscore.runtime.errors import PairscoreError, no_column, one_line
 from pairscore.runtime.input.comparisons import (
@@ -79,10 +82,6 @@ class Condition:
 
 def parse_filter(text: str) -> Condition:
     """The condition. Raises PairscoreError for what is not SQL, naming the place."""
-    import sqlglot
-    from sqlglot import exp
-    from sqlglot.errors import SqlglotError
-
     try:
         tree = sqlglot.parse_one(text, into=exp.Condition, dialect="duckdb")
     except (SqlglotError, RecursionError) as error:
@@ -101,8 +100,6 @@ class _Binding:
 
     def condition(self, node: Any) -> Expression:  # noqa: PLR0911 (a line a kind of node)
         """A truth value: true, false or unknown."""
-        from sqlglot import exp
-
         match node:
             case exp.Paren():
                 return self.condition(node.this)
@@ -136,8 +133,6 @@ class _Binding:
 
     def _comparison(self, node: Any) -> Expression:
         """One comparison, or Python's chain of them: `1 <= x < 5`."""
-        from sqlglot import exp
-
         sign = _sign(node)
         chained = isinstance(node.this, exp.LT | exp.LTE | exp.GT | exp.GTE)
         if chained and isinstance(node, exp.LT | exp.LTE | exp.GT | exp.GTE):
@@ -169,8 +164,6 @@ class _Binding:
         return both | pc.coalesce(columns_compared(one, "=", other), pc.scalar(False))
 
     def _is(self, node: Any) -> Expression:
-        from sqlglot import exp
-
         asked = node.expression
         if isinstance(asked, exp.Null) or (isinstance(asked, exp.Column) and asked.name == "None"):
             return self._column(node.this).values.is_null()
@@ -181,8 +174,6 @@ class _Binding:
         raise _refused(node)
 
     def _like(self, node: Any) -> Expression:
-        from sqlglot import exp
-
         escape = ""
         if isinstance(node, exp.Escape):
             escape, node = str(node.expression.this), node.this
@@ -207,8 +198,6 @@ class _Binding:
         return column.values
 
     def _operand(self, node: Any) -> Column | Value:
-        from sqlglot import exp
-
         value = _literal(node)
         if value is not None:
             return value
@@ -233,8 +222,6 @@ class _Binding:
 
     def _path(self, node: Any) -> list[str]:
         """The name of a column, or the names that lead to a field of a struct."""
-        from sqlglot import exp
-
         if isinstance(node, exp.Anonymous) and node.name.lower() == "field" and len(node.expressions) == 1:
             (named,) = node.expressions
             if isinstance(named, exp.Literal) or (isinstance(named, exp.Column) and named.this.quoted):
@@ -266,8 +253,6 @@ class _Binding:
 
 def _literal(node: Any) -> Value | None:  # noqa: PLR0911 (a line a kind of node)
     """The value that a node stands for; None for anything else."""
-    from sqlglot import exp
-
     match node:
         case exp.Literal():
             return Value("text" if node.is_string else "number", str(node.this))

@@ -68,7 +68,8 @@ def find_files(
         except OSError as error:
             message = f"cannot read input {url!r} ({one_line(error)}): check the path and its permissions"
             raise storage_error(message, error) from error
-        if inside or any(target is not None and _same(file, target) for file in files):
+        same = target is not None and (target[0].scheme, _real_path(*target)) in map(_identity, files)
+        if inside or same:
             raise PairscoreError(
                 f"output {output!r} lies inside input {url!r}, where the next run would read it: "
                 "choose an output elsewhere"
@@ -76,7 +77,7 @@ def find_files(
         found.extend(files)
     seen: dict[tuple[str, str], str] = {}
     for file in found:
-        key = (file.storage.scheme, _real(file))
+        key = _identity(file)
         if key in seen:
             raise PairscoreError(f"input file {file.display!r} is given twice: its rows would be scored twice")
         seen[key] = file.name
@@ -94,11 +95,10 @@ def _expand(
         return [file]
     if kind == "folder":
         all_names = storage.files(path)
-        snapshot = tables.snapshot(storage, path, url, all_names, versions)
-        if snapshot is not None:
-            return [
-                Found(storage, each.path, each.name, each.folder, each.partitions, snapshot) for each in snapshot.files
-            ]
+        table = tables.snapshot(storage, path, url, all_names, versions)
+        if table is not None:
+            snapshot, places = table
+            return [Found(storage, *place, snapshot) for place in places]
         names = _visible(storage, path, all_names, left_out)
         if not names:
             # Given by itself, a file of another format gets an error that says how it becomes Parquet.
@@ -236,12 +236,8 @@ def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
     return same and _matches(path[1:], pattern[1:])
 
 
-def _same(file: Found, target: tuple[Storage, str]) -> bool:
-    return file.storage.scheme == target[0].scheme and _real(file) == _real_path(*target)
-
-
-def _real(file: Found) -> str:
-    return _real_path(file.storage, file.path)
+def _identity(file: Found) -> tuple[str, str]:
+    return file.storage.scheme, _real_path(file.storage, file.path)
 
 
 def _real_path(storage: Storage, path: str) -> str:

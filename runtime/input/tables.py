@@ -20,14 +20,8 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _DELTA_LOG = "_delta_log/"
 
 
-@dataclass(frozen=True)
-class TableFile:
-    """One file of a table. `name`: its path below the table. `folder`, `partitions`: as of `Found`."""
-
-    path: str
-    name: str
-    folder: str
-    partitions: tuple[tuple[str, str], ...]
+# A file's path, its path below the table, and its folder and partitions as of `Found`.
+Place = tuple[str, str, str, tuple[tuple[str, str], ...]]
 
 
 @dataclass(frozen=True)
@@ -40,11 +34,12 @@ class Snapshot:
     url: str
     version: int
     schema: pa.Schema
-    files: tuple[TableFile, ...]
 
 
-def snapshot(storage: Storage, path: str, url: str, names: Sequence[str], versions: Iterator[int]) -> Snapshot | None:
-    """The table that a folder is; None for a plain folder. names: of the files below it.
+def snapshot(
+    storage: Storage, path: str, url: str, names: Sequence[str], versions: Iterator[int]
+) -> tuple[Snapshot, list[Place]] | None:
+    """The table that a folder is, and its files; None for a plain folder. names: of the files below it.
 
     versions: to read, of the tables to come; the newest where there are no more.
     Raises PairscoreError for a table that cannot be read from its files alone.
@@ -69,7 +64,7 @@ def snapshot(storage: Storage, path: str, url: str, names: Sequence[str], versio
     return None
 
 
-def _delta(storage: Storage, path: str, url: str, version: int | None) -> Snapshot:
+def _delta(storage: Storage, path: str, url: str, version: int | None) -> tuple[Snapshot, list[Place]]:
     deltalake = import_extra("deltalake", "delta", f"Delta table {url!r}")
     try:
         plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")  # which deltalake takes only on request
@@ -96,15 +91,15 @@ def _delta(storage: Storage, path: str, url: str, version: int | None) -> Snapsh
         )
     keys = table.metadata().partition_columns
     found = sorted(zip(_in_order(uris, actions), _values(actions, keys), strict=True))
-    files = []
+    files = list[Place]()
     for uri, values in found:
         # Where the files lie follows from the table's own path, which `url` may write otherwise.
         name = _name(table, uri)
         folder = "/".join(f"{quote(key)}={quote(value)}" for key, value in zip(keys, values, strict=True))
-        files.append(TableFile(f"{path.rstrip('/')}/{name}", name, folder, tuple(zip(keys, values, strict=True))))
+        files.append((f"{path.rstrip('/')}/{name}", name, folder, tuple(zip(keys, values, strict=True))))
     if not files:
         raise PairscoreError(f"Delta table {url!r} holds no row at version {table.version()}: nothing to score")
-    return Snapshot(url, table.version(), schema, tuple(files))
+    return Snapshot(url, table.version(), schema), files
 
 
 def _in_order(uris: Sequence[str], actions: pa.Table) -> list[str]:

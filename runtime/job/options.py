@@ -51,7 +51,7 @@ class Option:
     help: str
     metavar: str | None = None
     flag: str | None = None
-    least: float | None = None
+    least: int | None = None
     commas: bool = False
     always_recorded: bool = False
 
@@ -354,7 +354,7 @@ def setting_name(name: str) -> str:
     return name if shown is None or shown.flag else option_of(name)
 
 
-def _fitted(flag: str, kind: Any, value: Any, least: float | None) -> Any:
+def _fitted(flag: str, kind: Any, value: Any, least: int | None) -> Any:
     """`value` as an option of type `kind` holds it. Raises PairscoreError where it does not fit."""
     if isinstance(kind, UnionType):  # of a type and None
         if value is None:
@@ -371,7 +371,7 @@ def _fitted(flag: str, kind: Any, value: Any, least: float | None) -> Any:
             value = (value,)
         return tuple(_fitted(flag, str, each, None) for each in value)
     try:
-        fitted = _PLAIN[kind](value)
+        fitted = _plain(kind, value)
     except TypeError:
         raise PairscoreError(f"{flag} {value!r} is not {_WORDS[kind]}: give {_WORDS[kind]}") from None
     if least is not None and not fitted >= least:
@@ -391,30 +391,14 @@ def _shard(flag: str, value: Any) -> tuple[int, int]:
     return number, count
 
 
-def _whole(value: Any) -> int:
-    if isinstance(value, bool):
+def _plain(kind: type, value: Any) -> Any:
+    """`value` as a whole number, a truth value or text. Raises TypeError for what is none."""
+    if isinstance(value, bool) != (kind is bool):
         raise TypeError
-    return operator.index(value)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, str | bytes | bool):
+    plain = operator.index(value) if kind is int else os.fspath(value) if kind is str else value
+    if not isinstance(plain, kind):  # a path in bytes
         raise TypeError
-    return float(value)
+    return plain
 
 
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-def _text(value: Any) -> str:
-    text = os.fspath(value)
-    if not isinstance(text, str):
-        raise TypeError
-    return text
-
-
-_PLAIN: dict[Any, Any] = {int: _whole, float: _number, bool: _truth, str: _text}
-_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+_WORDS: dict[Any, str] = {int: "a whole number", bool: "True or False", str: "text"}

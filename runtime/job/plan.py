@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.errors import PairscoreError, may_pass
 from pairscore.runtime.input.common import Common, OutputSchema, extended, output_schema
-from pairscore.runtime.input.comparisons import Expression
-from pairscore.runtime.input.filters import Condition, parse_filter
 from pairscore.runtime.input.find import Found, find_files
 from pairscore.runtime.input.footers import FooterReader, InputFile, needed_columns, read_here
 from pairscore.runtime.input.partitions import partition_fields
@@ -22,6 +21,9 @@ from pairscore.runtime.spill.ranking import RANK_FIELD, Best, check_best
 from pairscore.runtime.storage.parts import Block
 from pairscore.runtime.stream.columns import check_text_columns
 from pairscore.runtime.stream.score_columns import ScoreColumns
+
+if TYPE_CHECKING:
+    from pairscore.runtime.input.filters import Condition
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def make_plan(
 
     read: the footers of files, given those and the text columns. earlier: the settings of a run to continue.
     """
-    condition = parse_filter(options.filter) if options.filter else None
+    condition = _parsed(options.filter) if options.filter else None
     text_columns = (options.claim_column, options.evidence_column)
     new = options.score_columns(manifest.labels)
     best = _best(options, new)
@@ -194,9 +196,15 @@ def _is_kept(keep: Sequence[str] | None, name: str) -> bool:
     return keep is None or name in keep
 
 
+def _parsed(condition: str) -> "Condition":
+    from pairscore.runtime.input.filters import parse_filter  # and with it sqlglot, which is slow to import
+
+    return parse_filter(condition)
+
+
 def _bound(
-    condition: Condition | None, common: Common, partitions: Sequence[pa.Field]
-) -> tuple[Expression | None, frozenset[str]]:
+    condition: "Condition | None", common: Common, partitions: Sequence[pa.Field]
+) -> tuple[Any | None, frozenset[str]]:
     """The condition over the columns that all files have in one type, and the names of those that it reads."""
     if condition is None:
         return None, frozenset()
