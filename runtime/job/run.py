@@ -90,29 +90,32 @@ def _run_job(
     options: JobOptions, progress: Callable[[Progress], None] | None, log: EventLog, scorer: Scorer | None
 ) -> Summary:
     prepared = prepare(options)
-    output, plan, whole = prepared.output, prepared.plan, prepared.whole
+    output, plan = prepared.output, prepared.plan
     if output is None:
         raise PairscoreError("no output: name one with --output")
-    if whole is not None and not out.has_leftovers(output):
-        return whole
+    if prepared.whole is not None:
+        if out.has_leftovers(output):
+            with hold(output, options.shard):
+                if finished(options, prepared.bundle, plan, output) is None:
+                    raise TryAgainError(
+                        f"another run changed output {output.url!r} just now: give the same command again"
+                    )
+                out.remove_leftovers(output)
+        return prepared.whole
     started = time.perf_counter()
-    work = find_work(prepared, scorer) if whole is None else None
-    if work is not None:
-        work.opened.scorer.tokenizer.prepare(plan.rows)
+    work = find_work(prepared, scorer)
+    opened = work.opened
+    opened.scorer.tokenizer.prepare(plan.rows)
     load_seconds = time.perf_counter() - started
     with ExitStack() as stack:
-        old = stack.enter_context(_old_scores(work.old_files, work.opened.scorer, plan, log)) if work else None
-        exact = None
-        if work and work.opened.exact:
-            exact = stack.enter_context(_old_scores(work.exact_files, work.opened.exact, plan, log))
+        old = stack.enter_context(_old_scores(work.old_files, opened.scorer, plan, log))
+        exact = stack.enter_context(_old_scores(work.exact_files, opened.exact or opened.scorer, plan, log))
         held = stack.enter_context(hold(output, options.shard))
         # Another run may have ended since this one looked.
         whole = finished(options, prepared.bundle, plan, output)
         if whole is not None:
             out.remove_leftovers(output)
             return whole
-        if work is None:
-            raise TryAgainError(f"another run changed output {output.url!r} just now: give the same command again")
         try:
             continues = out.begin(output, work.record, options.overwrite)
             run = _Run(options, plan, work, output, held, progress, log, old, exact)
