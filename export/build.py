@@ -109,7 +109,7 @@ def build_bundle(
                 _write_shared_files(checkpoint, reference, folder)
             parity_pairs = [*builtin_pairs(reference.max_length), *pairs]
             parity_set = ParitySet(parity_pairs, reference.logits(parity_pairs))
-            manifest = old or _new_bundle(folder, checkpoint, reference, parity_set, exporter=exporter, say=say)
+            manifest = old or _new_bundle(folder, reference, parity_set, exporter=exporter, say=say)
             if precision == "int8" and calibration is not None:
                 variant = best_int8(folder, reference, parity_set, calibration, engine=engine, promise=promise, say=say)
                 manifest = _with_variant(folder, manifest, variant)
@@ -172,18 +172,12 @@ def _bundle_to_extend(  # noqa: PLR0917
     return manifest
 
 
-def _new_bundle(
-    folder: Path, checkpoint: Checkpoint, reference: Reference, parity_set: ParitySet, *, exporter: str, say: Say
-) -> Manifest:
+def _new_bundle(folder: Path, reference: Reference, parity_set: ParitySet, *, exporter: str, say: Say) -> Manifest:
     """Turn a folder that holds the shared files into a bundle whose fp32 variant keeps its promise."""
     order = "the claim first" if reference.pair_order == CLAIM_FIRST else "the evidence first"
     say(f"Exporting {reference.model_type}, {reference.max_length} tokens, {order}, to ONNX")
-    variant = build_fp32(checkpoint, reference, folder, exporter)
-    if "token_type_ids" not in reference.tokenizer.model_input_names:
-        _drop_token_types(folder / "tokenizer.json")
-    (folder / GOLDEN_NAME).write_text(golden_rows(reference, parity_set).to_json(), encoding="utf-8")
     manifest = Manifest(
-        source=checkpoint.source,
+        source=reference.checkpoint.source,
         model_type=reference.model_type,
         labels=reference.labels,
         activation=reference.activation,
@@ -197,6 +191,10 @@ def _new_bundle(
         files={},
         versions=library_versions(),
     )
+    variant = build_fp32(reference, folder, exporter)
+    if "token_type_ids" not in reference.tokenizer.model_input_names:
+        _drop_token_types(folder / "tokenizer.json")
+    (folder / GOLDEN_NAME).write_text(golden_rows(reference, parity_set).to_json(), encoding="utf-8")
     manifest = _with_variant(folder, manifest, variant)
     say(f"Comparing it with PyTorch on {len(parity_set.pairs)} pairs")
     return _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))

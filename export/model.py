@@ -1,6 +1,7 @@
 """What is exported: a PyTorch module that makes logits of token ids, its attention written out in plain operations."""
 
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from pairscore.export.checkpoint import Checkpoint
 from pairscore.export.reference import Reference, open_crossencoder, quiet
-from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.errors import PairscoreError
 
 
 class LogitsModel(torch.nn.Module):
@@ -70,33 +71,21 @@ class FirstToken(torch.nn.Module):
 
 
 def logits_model(reference: Reference) -> LogitsModel:
-    """The loaded reference as one module, sharing its weights."""
-    encoder: Any = reference.encoder
-    if len(encoder) > 1:
-        return StackModel(encoder).eval()
-    return LogitsModel(encoder.model, encoder.model.config).eval()
+    """The reference as one module, sharing its weights."""
+    return _as_module(reference.encoder)
 
 
-def load_model(checkpoint: Checkpoint, pad_token_id: int | None = None) -> LogitsModel:
-    """The checkpoint's model in fp32, ready to be traced. pad_token_id: the tokenizer's, where the model has none.
+def load_model(checkpoint: Checkpoint) -> LogitsModel:
+    """The checkpoint's model in fp32, ready to be traced.
 
     Raises PairscoreError when weights are missing (the libraries would make them up at random) or not finite.
     """
     name = checkpoint.source.name
+    found = _as_module(open_crossencoder(checkpoint, attn_implementation="eager"))
     kind = AutoModel if checkpoint.modules else AutoModelForSequenceClassification
-    with quiet():
-        try:
-            model, info = kind.from_pretrained(
-                checkpoint.folder,
-                torch_dtype=torch.float32,
-                use_safetensors=True,
-                attn_implementation="eager",
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-        except Exception as error:  # whatever a broken checkpoint makes the library raise
-            raise PairscoreError(f"cannot load {name!r} ({one_line(error)}): check the checkpoint") from error
+    options = {"torch_dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    with quiet():  # loaded once more for what is missing, without reading the weights
+        _, info = kind.from_pretrained(checkpoint.folder, output_loading_info=True, **options)
     # A stack reads the last layer's tokens: the pooler that some architectures have behind them is of no use.
     missing = sorted(key for key in info["missing_keys"] if not (checkpoint.modules and key.startswith("pooler.")))
     if missing:
@@ -104,13 +93,12 @@ def load_model(checkpoint: Checkpoint, pad_token_id: int | None = None) -> Logit
             f"{name!r} lacks {len(missing)} weights of its architecture ({', '.join(missing[:3])}), which would be "
             "random: fine-tune it, or give the right checkpoint"
         )
-    if checkpoint.modules:
-        found: LogitsModel = StackModel(open_crossencoder(checkpoint, attn_implementation="eager"))
-    else:
-        found = LogitsModel(model, model.config)
-    if found.transformer.config.pad_token_id is None:
-        found.transformer.config.pad_token_id = pad_token_id
     for weight, parameter in found.model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        if not all(map(math.isfinite, parameter.aminmax())):  # NaN comes through, and no copy is made
             raise PairscoreError(f"weight {weight} of {name!r} holds values that are not finite: export another one")
-    return found.eval()
+    return found
+
+
+def _as_module(encoder: Any) -> LogitsModel:
+    """A loaded CrossEncoder, which is a stack of modules or one transformer."""
+    return (StackModel(encoder) if len(encoder) > 1 else LogitsModel(encoder.model, encoder.model.config)).eval()

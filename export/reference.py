@@ -29,14 +29,17 @@ _BATCH_TOKENS = 16_384
 _NO_LIMIT = 1_000_000
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reference:
-    """A loaded CrossEncoder and the settings that it resolved from its checkpoint.
+    """A CrossEncoder and the settings that it resolved from its checkpoint.
 
-    `pair_order`: which text of a pair it is given first. A prompt stands before the first text.
+    `loaded`: the model, None while its memory is given back. `tokenizer`: the fast one of `transformers`. `pair_order`:
+    which text of a pair it is given first. A prompt stands before the first text.
     """
 
-    encoder: CrossEncoder
+    checkpoint: Checkpoint
+    loaded: CrossEncoder | None
+    tokenizer: Any
     activate: Callable[[torch.Tensor], torch.Tensor]
     model_type: str
     labels: tuple[str, ...]
@@ -48,9 +51,15 @@ class Reference:
     pair_order: PairOrder = CLAIM_FIRST
 
     @property
-    def tokenizer(self) -> Any:
-        """The fast tokenizer of `transformers`."""
-        return self.encoder.tokenizer
+    def encoder(self) -> CrossEncoder:
+        """The model, which is loaded again after `release`."""
+        if self.loaded is None:
+            self.loaded = open_crossencoder(self.checkpoint, self.max_length)
+        return self.loaded
+
+    def release(self) -> None:
+        """Give the memory of the weights back: an engine that is compared with PyTorch's logits takes as much again."""
+        self.loaded = None
 
     def logits(self, pairs: Sequence[Pair]) -> FloatArray:
         """`CrossEncoder.predict` without an activation. Shape (pairs, labels)."""
@@ -131,9 +140,6 @@ def load_reference(
     if config.is_encoder_decoder:
         raise PairscoreError(f"{name!r} is an encoder-decoder: give a classifier on an encoder or a decoder")
     _check_inputs(encoder, model, name)
-    if config.pad_token_id is None:
-        # Without it a classifier on a decoder takes one pair at a time.
-        config.pad_token_id = tokenizer.pad_token_id
     prompts: Any = encoder.prompts
     prompt = prompts.get(encoder.default_prompt_name) or ""
     if prompt and pair_order != CLAIM_FIRST:
@@ -142,7 +148,9 @@ def load_reference(
             f"--pair-order {pair_order} that is the evidence: only prompts before a claim can be exported"
         )
     return Reference(
-        encoder=encoder,
+        checkpoint=checkpoint,
+        loaded=encoder,
+        tokenizer=tokenizer,
         activate=activate,
         model_type=config.model_type,
         labels=_labels(config, int(encoder.num_labels), name),
@@ -165,7 +173,7 @@ def open_crossencoder(checkpoint: Checkpoint, max_length: int | None = None, **m
     attention = {} if named in (None, "eager", "sdpa") else {"attn_implementation": "sdpa"}
     with quiet():
         try:
-            return CrossEncoder(
+            encoder: Any = CrossEncoder(
                 str(checkpoint.folder),
                 device="cpu",
                 max_length=max_length,
@@ -177,6 +185,10 @@ def open_crossencoder(checkpoint: Checkpoint, max_length: int | None = None, **m
             raise PairscoreError(
                 f"CrossEncoder cannot load {checkpoint.source.name!r} ({one_line(error)}): check the checkpoint"
             ) from error
+    if encoder.model.config.pad_token_id is None:
+        # Without it a classifier on a decoder takes one pair at a time.
+        encoder.model.config.pad_token_id = encoder.tokenizer.pad_token_id
+    return encoder
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pairscore.export.checkpoint import Checkpoint
 from pairscore.export.graphs.exporter import GRAPH_NAME, export_graph, input_names
 from pairscore.export.graphs.fp16 import write_fp16
 from pairscore.export.graphs.rewrites import rewrite_file
@@ -19,9 +18,10 @@ GRAPH_FOLDER = "onnx"
 Builder = Callable[[Reference, Path], Variant]
 
 
-def build_fp32(checkpoint: Checkpoint, reference: Reference, folder: Path, exporter: str = "auto") -> Variant:
+def build_fp32(reference: Reference, folder: Path, exporter: str = "auto") -> Variant:
     """The model in fp32 after exact rewrites, at `onnx/model.onnx`: inputs and outputs are as optimum makes them."""
-    written, note = export_graph(load_model(checkpoint, reference.pad_token_id), folder / GRAPH_FOLDER, exporter)
+    reference.release()  # what is traced is loaded by itself
+    written, note = export_graph(load_model(reference.checkpoint), folder / GRAPH_FOLDER, exporter)
     notes = (note, *rewrite_file(written[0]))
     files = tuple(path.relative_to(folder).as_posix() for path in written)
     return unmeasured(folder, "fp32", files, ("onnxruntime", "openvino"), notes)

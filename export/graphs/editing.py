@@ -1,4 +1,4 @@
-"""What every rewrite of a graph needs: files of any size, attributes of nodes, sessions, and nodes in order.
+"""What every rewrite of a graph needs: files of any size, attributes of nodes, and nodes in order.
 
 Protocol Buffers end at 2 GiB. The weights of a larger graph lie in a file beside it, and a rewrite reads and writes the
 graph alone: it never holds them in memory.
@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir
-import onnxruntime as ort
 from onnx import external_data_helper, helper, numpy_helper
 from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
 
@@ -29,20 +28,14 @@ def load_graph(path: Path) -> onnx.ModelProto:
     return onnx.load(str(path), load_external_data=False)
 
 
-def save_graph(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """Write a graph that holds its weights. Returns the files, the graph first."""
-    if model.ByteSize() <= LARGEST_GRAPH:
-        onnx.save(model, str(path))
-        return (path,)
+def save_graph(model: onnx_ir.Model, path: Path) -> tuple[Path, ...]:
+    """Write a graph; large weights one by one, into a file beside it. Returns the files, the graph first."""
     data = data_file(path)
-    onnx.save_model(
-        model,
-        str(path),
-        save_as_external_data=True,
-        all_tensors_to_one_file=True,
-        location=data.name,
-        size_threshold=SMALLEST_OUTSIDE,
-    )
+    weights = [each.const_value for each in model.graph.initializers.values() if each.const_value is not None]
+    if sum(each.nbytes for each in weights) > LARGEST_GRAPH:
+        onnx_ir.save(model, path, external_data=data.name, size_threshold_bytes=SMALLEST_OUTSIDE)
+    else:
+        onnx_ir.save(model, path)
     return (path, data) if data.is_file() else (path,)
 
 
@@ -69,22 +62,6 @@ def array_of(tensor: onnx.TensorProto, folder: Path | None) -> npt.NDArray[Any]:
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """The value of a node's attribute."""
     return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), default)
-
-
-def session_of(
-    model: onnx.ModelProto,
-    folder: Path | None = None,
-    level: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-) -> ort.InferenceSession:
-    """A quiet session on the CPU. folder: of the weights outside. level: how much ONNX Runtime may change the graph;
-    below "all", tensors stay.
-    """
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = level
-    if folder is not None:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def with_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> onnx.ModelProto:

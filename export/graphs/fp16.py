@@ -1,23 +1,31 @@
 """fp16: weights and arithmetic in half precision, for GPUs.
 
-Batches of one length need no mask, so where the model's `EncoderWeights` can be read the fp16 variant is the unpadded
-graph of `unpadded.py`, whose attention runs in fused kernels; else it is the fp32 graph, converted. ONNX Runtime's CUDA
-kernels keep sums and the statistics of softmax and layer norm in fp32 by themselves. A CPU has no fp16 arithmetic:
-there, ONNX Runtime rounds to fp16 after every operation, and where there is no GPU, parity is measured that way.
+A batch whose pairs all have the same length has nothing to mask. Without a mask ONNX Runtime's `MultiHeadAttention`
+runs in a flash attention kernel on a GPU (Dao 2023, arXiv 2307.08691), which never writes the matrix of scores to
+memory. So where the model's `EncoderWeights` can be read the fp16 variant is such an unpadded graph, wrong for padded
+batches and therefore under a name of its own; else it is the fp32 graph, converted.
+
+ONNX Runtime's CUDA kernels keep sums and the statistics of softmax and layer norm in fp32 by themselves. A CPU has no
+fp16 arithmetic: there, ONNX Runtime rounds to fp16 after every operation, and where there is no GPU, parity is measured
+that way.
 """
 
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir
 from onnx.external_data_helper import load_external_data_for_model
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from pairscore.export.encoder.formula import EncoderWeights
 from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
 from pairscore.export.graphs.editing import load_graph, save_graph
-from pairscore.export.graphs.unpadded import unpadded
+from pairscore.export.graphs.relative import RelativeWriter
+from pairscore.export.graphs.writer import Writer
 from pairscore.export.model import LogitsModel
 from pairscore.runtime.errors import PairscoreError, one_line
 
@@ -40,7 +48,18 @@ def write_fp16(model: LogitsModel, graph: Path, max_length: int) -> tuple[tuple[
             return save_graph(made, graph.with_name(UNPADDED_NAME)), note
     except UnknownEncoderError as error:
         reason = str(error)
-    return save_graph(_converted(graph), graph.with_name(PADDED_NAME)), f"unpadded: not applied, {reason}"
+    converted = onnx_ir.from_proto(_converted(graph))
+    return save_graph(converted, graph.with_name(PADDED_NAME)), f"unpadded: not applied, {reason}"
+
+
+def unpadded(encoder: EncoderWeights, precision: type[np.floating[Any]] = np.float32) -> onnx_ir.Model | None:
+    """The graph of an encoder, its weights and arithmetic in `precision`, its logits in fp32.
+
+    None for ModernBERT, whose windows no fused operation knows, and for relative positions of which all rows are read.
+    """
+    if encoder.relative_rows is not None:
+        return RelativeWriter(encoder, precision).model() if encoder.pooling == "first" else None
+    return None if encoder.modern else Writer(encoder, precision).model()
 
 
 def _converted(graph: Path) -> onnx.ModelProto:

@@ -7,16 +7,17 @@ al., arXiv 1901.02860, appendix B). What that adds to the scores is the bias of 
 """
 
 import numpy as np
-import numpy.typing as npt
+from onnx_ir import Value
 
 from pairscore.export.encoder.formula import Layer, Relative
 from pairscore.export.graphs.writer import Writer
+from pairscore.runtime.types import FloatArray
 
 
 class RelativeWriter(Writer):
     """The graph of an encoder with relative positions whose head reads the first row."""
 
-    def layers(self, rows: str, length: str) -> str:
+    def layers(self, rows: Value, length: Value) -> Value:
         """Of the last layer only the first row of each pair, Shape (batch, 1, hidden)."""
         table = self.encoder.relative_rows
         if table is None:
@@ -41,7 +42,7 @@ class RelativeWriter(Writer):
             rows = self.layer(str(number), layer, rows, rows, (query, key, bias))
         return self._narrow_layer(str(len(whole)), narrow, rows, ahead)
 
-    def _narrow_layer(self, name: str, layer: Layer, rows: str, ahead: str) -> str:
+    def _narrow_layer(self, name: str, layer: Layer, rows: Value, ahead: Value) -> Value:
         """A layer of which the first row is needed. ahead: positions of the keys' distances from that row."""
         asking = self.add("Slice", f"{name}.first", rows, [0], [1], [1])
         query, key = self.linear(f"{name}.query", layer.query, asking), self.linear(f"{name}.key", layer.key, rows)
@@ -55,7 +56,7 @@ class RelativeWriter(Writer):
         bias = self.add("Add", f"{name}.bias", of_queries, of_keys)
         return self.layer(name, layer, rows, asking, (query, key, bias))
 
-    def _shifted(self, name: str, rows: str, table: npt.NDArray[np.float32], distances: str, length: str) -> str:
+    def _shifted(self, name: str, rows: Value, table: FloatArray, distances: Value, length: Value) -> Value:
         """Products of rows with the positions of a table: of row i, those of the distances -i, 1 - i, ...
 
         Shape (batch, heads, length, length). In memory, row i of 2 * length places begins one place later for each i
@@ -69,13 +70,13 @@ class RelativeWriter(Writer):
         shape = self.add("Concat", f"{name}.shape", [0, 0], length, [-1], axis=0)
         return self.add("Slice", f"{name}.square", self.add("Reshape", f"{name}.rows", line, shape), [0], length, [3])
 
-    def _heads(self, rows: str) -> str:
+    def _heads(self, rows: Value) -> Value:
         """Shape (batch, length, hidden) to (batch, heads, length, columns)."""
-        name = f"{rows}.heads"
+        name = f"{rows.name}.heads"
         split = self.add("Reshape", f"{name}.split", rows, [0, 0, self.encoder.heads, -1])
         return self.add("Transpose", name, split, perm=[0, 2, 1, 3])
 
-    def _by_head(self, table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _by_head(self, table: FloatArray) -> FloatArray:
         """Positions times the scale of scores, Shape (heads, positions, columns)."""
         by_head = table.reshape(len(table), self.encoder.heads, -1).swapaxes(0, 1)
         return by_head * np.float32(by_head.shape[-1] ** -0.5)

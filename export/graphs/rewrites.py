@@ -1,15 +1,14 @@
 """Exact graph rewrites: less work for the same logits.
 
-A rewrite needs to know what each axis of each tensor stands for. It finds out by running the graph on two small
-inputs of different batch and length (`Probe`), which works for every architecture alike; what a rewrite does not
-understand, it leaves as it was.
+A rewrite needs to know what each axis of each tensor stands for. ONNX Runtime infers shapes whose dynamic axes have
+names, whatever the architecture (`Shapes`); what a rewrite does not understand, it leaves as it was.
 
 A graph without attention mask was tried too, for batches of one length, which have no padding: on two AVX2 cores it
 gained nothing that could be told from noise, so one graph serves everybody.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
+from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
-from pairscore.export.graphs.editing import attribute, load_graph, with_nodes
-from pairscore.export.graphs.probe import Probe
+from pairscore.export.graphs.editing import attribute, is_outside, load_graph, with_nodes
+from pairscore.runtime.errors import one_line
 
 # Operations that work along some of the axes.
 _ON_SOME_AXES = ("Softmax", "LayerNormalization", "ReduceMean", "Slice", "Split", "Concat")
@@ -29,6 +29,31 @@ _ELEMENTWISE = frozenset(
     {"Erf", "Tanh", "Sqrt", "Relu", "Sigmoid", "Gelu", "Cast", "Identity", "Neg", "Exp", "Log", "Reciprocal", "Abs"}
     | {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max"}
 )
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The shape of every tensor, dynamic axes by their names, and the numbers of constants that are in the graph."""
+
+    shapes: Mapping[str, tuple[int | str, ...]]
+    constants: Mapping[str, npt.NDArray[Any]]
+    length: str
+
+    @staticmethod
+    def of(model: onnx.ModelProto) -> "Shapes":
+        """Infer them. The second axis of the first input is the length."""
+        graph = SymbolicShapeInference.infer_shapes(model, auto_merge=True).graph
+        shapes: dict[str, tuple[int | str, ...]] = {each.name: tuple(each.dims) for each in graph.initializer}
+        for each in (*graph.value_info, *graph.input, *graph.output):
+            shapes[each.name] = tuple(axis.dim_param or axis.dim_value for axis in each.type.tensor_type.shape.dim)
+        tensors = {each.name: each for each in graph.initializer if not is_outside(each)}
+        tensors |= {node.output[0]: attribute(node, "value", None) for node in graph.node if node.op_type == "Constant"}
+        constants = {name: numpy_helper.to_array(each) for name, each in tensors.items() if each is not None}
+        return Shapes(shapes, constants, str(shapes[graph.input[0].name][1]))
+
+    def is_length(self, name: str, axis: int) -> bool:
+        """Whether an axis is the sequence's."""
+        return axis < len(self.shapes[name]) and self.shapes[name][axis] == self.length
 
 
 @dataclass(frozen=True)
@@ -42,23 +67,26 @@ class Rewritten:
 def rewrite_file(path: Path) -> tuple[str, ...]:
     """Apply every rewrite to the graph at `path`, in place, and return what was done, a sentence each."""
     model = load_graph(path)
-    rewritten = first_row_only(model, path.parent)
+    try:
+        rewritten = first_row_only(model)
+    except Exception as error:  # ONNX Runtime raises no other where it cannot infer a shape
+        return (f"first row only: not applied, its shapes are not known ({one_line(error)})",)
     if rewritten.model is not model:
         onnx.save(rewritten.model, str(path))
     return (rewritten.note,)
 
 
-def first_row_only(model: onnx.ModelProto, folder: Path | None = None) -> Rewritten:
-    """Compute only the first token's row wherever the head needs no other. folder: of the weights outside.
+def first_row_only(model: onnx.ModelProto) -> Rewritten:
+    """Compute only the first token's row wherever the head needs no other.
 
     The head of a sequence classifier reads `hidden[:, 0]`. So in the last layer only that token's query, attention
     output and feed-forward are needed, while its keys and values stay whole. The selection is moved up from the head
     through every operation that treats rows alike, as far as nothing else needs the other rows. Exact up to the
     order of sums in the matrix products.
     """
-    probe = Probe.of(model, folder)
-    heads = [node for node in model.graph.node if _reads_first_row(node, probe)]
-    narrowing = _Narrowing(model, probe, frozenset())
+    shapes = Shapes.of(model)
+    heads = [node for node in model.graph.node if _reads_first_row(node, shapes)]
+    narrowing = _Narrowing(model, shapes, frozenset())
     # A selection moves up through every layer by calls in calls, at first; models of 24 layers have thousands of nodes.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 10 * len(model.graph.node)))
     while True:
@@ -66,7 +94,7 @@ def first_row_only(model: onnx.ModelProto, folder: Path | None = None) -> Rewrit
         shared = narrowing.shared()
         if not shared:
             break
-        narrowing = _Narrowing(model, probe, narrowing.stops | shared)
+        narrowing = _Narrowing(model, shapes, narrowing.stops | shared)
     if not narrowing.products:
         return Rewritten(model, "first row only: not applied, no head that reads the first token was found")
     rewritten = deepcopy(model)
@@ -79,17 +107,17 @@ def first_row_only(model: onnx.ModelProto, folder: Path | None = None) -> Rewrit
     return Rewritten(rewritten, f"first row only: {narrowing.products} matrix products on one row a pair")
 
 
-def _reads_first_row(node: onnx.NodeProto, probe: Probe) -> bool:
+def _reads_first_row(node: onnx.NodeProto, shapes: Shapes) -> bool:
     if node.op_type != "Gather" or attribute(node, "axis", 0) != 1:
         return False
-    index = probe.constant(node.input[1])
+    index = shapes.constants.get(node.input[1])
     data = node.input[0]
     return (
         index is not None
-        and index.ndim == 0
+        and index.shape == ()
         and index == 0
-        and len(probe.shape(data)) == 3
-        and probe.is_length(data, 1)
+        and len(shapes.shapes[data]) == 3
+        and shapes.is_length(data, 1)
     )
 
 
@@ -101,7 +129,7 @@ class _Narrowing:
     """
 
     model: onnx.ModelProto
-    probe: Probe
+    known: Shapes
     stops: frozenset[str]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
@@ -134,7 +162,7 @@ class _Narrowing:
             clone = self._cloned.get(node.output[0])
             for place, name in enumerate(node.input):
                 needed_whole = clone is None or clone.input[place] == name
-                reads_shape_or_row = node.op_type == "Shape" or _reads_first_row(node, self.probe)
+                reads_shape_or_row = node.op_type == "Shape" or _reads_first_row(node, self.known)
                 if name in self._cloned and needed_whole and not reads_shape_or_row:
                     found.add(name)
         return frozenset(found)
@@ -158,28 +186,28 @@ class _Narrowing:
         return None if rule is None else rule(node, axis)
 
     def _broadcast(self, node: onnx.NodeProto, axis: int) -> list[str]:
-        rank = len(self.probe.shape(node.output[0]))
+        rank = len(self.known.shapes[node.output[0]])
         inputs = []
         for name in node.input:
-            own_axis = axis - (rank - len(self.probe.shape(name)))
-            wide = own_axis >= 0 and self.probe.is_length(name, own_axis)
+            own_axis = axis - (rank - len(self.known.shapes[name]))
+            wide = own_axis >= 0 and self.known.is_length(name, own_axis)
             inputs.append(self.narrow(name, own_axis) if wide else name)
         return inputs
 
     def _on_other_axes(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
         """Operations that keep the number of axes and treat every row of `axis` alike."""
-        rank = len(self.probe.shape(node.input[0]))
+        rank = len(self.known.shapes[node.input[0]])
         match node.op_type:
             case "LayerNormalization":
                 axes: Any = range(attribute(node, "axis", -1) % rank, rank)
             case "Slice":
-                axes = self.probe.constant(node.input[3]) if len(node.input) > 3 else None
+                axes = self.known.constants.get(node.input[3]) if len(node.input) > 3 else None
             case "ReduceMean":
                 axes = attribute(node, "axes", None)
-                axes = self.probe.constant(node.input[1]) if axes is None and len(node.input) > 1 else axes
+                axes = self.known.constants.get(node.input[1]) if axes is None and len(node.input) > 1 else axes
             case kind:
                 axes = attribute(node, "axis", -1 if kind == "Softmax" else 0)
-        if axes is None or len(self.probe.shape(node.output[0])) != rank:
+        if axes is None or len(self.known.shapes[node.output[0]]) != rank:
             return None
         if axis in {int(each) % rank for each in np.atleast_1d(axes)}:
             return None
@@ -188,41 +216,39 @@ class _Narrowing:
 
     def _matmul(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
         left, right = node.input
-        rank = len(self.probe.shape(left))
-        if axis != rank - 2 or rank < len(self.probe.shape(right)):
+        rank = len(self.known.shapes[left])
+        if axis != rank - 2 or rank < len(self.known.shapes[right]):
             return None
         return [self.narrow(left, axis), right]
 
     def _transpose(self, node: onnx.NodeProto, axis: int) -> list[str]:
-        rank = len(self.probe.shape(node.input[0]))
+        rank = len(self.known.shapes[node.input[0]])
         order = attribute(node, "perm", list(range(rank))[::-1])
         return [self.narrow(node.input[0], order[axis])]
 
     def _reshape(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
         """Only where the axes up to and with `axis` stay: they are copied, and the rest must be constant."""
         data, output = node.input[0], node.output[0]
-        for values in self.probe.values:
-            if values[data].shape[: axis + 1] != values[output].shape[: axis + 1]:
-                return None
-        rest = {values[output].shape[axis + 1 :] for values in self.probe.values}
-        if len(rest) != 1:
+        before, after = (self.known.shapes[name] for name in (data, output))
+        rest = after[axis + 1 :]
+        if before[: axis + 1] != after[: axis + 1] or any(isinstance(size, str) for size in rest):
             return None
-        shape = np.array([0] * (axis + 1) + list(rest.pop()), dtype=np.int64)
+        shape = np.array([0] * (axis + 1) + list(rest), dtype=np.int64)
         return [self.narrow(data, axis), self._constant(shape)]
 
     def _squeeze(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
         """Only where the axes that go away are named, by input (since opset 13)."""
-        axes = self.probe.constant(node.input[1]) if len(node.input) > 1 else None
+        axes = self.known.constants.get(node.input[1]) if len(node.input) > 1 else None
         if axes is None:
             return None
-        rank = len(self.probe.shape(node.input[0]))
+        rank = len(self.known.shapes[node.input[0]])
         kept = [each for each in range(rank) if each not in {int(gone) % rank for gone in axes}]
         return [self.narrow(node.input[0], kept[axis]), node.input[1]]
 
     def _gather_on_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
         data, index = node.input
-        gathered = attribute(node, "axis", 0) % len(self.probe.shape(data))
-        if self.probe.shape(index) != ():
+        gathered = attribute(node, "axis", 0) % len(self.known.shapes[data])
+        if self.known.shapes[index] != ():
             return None
         return [self.narrow(data, axis if axis < gathered else axis + 1), index]
 

@@ -1,13 +1,11 @@
 """PyTorch's own exporter: `torch.export`, translated to ONNX by onnxscript."""
 
 from pathlib import Path
-from typing import Any
 
-import onnx
-import onnx_ir
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-from pairscore.export.graphs.editing import LARGEST_GRAPH, SMALLEST_OUTSIDE, data_file, load_graph
+from pairscore.export.graphs.editing import save_graph
 from pairscore.export.model import LogitsModel
 
 # The first that has GELU as one operation, which ONNX Runtime then fuses with the bias before it.
@@ -34,28 +32,11 @@ def export(model: LogitsModel, target: Path) -> tuple[Path, ...]:
         )
     if program is None:
         raise RuntimeError("the exporter gave nothing")
-    outside = sum(weight.nbytes for weight in model.parameters()) > LARGEST_GRAPH
-    data = data_file(target)
-    if outside:
-        onnx_ir.save(program.model, target, external_data=data.name, size_threshold_bytes=SMALLEST_OUTSIDE)
-    graph = load_graph(target) if outside else program.model_proto
-    _forget_origins(graph)
-    _measure_one_input(graph)
-    onnx.save(graph, str(target))
-    return (target, data) if data.is_file() else (target,)
-
-
-def _forget_origins(graph: onnx.ModelProto) -> None:
-    """Remove what the exporter notes beside the graph: the source lines of every node, with this machine's paths."""
-    named: list[Any] = [graph, graph.graph, *graph.graph.node, *graph.graph.input, *graph.graph.output]
-    for each in [*named, *graph.graph.value_info, *graph.graph.initializer]:
-        del each.metadata_props[:]
-        each.doc_string = ""
-
-
-def _measure_one_input(graph: onnx.ModelProto) -> None:
-    """Take every shape of the first input, whose shape all inputs have: so that a graph may do without the others."""
-    inputs = {value.name for value in graph.graph.input}
-    for node in graph.graph.node:
-        if node.op_type == "Shape" and node.input[0] in inputs:
-            node.input[0] = graph.graph.input[0].name
+    # The exporter notes the source lines of every node beside it, with this machine's paths.
+    ClearMetadataAndDocStringPass()(program.model)
+    # All inputs have one shape: a graph may do without the others.
+    inputs = program.model.graph.inputs
+    for node in program.model.graph:
+        if node.op_type == "Shape" and node.inputs[0] in inputs:
+            node.replace_input_with(0, inputs[0])
+    return save_graph(program.model, target)

@@ -58,6 +58,7 @@ def try_out(
 
     parity_set: none of its pairs was used to calibrate. A candidate whose engine cannot open it fails with that reason.
     """
+    reference.release()  # its logits are known
     pairs = parity_set.pairs
     scorers: dict[str, Scorer] = {FP32: open_unproven(folder, "fp32")}
     trials: dict[str, Trial] = {}

@@ -78,6 +78,7 @@ def check_parity(folder: Path, variant: Variant, reference: Reference, parity_se
     if not asked and tier.min_spearman is not None and len(parity_set.pairs) < RANKED_PAIRS:
         tier = replace(tier, min_spearman=None)
         notes.append(f"ranks not judged on {len(parity_set.pairs)} pairs: give {RANKED_PAIRS} or more with --pairs")
+    reference.release()  # its logits are known
     engines: list[str] = []
     report = variant.parity
     for engine in variant.engines:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from pairscore.export.graphs.editing import MICROSOFT, array_of, session_of, with_nodes
+from pairscore.export.graphs.editing import MICROSOFT, array_of, with_nodes
 from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import gptq, round_to_nearest
 from pairscore.runtime.engines.batch import Batch
@@ -187,7 +188,11 @@ def sensitivities(model: onnx.ModelProto, batches: Sequence[Batch], folder: Path
 
 
 def _logits(model: onnx.ModelProto, batches: Sequence[Batch], folder: Path | None) -> npt.NDArray[np.float32]:
-    session = session_of(model, folder)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     inputs = input_types(session)
     logits: list[Any] = [session.run(None, batch.feeds(inputs))[0] for batch in batches]
     return np.concatenate(logits)

@@ -12,8 +12,8 @@ import pytest
 from pairscore import PairscoreError, Scorer
 from pairscore.export.build import build_bundle
 from pairscore.export.checkpoint import open_checkpoint
+from pairscore.export.graphs import editing
 from pairscore.export.graphs import exporter as seam
-from pairscore.export.graphs import with_torch
 from pairscore.export.graphs.exporter import choose_exporter, export_graph
 from pairscore.export.model import load_model
 from pairscore.export.variants import build_bf16
@@ -103,7 +103,7 @@ def test_pytorchs_graph_tells_nothing_of_this_machine(graph):
 
 
 def test_a_graph_that_is_too_large_for_one_file(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(with_torch, "LARGEST_GRAPH", 1000)
+    monkeypatch.setattr(editing, "LARGEST_GRAPH", 1000)
     model = load_model(open_checkpoint(str(checkpoint("bert", layers=1))))
     written, _ = export_graph(model, tmp_path / "onnx", "torch")
     assert [path.name for path in written] == ["model.onnx", "model.onnx_data"]

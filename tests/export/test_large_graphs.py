@@ -9,7 +9,7 @@ import pytest
 
 from pairscore import Scorer
 from pairscore.export.build import build_bundle
-from pairscore.export.graphs import editing, fp16, with_torch
+from pairscore.export.graphs import editing, fp16
 from pairscore.export.quantization.calibration import CalibrationPairs
 from pairscore.runtime.bundle.manifest import Bundle
 from tests.native import LOOSE, PAIRS
@@ -21,9 +21,8 @@ def made(checkpoint, tmp_path_factory):
     bundle = tmp_path_factory.mktemp("large") / "bundle"
     source = str(checkpoint("bert"))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (editing, with_torch):
-            patch.setattr(module, "LARGEST_GRAPH", 10_000)
-            patch.setattr(module, "SMALLEST_OUTSIDE", 2_000)
+        patch.setattr(editing, "LARGEST_GRAPH", 10_000)
+        patch.setattr(editing, "SMALLEST_OUTSIDE", 2_000)
         build_bundle(source, bundle, exporter="torch")
         build_bundle(source, bundle, precision="fp16")
         build_bundle(

@@ -3,13 +3,14 @@
 from collections import Counter
 
 import numpy as np
+import onnx_ir
 import onnxruntime as ort
 import pytest
 import torch
 
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.encoder.read import read_encoder
-from pairscore.export.graphs.unpadded import unpadded
+from pairscore.export.graphs.fp16 import unpadded
 from pairscore.export.model import logits_model
 from pairscore.export.reference import load_reference
 
@@ -44,7 +45,7 @@ def encoder_of(checkpoint):
 )
 def test_logits_are_those_of_the_formula(encoder_of, changed):
     encoder = encoder_of(**changed)
-    session = ort.InferenceSession(unpadded(encoder).SerializeToString())
+    session = ort.InferenceSession(onnx_ir.to_proto(unpadded(encoder)).SerializeToString())
     random = np.random.default_rng(0)
     for pairs, length in ((1, 1), (3, 2), (2, 17), (2, MAX_LENGTH)):
         ids = random.integers(5, len(encoder.words), (pairs, length), dtype=np.int64)
@@ -57,5 +58,5 @@ def test_logits_are_those_of_the_formula(encoder_of, changed):
 
 
 def test_every_attention_is_one_operation(encoder_of):
-    kinds = Counter(node.op_type for node in unpadded(encoder_of()).graph.node)
+    kinds = Counter(node.op_type for node in unpadded(encoder_of()).graph)
     assert (kinds["MultiHeadAttention"], kinds["Softmax"], kinds["GatherElements"]) == (2, 0, 0)

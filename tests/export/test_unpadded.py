@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnx_ir
 import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.encoder.read import read_encoder
-from pairscore.export.graphs.unpadded import unpadded
+from pairscore.export.graphs.fp16 import unpadded
 from pairscore.export.model import logits_model
 from pairscore.export.reference import load_reference
 
@@ -28,6 +29,7 @@ def made(checkpoint):
             source = open_checkpoint(str(checkpoint(family, **changes)))
             encoder = read_encoder(logits_model(load_reference(source)), MAX_LENGTH)
             graph = unpadded(encoder)
+            graph = graph and onnx_ir.to_proto(graph)
             session = graph and ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
             known[key] = encoder, graph, session
         return known[key]
@@ -83,7 +85,7 @@ def test_fp16_rounds_the_weights_and_no_logit_to_infinity(checkpoint):
     source = open_checkpoint(str(checkpoint("bert")))
     encoder = read_encoder(logits_model(load_reference(source)), MAX_LENGTH)
     encoder.layers[0].up.bias[0] = 1e6  # beyond fp16
-    graph = unpadded(encoder, np.float16)
+    graph = onnx_ir.to_proto(unpadded(encoder, np.float16))
     kinds = {tensor.data_type for tensor in graph.graph.initializer}
     assert kinds == {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
     assert all(np.isfinite(onnx.numpy_helper.to_array(tensor)).all() for tensor in graph.graph.initializer)
