@@ -122,7 +122,7 @@ MEASURE = $(BIN)/pairscore bench $(BUNDLE) --reference $(CHECKPOINT) --pairs $(P
 bench:
 	@$(MAKE) --no-print-directory --jobs=2 bench-bundle bench-peers
 	$(MEASURE) --peers $(PEERS) --output out/bench
-	$(BIN)/python -m studies.publish out/bench/bench.json
+	$(BIN)/python -m studies.pages --publish out/bench/bench.json
 
 # Every precision that this processor computes.
 bench-bundle: $(VENV)/.bench $(VENV)/.kernels
@@ -133,7 +133,8 @@ bench-bundle: $(VENV)/.bench $(VENV)/.kernels
 # The same measurement once more, to show how far two runs disagree.
 bench-again: $(VENV)/.bench
 	$(MEASURE) --peers $(PEERS) --output out/bench-again
-	$(BIN)/python -m studies.publish out/bench-again/bench.json --again
+	$(BIN)/python -m studies.pages --publish out/bench-again/bench.json --again
+	$(BIN)/python -m pairscore.benchmarks.agreement out/bench/bench.json out/bench-again/bench.json
 
 # The reference and what the bundle holds (fp32 alone where there is none), in two rounds. Nothing is published.
 bench-quick: $(VENV)/.bench $(BUNDLE)/pairscore.json

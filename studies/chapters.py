@@ -1,5 +1,6 @@
 """The table of each study's result. Below it stands a sentence on its pairs and machine."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,6 +53,30 @@ def int8_table(result: Result) -> Table:
         f"{len(fp32['seconds'])} interleaved rounds. {where(result)}"
     )
     return Table(tuple(columns), rows, (note,), ("int8 promise",))
+
+
+def large_table(result: Result) -> Table:
+    """One row a precision: what its export took, and its speed beside PyTorch's."""
+    rates, weights = result["pairs_per_second"], result["weights_bytes"]
+
+    def rate(name: str) -> str:
+        return f"{rates[name] / rates['pytorch']:.2f}" if name in rates else ""
+
+    columns: Columns = {
+        "precision": lambda each: each["name"],
+        "seconds": lambda each: f"{each['seconds']:.0f}",
+        "peak memory, GB": lambda each: f"{each['peak_bytes'] / 1e9:.1f}",
+        "of the weights": lambda each: f"{each['peak_bytes'] / weights:.2f}",
+        "files, GB": lambda each: f"{each['bytes'] / 1e9:.2f}",
+        "max score difference": lambda each: f"{each['max_score_difference']:.1g}",
+        "speed to PyTorch": lambda each: rate(each["name"]),
+    }
+    note = (
+        f"{result['parameters'] / 1e6:.0f} million parameters, {weights / 1e9:.2f} GB in fp32. Speed is that of "
+        f"{result['data']['timed']} pairs of {result['data']['mean_tokens']:.0f} tokens on average; PyTorch scores "
+        f"{rates['pytorch']:.1f} of them a second. {where(result)}"
+    )
+    return table_of([{"name": name, **cost} for name, cost in result["exports"].items()], columns, note)
 
 
 def gpu_line(result: Result) -> str:
@@ -109,3 +134,107 @@ def gpu_table(result: Result) -> Table:
         *(f"{each['name']} did not run: {each['error']}" for each in found["systems"] if "error" in each),
     )
     return table_of(ran, columns, *notes)
+
+
+def calibration_table(result: Result) -> Table:
+    """One row a kind of pairs and precision, each figure before and after."""
+    figures = ("log loss", "Brier score", "expected calibration error")
+    rows = []
+    for kind, found in result["kinds"].items():
+        for precision, each in found["precisions"].items():
+            cells = [f"{each[when][name]:.3f}" for name in figures for when in ("before", "after")]
+            rows.append(Row((f"{kind}, {found['relevant'] / found['pairs']:.0%} relevant", precision, *cells)))
+    counts = "; ".join(
+        f"{kind}: fitted to {each['fitted_pairs']:,} pairs, judged on {each['judged_pairs']:,}"
+        for kind, found in result["kinds"].items()
+        for each in list(found["precisions"].values())[:1]
+    )
+    headings = [heading for name in figures for heading in (name, "calibrated")]
+    return Table(("pairs", "precision", *headings), tuple(rows), (f"{counts}.",), words=("precision",))
+
+
+def long_evidence_table(result: Result) -> Table:
+    """Passages a second, split and cut by hand."""
+    rates, data = result["passages_per_second"], result["data"]
+    rows = [Row((name, f"{rate:,.1f}")) for name, rate in rates.items()]
+    low, high = data["words"]
+    notes = (
+        f"{data['texts']:,} texts of {low:,} to {high:,} words, {data['passages']:,} passages, {result['precision']} "
+        f"on {result['engine']}: split gives {result['split_to_by_hand']:.2f} times the passages of cutting by hand.",
+        _sameness(result, data["texts"]),
+    )
+    return Table(("passages", "passages/s"), tuple(rows), notes)
+
+
+def _sameness(result: Result, texts: int) -> str:
+    same = result["rows_with_the_same_score"]
+    if same == texts:
+        return "All texts have the same score both ways, to the last bit."
+    return (
+        f"{same:,} texts have the same score to the last bit, the others differ by at most "
+        f"{result['largest_difference']:.2g}: a text that is cut within a word gets other tokens there."
+    )
+
+
+def fuzz_table(result: Result) -> Table:
+    """One row a kind of damage: how the cases ended."""
+    ends = {"exit 0": "exit code 0", "exit 2": "one line", "process ended": "process ended"}
+    kinds: dict[str, Counter[str]] = {}
+    for name, count in result["counts"].items():
+        kind, _, end = name.partition(": ")
+        kinds.setdefault(kind, Counter())[end] += count
+    rows = tuple(
+        Row((kind, f"{counts.total():,}", *(f"{counts[end]:,}" for end in ends)))
+        for kind, counts in sorted(kinds.items())
+    )
+    cases = sum(counts.total() for counts in kinds.values())
+    return Table(
+        ("damaged", "cases", *ends.values()), rows, (f"{cases:,} cases; {len(result['bad'])} ended otherwise.",)
+    )
+
+
+def kills_table(result: Result) -> Table:
+    """One row a place and a disturbance: how many hit each kind of job, and what was lost."""
+    cells = result["cells"]
+    asked = tuple(dict.fromkeys(cell["asked"] for cell in cells))
+    tried: Counter[tuple[str, ...]] = Counter()
+    lost: Counter[tuple[str, ...]] = Counter()
+    for cell in cells:
+        tried[cell["place"], cell["fault"], cell["asked"]] += cell["tried"]
+        lost[cell["place"], cell["fault"]] += cell["lost"]
+    rows = []
+    for place, fault in dict.fromkeys((cell["place"], cell["fault"]) for cell in cells):
+        counts = [tried[place, fault, each] for each in asked]
+        total, gone = sum(counts), lost[place, fault]
+        rows.append(Row((place, fault, *map(str, counts), str(total), str(total - gone), str(gone))))
+    total, gone, jobs = tried.total(), lost.total(), sum(cell["jobs"] for cell in cells)
+    note = f"{total} disturbances of {jobs} jobs: {total - gone} survived, {gone} lost."
+    return Table(
+        ("where", "disturbance", *asked, "tried", "survived", "lost"), tuple(rows), (note,), words=("disturbance",)
+    )
+
+
+def refine_table(*results: Result) -> Table:
+    """One row a number of candidates and of best rows: what `--refine fp32` costs, and how far it agrees with fp32."""
+    rows = []
+    for candidates, found in (each for result in results for each in result["candidates"].items()):
+        int8, fp32 = (found[name]["processor_seconds"] for name in ("int8", "fp32"))
+        for best, each in found["best"].items():
+            bytes_ = "the same bytes" if each["same_bytes"] else "no"
+            cells = (f"{each['processor_seconds'] / int8:.2f}", f"{fp32 / int8:.2f}", f"{each['rows_again']:.1%}")
+            agreement = (f"{each['agreement']:.1%}", bytes_, f"{each['agreement_of_int8']:.1%}")
+            rows.append(Row((candidates, best, f"{found['pairs']:,}", *cells, *agreement)))
+    data, environment = (results[0][name] for name in ("data", "environment"))
+    notes = (f"Processor time as a multiple of int8 alone, on pairs of {data['file']}, {environment['processor']}.",)
+    heads = (
+        "candidates a claim",
+        "best",
+        "pairs",
+        "time",
+        "of fp32",
+        "computed again",
+        "agrees with fp32",
+        "output",
+        "int8 alone",
+    )
+    return Table(heads, tuple(rows), notes)

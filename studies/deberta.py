@@ -1,23 +1,21 @@
-"""Turn the shipped BERT into a small DeBERTa, so that int8 can be measured on one: `studies.quantization` takes it.
+"""Turn the shipped BERT into a small DeBERTa, so that int8 can be measured on one, and train it on the claims.
 
-    python -m studies.deberta --start models/climate-claims-minilm-l6 --out out/deberta
+    python -m studies.deberta --start models/climate-claims-minilm-l6 --out out/deberta-start
+    pairscore train --preset climate-verdicts --start out/deberta-start \
+        --pairs ../shared/climate-fever/train.parquet --out out/deberta
 
 6 layers of 384 columns in 12 heads, with the published ones' relative positions: 256 logarithmic buckets on each side,
 and shared keys and queries. The embeddings, absolute positions among them, and the layers are the BERT's, the relative
-embeddings are random. Its scores resemble the BERT's, so they differ for a reason. It is not a good model, and its
-weights are not kept.
+embeddings are random until they are trained. `studies.quantization` then takes it. Its weights are not kept.
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from sentence_transformers import CrossEncoder
-from transformers import BertConfig, DebertaV2Config, DebertaV2ForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertConfig, DebertaV2Config, DebertaV2ForSequenceClassification
 
-MAX_LENGTH = 512
 # BERT's names of what DeBERTa has too.
 _RENAMED = {
     "bert.pooler.": "pooler.",
@@ -36,53 +34,29 @@ def main() -> None:
     )
     parser.add_argument("--out", required=True, type=Path, help="folder of the checkpoint")
     options = parser.parse_args()
-    torch.manual_seed(0)
-    relative(options.start).save_pretrained(str(options.out))
-
-
-def relative(start: Path) -> CrossEncoder:
-    """The DeBERTa, with the tokenizer and the weights of the BERT in `start`."""
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(start / "tokenizer.json"),
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        pad_token="[PAD]",
-        mask_token="[MASK]",
-        model_max_length=MAX_LENGTH,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
-    bert = BertConfig.from_pretrained(start)
+    bert = BertConfig.from_pretrained(options.start)
+    same = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     config = DebertaV2Config(
-        vocab_size=bert.vocab_size,
-        hidden_size=bert.hidden_size,
-        intermediate_size=bert.intermediate_size,
-        num_hidden_layers=bert.num_hidden_layers,
-        num_attention_heads=bert.num_attention_heads,
-        max_position_embeddings=MAX_LENGTH,
+        **{name: getattr(bert, name) for name in (*same, "max_position_embeddings", "type_vocab_size", "pad_token_id")},
         relative_attention=True,
         position_buckets=256,
         norm_rel_ebd="layer_norm",
         share_att_key=True,
         pos_att_type="p2c|c2p",
         position_biased_input=True,
-        type_vocab_size=bert.type_vocab_size,
         pooler_hidden_act="tanh",
-        pad_token_id=bert.pad_token_id or 0,
         num_labels=1,
     )
+    torch.manual_seed(0)
     model = DebertaV2ForSequenceClassification(config)
-    lacking, unknown = model.load_state_dict(converted(load_file(start / "model.safetensors")), strict=False)
+    weights = converted(load_file(options.start / "model.safetensors"))
+    lacking, unknown = model.load_state_dict(weights, strict=False)
     if unknown or not all(name.startswith("deberta.encoder.") for name in lacking):
-        raise RuntimeError(f"the weights of {start} leave {lacking} and {unknown}")
+        raise RuntimeError(f"the weights of {options.start} leave {lacking} and {unknown}")
     with torch.no_grad():
         model.deberta.encoder.LayerNorm.weight.fill_(0.2)  # positions say little at first
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        return CrossEncoder(folder, device="cpu")
+    model.save_pretrained(options.out)
+    AutoTokenizer.from_pretrained(options.start).save_pretrained(options.out)
 
 
 def converted(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

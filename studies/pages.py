@@ -2,20 +2,24 @@
 
     python -m studies.pages           rewrite them
     python -m studies.pages --check   exit with 1 if they differ from the JSON
+    python -m studies.pages --publish out/bench/bench.json [--again]   first take a result of `make bench`
 
 A table stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; NAME is one of `tables()`.
 """
 
 import argparse
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pairscore.benchmarks.agreement import compare
+from pairscore.benchmarks.environment import processor_kind
 from pairscore.benchmarks.tables.table import Table, markdown
 from pairscore.benchmarks.tables.throughput import limits_table, throughput_picture, throughput_table
-from studies import chapters, processors, robustness, sizes, verdicts
+from studies import chapters, processors, sizes
 from studies.processors import RESULTS, kinds, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,14 +81,15 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "billion": processors.billion_table,
         "quantization": lambda: chapters.int8_table(load("quantization")),
         "deberta": lambda: chapters.int8_table(load("deberta")),
+        "large": lambda: chapters.large_table(load("large")),
         "gpu": lambda: chapters.gpu_line(load("gpu")),
         "gpu-systems": lambda: chapters.gpu_table(load("gpu")),
         "sizes": lambda: sizes.sizes_table(load("sizes")),
-        "fuzz": lambda: robustness.fuzz_table(load("fuzz")),
-        "refine": lambda: robustness.refine_table(load("refine")),
-        "kills": lambda: robustness.kills_table(load("kills")),
-        "long-evidence": lambda: verdicts.long_evidence_table(load("long-evidence")),
-        "calibration": lambda: verdicts.calibration_table(load("calibration")),
+        "fuzz": lambda: chapters.fuzz_table(load("fuzz")),
+        "refine": lambda: chapters.refine_table(load("refine")),
+        "kills": lambda: chapters.kills_table(load("kills")),
+        "long-evidence": lambda: chapters.long_evidence_table(load("long-evidence")),
+        "calibration": lambda: chapters.calibration_table(load("calibration")),
     }
     return by_kind | others
 
@@ -109,11 +114,21 @@ def rendered(page: str) -> str:
     return page
 
 
+def publish(result: Path, *, again: bool = False) -> None:
+    """Put a result among the committed ones, under its processor's kind. again: as a further run, beside the first."""
+    kind = processor_kind(json.loads(result.read_text())["environment"]["instruction_sets"])
+    shutil.copyfile(result, RESULTS / f"throughput-{kind}{'-again' if again else ''}.json")
+
+
 def main() -> None:
     """Rewrite or check the pages; pictures are checked by a test, since Matplotlib's last digits may differ."""
     parser = argparse.ArgumentParser(description="Write the tables of the README files from the committed JSON.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a table is out of date")
+    parser.add_argument("--publish", type=Path, help="a result of `make bench`, to be committed")
+    parser.add_argument("--again", action="store_true", help="it is a further run of what is published already")
     options = parser.parse_args()
+    if options.publish:
+        publish(options.publish, again=options.again)
     for path in PAGES:
         text = rendered(path.read_text())
         if options.check and path.read_text() != text:

@@ -11,7 +11,6 @@ import pytest
 from pairscore.benchmarks.work import activation_bytes
 from pairscore.export.build import build_bundle
 from studies import gpu
-from studies.harness import crossed_pairs, write_crossed
 from tests import corpus
 
 
@@ -68,11 +67,3 @@ def test_activation_bytes_by_hand():
     config = {"hidden_size": 2, "intermediate_size": 3, "num_hidden_layers": 2}
     assert activation_bytes(config, [4, 6], 2) == (56 + 12) * 10 * 2
     assert activation_bytes({"unknown": 1}, [4], 2) is None
-
-
-def test_crossed_pairs_are_those_of_the_files(texts, tmp_path):
-    write_crossed(texts, tmp_path / "data", 45, 3, 10)
-    written = pq.read_table(tmp_path / "data")
-    pairs = crossed_pairs(texts, 45)
-    assert list(zip(written["claim"].to_pylist(), written["evidence"].to_pylist(), strict=True)) == pairs
-    assert len(set(pairs)) == 45

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from pairscore.benchmarks.samples import long_pairs, made_pairs, mean_tokens, sa
 from pairscore.benchmarks.tables.table import Row, Table, markdown, terminal
 from pairscore.benchmarks.tables.throughput import rate_text
 from studies import pages as report
-from studies import publish
 from tests import corpus
 
 
@@ -107,12 +105,11 @@ def test_a_run_of_another_commit_says_nothing_about_noise(monkeypatch) -> None:
 
 
 def test_a_result_is_published_under_its_processor(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(publish, "RESULTS", tmp_path)
     result = report.load("throughput-avx512")
     (tmp_path / "bench.json").write_text(json.dumps(result))
-    for more, name in (([], "throughput-avx512.json"), (["--again"], "throughput-avx512-again.json")):
-        monkeypatch.setattr(sys, "argv", ["publish", str(tmp_path / "bench.json"), *more])
-        publish.main()
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    for again, name in ((False, "throughput-avx512.json"), (True, "throughput-avx512-again.json")):
+        report.publish(tmp_path / "bench.json", again=again)
         assert json.loads((tmp_path / name).read_text()) == result
 
 

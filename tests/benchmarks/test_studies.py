@@ -17,6 +17,7 @@ def test_crossed_pairs_are_all_different(tmp_path):
     rows = [tuple(row.values()) for table in tables for row in table.to_pylist()]
     assert [row[0] for row in rows] == list(range(500))
     assert len({row[1:] for row in rows}) == 500
+    assert [row[1:] for row in rows] == harness.crossed_pairs(tmp_path / "pairs.parquet", 500)
     with pytest.raises(ValueError, match="fewer than 10000000 pairs"):
         harness.write_crossed(tmp_path / "pairs.parquet", tmp_path / "more", 10_000_000, 1, 100)
 

@@ -1,0 +1,125 @@
+"""A model of 560 million parameters, of random weights: what each precision costs to make, and how fast it scores.
+
+    python -m studies.large --checkpoint models/climate-claims-minilm-l6 --pairs FILE --folder out/large \
+        --output benchmarks/results/large.json
+
+It writes a checkpoint of XLM-RoBERTa-large's sizes, with the tokenizer of --checkpoint, exports it in a process a
+precision, and scores some pairs with PyTorch and with each engine in turns. What is in --folder is not made again.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from transformers import AutoTokenizer, XLMRobertaConfig, XLMRobertaForSequenceClassification
+
+from pairscore.export.checkpoint import open_checkpoint
+from pairscore.export.reference import load_reference
+from pairscore.runtime.bundle.manifest import Bundle
+from pairscore.runtime.pairs_file import read_pairs
+from pairscore.runtime.scorer import Scorer
+from studies.harness import study_options, study_result, time_in_turns, write_result
+
+# Pairs of claims and evidence are shorter.
+MAX_LENGTH = 128
+# Random weights order pairs by chance, so the ranks of int8 are reported and not promised.
+PRECISIONS: dict[str, list[str]] = {
+    "fp32": ["--max-length", str(MAX_LENGTH)],
+    "fp16": ["--precision", "fp16"],
+    "int8": ["--precision", "int8", "--engine", "native", "--min-spearman", "0"],
+}
+
+
+def main() -> None:
+    """Make what is missing, time it and write the JSON."""
+    parser = study_options(__doc__)
+    parser.add_argument("--folder", required=True, type=Path, help="7 GB: the checkpoint and its bundle")
+    parser.add_argument("--calibration-pairs", type=int, default=64)
+    parser.add_argument("--timed", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=2, help="0: make the bundle and do no more")
+    options = parser.parse_args()
+    source, bundle, costs_file = (options.folder / name for name in ("xlm-roberta-large", "bundle", "costs.json"))
+    if not source.is_dir():
+        write_checkpoint(options.checkpoint, source)
+    calibration = options.folder / "calibration.parquet"
+    pq.write_table(pq.read_table(options.pairs).slice(0, options.calibration_pairs), calibration)
+    costs: dict[str, Any] = json.loads(costs_file.read_text()) if costs_file.is_file() else {}
+    for precision, more in PRECISIONS.items():
+        if precision not in costs:
+            fitted = ["--calibration", str(calibration)] if precision == "int8" else []
+            seconds, peak = run("export", source, bundle, "--overwrite", *more, *fitted)
+            files = Bundle.open(bundle).manifest.variants[precision].files
+            size = sum((bundle / name).stat().st_size for name in files)
+            costs[precision] = {"seconds": seconds, "peak_bytes": peak, "bytes": size}
+            costs_file.write_text(json.dumps(costs, indent=2) + "\n")
+            print(precision, costs[precision], flush=True)
+    if options.rounds:
+        write_result(options.output, timed(options, source, bundle, costs))
+
+
+def timed(options: Any, source: Path, bundle: Path, costs: dict[str, Any]) -> dict[str, Any]:
+    """PyTorch and every engine in turns."""
+    pairs = read_pairs(options.pairs, "claim", "evidence", options.timed)
+    reference = load_reference(open_checkpoint(str(source)), MAX_LENGTH)
+    systems: dict[str, Callable[[Any], Any]] = {"pytorch": reference.logits}
+    for precision in ("fp32", "int8"):
+        systems[precision] = Scorer.from_pretrained(bundle, precision=precision).predict
+    seconds, _ = time_in_turns(systems, pairs, options.rounds)
+    parameters = sum(weight.numel() for weight in reference.encoder.parameters())
+    found = study_result(
+        options,
+        {"timed": len(pairs), "mean_tokens": float(np.mean([len(ids) for ids in reference.input_ids(pairs)]))},
+        parameters=parameters,
+        weights_bytes=4 * parameters,
+        exports={
+            name: cost | {"max_score_difference": Bundle.open(bundle).variant(name).parity.max_score_difference}
+            for name, cost in costs.items()
+        },
+        seconds=seconds,
+        pairs_per_second={name: len(pairs) / statistics.median_low(each) for name, each in seconds.items()},
+    )
+    print(json.dumps(found["pairs_per_second"]))
+    return found
+
+
+def write_checkpoint(tokenizer_of: Path, folder: Path) -> None:
+    """Random weights of XLM-RoBERTa-large's sizes."""
+    names = ["input_ids", "attention_mask"]
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_of, model_max_length=512, model_input_names=names)
+    config = XLMRobertaConfig(
+        vocab_size=250_002,
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        max_position_embeddings=513 + tokenizer.pad_token_id,
+        type_vocab_size=1,
+        num_labels=1,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    XLMRobertaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def run(*arguments: object) -> tuple[float, int]:
+    """Seconds and peak memory, in bytes, of `pairscore` in a process. Raises RuntimeError where it fails."""
+    command = [str(Path(sys.executable).with_name("pairscore")), *map(str, arguments)]
+    started = time.perf_counter()
+    _, status, usage = os.wait4(subprocess.Popen(command).pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+    return time.perf_counter() - started, usage.ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
