@@ -17,9 +17,10 @@ td.text{overflow-wrap:anywhere;min-width:16rem}
 tr.ours td:first-child{font-weight:700}
 .claims h3{border-top:1px solid var(--line);padding-top:.6rem;font-size:1rem;margin:.6rem 0 .25rem}
 .claims{overflow-wrap:anywhere}
-.evidence{display:grid;grid-template-columns:4rem minmax(3rem,max-content) 1fr;gap:.25rem .75rem;margin:.35rem 0}
+.evidence{display:grid;grid-template-columns:4rem fit-content(14rem) 1fr;gap:.35rem .75rem;margin:.35rem 0}
 .score{font-variant-numeric:tabular-nums;font-weight:700}
-@media (max-width:32rem){.evidence{grid-template-columns:4rem 1fr}.evidence span:last-child{grid-column:1/-1}}
+@media (max-width:32rem){.evidence{grid-template-columns:4rem 1fr}
+.evidence span:nth-child(3n){grid-column:1/-1;margin-bottom:.35rem}}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1.5rem 2.5rem}
 figure{margin:0}figcaption{font-size:.85rem;color:var(--soft)}svg{width:100%;height:auto;display:block}
 """

@@ -87,7 +87,9 @@ def histogram(title: str, counts: Sequence[int], edges: Sequence[str]) -> str:
             f'height="{high:.1f}" fill="var(--c1)"><title>{escape(edges[place])} to {escape(edges[place + 1])}: '
             f"{count:,}</title></rect>"
         )
-    every = max(1, math.ceil(len(counts) * max(map(len, edges), default=1) / 36))
+    fewest = max(1, math.ceil(len(counts) * max(map(len, edges), default=1) / 36))
+    # Equal steps that end at the last edge, where some exist that leave half of the labels that fit, or more.
+    every = next((step for step in range(fewest, 2 * fewest + 1) if len(counts) % step == 0), fewest)
     for place in range(0, len(edges), every):
         anchor = "start" if place == 0 else "end" if place == len(counts) else "middle"
         parts.append(

@@ -87,14 +87,14 @@ def survey_page(seen: Survey) -> str:
         body += [f"<h2>{_heading(seen)}</h2>", '<div class="claims">']
         for claim, name, row in _shown(seen):
             if claim:
+                end = "</div>" if claim is not seen.claims[0] else ""
                 rows = f"<span class=soft>({claim.rows:,} rows)</span>"
-                body.append(f"<h3>{escape(shorten(claim.claim, _CHARACTERS))} {rows}</h3>")
+                body.append(f'{end}<h3>{escape(shorten(claim.claim, _CHARACTERS))} {rows}</h3><div class="evidence">')
             body.append(
-                f'<p class="evidence"><span class="score">{row.score:.4f}</span>'
-                f'<span class="soft">{escape(name)}</span>'
-                f"<span>{escape(shorten(row.evidence, _CHARACTERS))}</span></p>"
+                f'<span class="score">{row.score:.4f}</span><span class="soft">{escape(name)}</span>'
+                f"<span>{escape(shorten(row.evidence, _CHARACTERS))}</span>"
             )
-        body.append("</div>")
+        body.append("</div></div>")
     return whole_page(title, body)
 
 

@@ -155,6 +155,12 @@ def test_a_histogram_is_linear_where_all_bars_can_be_seen():
     assert "<title>1 to 2: 1,000</title>" in picture
 
 
+def test_a_histogram_names_its_last_edge():
+    edges = [f"{place / 20:.3g}" for place in range(21)]
+    named = re.findall(r">([\d.]+)</text>", histogram("t", [5] * 20, edges))
+    assert named[-6:] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+
+
 def test_texts_are_escaped_in_a_page(capsys, tmp_path):
     table = pa.table({"claim": ["<script>alert(1)</script>"], "evidence": ["a < b & c"], "score": [0.5]})
     pq.write_table(table, tmp_path / "scored.parquet")
