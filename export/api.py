@@ -1,6 +1,6 @@
 """`export_bundle` and `verify`: the commands of these names, from Python. PyTorch is imported when they are called."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,17 +8,13 @@ from pairscore.export.environment import require_export_extra
 from pairscore.runtime.arguments import python_call
 from pairscore.runtime.bundle.manifest import Manifest, PairOrder
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.pairs_file import read_labels, read_pairs
-from pairscore.runtime.types import Pair
+from pairscore.runtime.pairs_file import Pairs, given_pairs, read_labels
 
 if TYPE_CHECKING:
     from pairscore.export.parity.verify import Verification
 
-# A Parquet file of pairs, or the pairs themselves.
-Pairs = str | Path | Sequence[Pair]
 
-
-@python_call
+@python_call(max_difference=0, min_spearman=-1, max_length=1)
 def export_bundle(
     source: str | Path,
     bundle: str | Path,
@@ -62,7 +58,7 @@ def export_bundle(
 
     chosen = None
     if calibration is not None:
-        rows = _pairs(calibration, claim_column, evidence_column, option="--calibration")
+        rows = given_pairs(calibration, claim_column, evidence_column, option="--calibration")
         labels = read_labels(Path(str(calibration)), label_column) if label_column else None
         chosen = CalibrationPairs(tuple(rows), labels)
     return build_bundle(
@@ -71,7 +67,7 @@ def export_bundle(
         revision=revision,
         precision=precision,
         exporter=exporter,
-        pairs=_pairs(pairs, claim_column, evidence_column),
+        pairs=given_pairs(pairs, claim_column, evidence_column),
         calibration=chosen,
         engine=engine,
         max_difference=max_difference,
@@ -83,7 +79,7 @@ def export_bundle(
     )
 
 
-@python_call
+@python_call(limit=1)
 def verify(
     bundle: str | Path,
     reference: str | Path,
@@ -108,18 +104,9 @@ def verify(
     require_export_extra()
     from pairscore.export.parity.verify import verify_bundle
 
-    rows = _pairs(pairs, claim_column, evidence_column, limit)
+    rows = given_pairs(pairs, claim_column, evidence_column, limit)
+    if not rows:
+        raise PairscoreError("--pairs is empty: give one pair or more")
     return verify_bundle(
         Path(bundle), str(reference), rows, revision=revision, precision=precision, engine=engine, device=device
     )
-
-
-def _pairs(
-    given: Pairs, claim_column: str, evidence_column: str, limit: int | None = None, *, option: str = "--pairs"
-) -> list[Pair]:
-    if isinstance(given, str | Path):
-        return read_pairs(Path(given), claim_column, evidence_column, limit, option=option)
-    for place, pair in enumerate(given):
-        if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise PairscoreError(f"{option} {place} is {pair!r:.80}: a pair is (claim, evidence), two strings")
-    return [(claim, evidence) for claim, evidence in given][:limit]

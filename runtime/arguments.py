@@ -1,11 +1,16 @@
-"""What callers from Python meet: unknown arguments by name, and messages that name arguments instead of options."""
+"""What callers from Python meet: wrong arguments by name, and messages that name arguments instead of options."""
 
 import functools
 import inspect
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack, get_args, get_origin, get_type_hints
+from numbers import Integral, Real
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, Unpack, get_args, get_origin, get_type_hints
 
 from pairscore.runtime.errors import PairscoreError
 
@@ -19,24 +24,81 @@ _OPTION = re.compile(
 )
 
 
+# What a parameter is declared as -> the type that its value has to have, and what a message calls it.
+_KINDS: dict[Any, tuple[Any, str]] = {
+    NoneType: (NoneType, "None"),
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "text"),
+    Path: (os.PathLike, "a path"),
+    Sequence: (Iterable, "a list"),
+    Callable: (Callable, "a function"),
+}
+
+
 class ArgumentError(PairscoreError, TypeError):
-    """A keyword that a function does not have: Python's TypeError, with a remedy."""
+    """A keyword that a function does not have, or a value of another type: Python's TypeError, with a remedy."""
 
 
-def python_call(function: Callable[P, T]) -> Callable[P, T]:
-    """A public function that refuses unknown keywords with what is close, and whose errors name its arguments."""
-    kinds = argument_types(function)
+def python_call(**least: float) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Make a public function refuse unknown keywords and wrong values, and name its arguments in errors.
 
-    @functools.wraps(function)
-    def call(*arguments: P.args, **keywords: P.kwargs) -> T:
-        check_keywords(function.__name__, keywords, kinds)
-        try:
-            return function(*arguments, **keywords)
-        except PairscoreError as error:
-            error.args = (in_python(str(error), kinds),)
-            raise
+    least: the smallest number that an argument may be.
+    """
 
-    return call
+    def decorated(function: Callable[P, T]) -> Callable[P, T]:
+        kinds, signature = argument_types(function), inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*arguments: P.args, **keywords: P.kwargs) -> T:
+            check_keywords(function.__name__, keywords, kinds)
+            try:
+                given = signature.bind(*arguments, **keywords).arguments
+            except TypeError as error:
+                raise ArgumentError(f"{function.__name__}: {error}; it takes {', '.join(kinds)}") from None
+            for name, value in given.items():
+                if signature.parameters[name].kind is not inspect.Parameter.VAR_KEYWORD:
+                    check_value(name, value, kinds[name], least.get(name))
+            for name, value in keywords.items():
+                if kinds[name] is bool:  # of those behind `**`, whose other types the function checks
+                    check_value(name, value, bool)
+            with python_names(kinds):
+                return function(*arguments, **keywords)
+
+        return call
+
+    return decorated
+
+
+def check_value(name: str, value: Any, kind: Any, least: float | None = None) -> None:
+    """Raise ArgumentError for an argument whose value is of none of the types that it may have, or too small."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if not any(_fits(each, value) for each in kinds):
+        wanted = " or ".join(dict.fromkeys(_words(each) for each in kinds))
+        raise ArgumentError(f"{name} is {value!r:.80}: give {wanted}")
+    if least is not None and value is not None and not value >= least:
+        raise ArgumentError(f"{name} is {value}: give {least:g} or more")
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a value is of a type. A text is no list, and True no number."""
+    if kind in (Any, inspect.Parameter.empty):
+        return True
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    plain = get_origin(kind) or kind
+    if isinstance(value, str | bytes | bool) and plain in (Sequence, int, float):
+        return False
+    accepted, _ = _KINDS.get(plain, (plain, ""))
+    return isinstance(value, accepted)
+
+
+def _words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    plain = get_origin(kind) or kind
+    return _KINDS[plain][1] if plain in _KINDS else plain.__name__
 
 
 def argument_types(function: Callable[..., Any]) -> dict[str, Any]:
@@ -59,6 +121,16 @@ def check_keywords(function: str, given: Iterable[str], allowed: Iterable[str]) 
             close = get_close_matches(name, known, n=3, cutoff=0.5)
             remedy = f"did you mean {' or '.join(close)}?" if close else f"it takes {', '.join(known)}"
             raise ArgumentError(f"{function} has no argument {name!r}: {remedy}")
+
+
+@contextmanager
+def python_names(kinds: Mapping[str, Any]) -> Iterator[None]:
+    """Write options as arguments in the message of a PairscoreError. kinds: arguments with their types."""
+    try:
+        yield
+    except PairscoreError as error:
+        error.args = (in_python(str(error), kinds),)
+        raise
 
 
 def in_python(message: str, kinds: Mapping[str, Any]) -> str:

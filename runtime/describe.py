@@ -13,7 +13,7 @@ from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.scorer import Scorer
 
 
-@python_call
+@python_call()
 def describe(bundle: str | Path, *, revision: str | None = None) -> dict[str, Any]:
     """What a bundle holds, what was measured for it, and what of it runs here, as `pairscore info --json` prints it.
 

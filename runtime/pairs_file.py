@@ -1,5 +1,6 @@
-"""The user's own pairs, read from a Parquet file for checks against PyTorch."""
+"""The user's own pairs, in a list or a Parquet file: for checks against PyTorch, for tuning and calibrating."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,23 @@ from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.stream.columns import check_text_columns, text_pair, windows
 from pairscore.runtime.types import Pair
 
+# A Parquet file of pairs, or the pairs themselves.
+Pairs = str | Path | Sequence[Pair]
+
 _ALL = 1 << 60
+
+
+def given_pairs(
+    given: Pairs, claim_column: str, evidence_column: str, limit: int | None = None, *, option: str = "--pairs"
+) -> list[Pair]:
+    """The first `limit` pairs, or all of them. Raises PairscoreError for what is no pair, and as `read_pairs` does."""
+    if isinstance(given, str | Path):
+        return read_pairs(Path(given), claim_column, evidence_column, limit, option=option)
+    pairs = list(given)[:limit]
+    for place, pair in enumerate(pairs):
+        if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise PairscoreError(f"{option} {place} is {pair!r:.80}: a pair is (claim, evidence), two strings")
+    return [(claim, evidence) for claim, evidence in pairs]
 
 
 def read_pairs(

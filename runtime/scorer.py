@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Unpack
 import numpy as np
 import pyarrow as pa
 
-from pairscore.runtime.arguments import python_call
+from pairscore.runtime.arguments import argument_types, python_call, python_names
 from pairscore.runtime.bundle.activation import Activation, choose_activation
 from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.bundle.manifest import Bundle
@@ -89,7 +89,7 @@ class Scorer:
         object.__setattr__(self, "engine", _Closed())
 
     @staticmethod
-    @python_call
+    @python_call(max_length=1, threads=1)
     def from_pretrained(
         bundle: str | Path,
         *,
@@ -167,6 +167,7 @@ class Scorer:
         """Tokens that a pair is truncated to, special tokens included."""
         return self.tokenizer.max_length
 
+    @python_call()
     def predict(
         self,
         inputs: Any = None,
@@ -211,6 +212,7 @@ class Scorer:
         result = options.converted(scores[:, 0] if len(self.labels) == 1 else scores)
         return result[0] if single else result
 
+    @python_call(top_k=0)
     def rank(
         self,
         query: str,
@@ -297,6 +299,7 @@ class Scorer:
         """`table` with its scores appended: float32 `score`, or `score_<label>` for each of several labels."""
         return self.score_batches(table, **options).read_all()
 
+    @python_call()
     def score_batches(
         self,
         stream: Any,
@@ -328,7 +331,8 @@ class Scorer:
                 first_row += table.num_rows
 
         def scored() -> Generator[pa.RecordBatch, None, None]:
-            with closing(reader), closing(self.stream(prepared(), long=new.long)) as results:
+            kinds = argument_types(Scorer.score_batches)
+            with python_names(kinds), closing(reader), closing(self.stream(prepared(), long=new.long)) as results:
                 for each in results:
                     table, evidence, valid = each.payload
                     outcome = new.outcome(each, self.scores, evidence, self.tokenizer)

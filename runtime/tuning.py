@@ -27,7 +27,7 @@ from pairscore.runtime.engines.registry import ENGINES, EngineSpec, is_installed
 from pairscore.runtime.engines.tuning_cache import Setting, TunedSetting, delete_tuned, save_tuned
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.machine import available_cores
-from pairscore.runtime.pairs_file import read_pairs
+from pairscore.runtime.pairs_file import Pairs, given_pairs
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.types import Pair
 
@@ -67,13 +67,13 @@ class Tuning:
     choice: TunedSetting | None
 
 
-@python_call
+@python_call(threads=1, seconds=0)
 def tune(
     bundle: str | Path,
     *,
     revision: str | None = None,
     precision: str = "fp32",
-    pairs: str | Path | Sequence[Pair] = (),
+    pairs: Pairs = (),
     claim_column: str = "claim",
     evidence_column: str = "evidence",
     device: str = "cpu",
@@ -93,9 +93,8 @@ def tune(
     """
     folder = find_bundle(bundle, revision, (precision,))
     digest = Bundle.open(folder).digest(precision)
-    if isinstance(pairs, str | Path):
-        pairs = read_pairs(Path(pairs), claim_column, evidence_column, _SAMPLED_PAIRS)
-    found = compare_settings(folder, precision, pairs, seconds, device, threads=threads)
+    sample = given_pairs(pairs, claim_column, evidence_column, _SAMPLED_PAIRS)
+    found = compare_settings(folder, precision, sample, seconds, device, threads=threads)
     if found.choice is None:
         delete_tuned(digest, found.default.device, threads)
     else:

@@ -177,7 +177,10 @@ def summary_table() -> Table:
         if (row.kind, row.precision) == ("gpu", "fp16") or (row.kind != "gpu" and row.precision == "int8")
     ]
     headings = ("processor", "precision", "pairs/s", "to PyTorch", "to that library", "Spearman")
-    names = {"to PyTorch": "times PyTorch in fp32", "to that library": "times the fastest other library in this precision"}
+    names = {
+        "to PyTorch": "times PyTorch in fp32",
+        "to that library": "times the fastest other library in this precision",
+    }
     columns = {names.get(heading, heading): _COLUMNS[heading] for heading in headings}
     return _table([row for row in chosen if row.cores == 2 or row.kind == "gpu"], columns)
 

@@ -15,7 +15,7 @@ from pairscore.runtime.job.run import run_job
 from pairscore.runtime.job.summary import Summary
 
 
-@python_call
+@python_call()
 def score_files(
     bundle: str | Path,
     inputs: str | Path | Sequence[str | Path],

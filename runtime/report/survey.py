@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pairscore.runtime.arguments import python_call
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, quoted
 from pairscore.runtime.input.written import Written, find_written
 from pairscore.runtime.storage.sealing import part_figures
 
@@ -101,7 +101,7 @@ class Survey:
     claims: tuple[ClaimRows, ...]
 
 
-@python_call
+@python_call(claims=1, rows=1)
 def survey(
     output: str | Path,
     *,
@@ -137,6 +137,7 @@ def survey(
     score_names = [name for name in score_names if pa.types.is_floating(schema.field(name).type)]
     if not score_names:
         raise PairscoreError(f"{url!r} has no column {score!r} of scores: it has {', '.join(schema.names)}")
+    _check_named((claim_column, evidence_column), schema.names, url)
     texts = [name for name in (claim, evidence) if name in schema.names]
     if text is not None and len(texts) < 2:
         raise PairscoreError(f"{url!r} lacks column {claim!r} or {evidence!r}: without both no claim can be shown")
@@ -182,6 +183,12 @@ def survey(
         lengths={name: Histogram(each, powers_of_two) for name, each in lengths.items()},
         claims=tuple(each.without_overlap() for many in found.values() for each in many if each.rows),
     )
+
+
+def _check_named(asked: Sequence[str | None], names: Sequence[str], url: str) -> None:
+    for name in asked:
+        if name is not None and name not in names:
+            raise PairscoreError(f"{url!r} has no column {name!r}: it has {quoted(names)}")
 
 
 def _metadata_of(footer: pq.FileMetaData) -> dict[str, Any]:

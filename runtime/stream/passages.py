@@ -151,6 +151,8 @@ def choose_long_evidence(
         raise PairscoreError(f"unknown --long-evidence {mode!r}: use {' or '.join(LONG_EVIDENCE)}")
     if combine not in COMBINES:
         raise PairscoreError(f"unknown --combine {combine!r}: use {' or '.join(COMBINES)}")
+    if mode == "cut" and (overlap, combine) != (OVERLAP, "max"):
+        raise PairscoreError("--overlap and --combine are of passages: give --long-evidence split with them")
     if mode == "cut":
         return None
     if rank_by is None and len(labels) > 1:

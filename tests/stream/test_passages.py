@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from pairscore import PairscoreError, Scorer
 from pairscore.runtime.stream.batching import TokenizedPairs, plan_batches, tokenize_pairs
-from pairscore.runtime.stream.passages import LongEvidence, Passages, choose_long_evidence
+from pairscore.runtime.stream.passages import OVERLAP, LongEvidence, Passages, choose_long_evidence
 from pairscore.runtime.stream.pipeline import Window, stream
 from pairscore.runtime.text.tokenizer import PairTokenizer
 from tests import corpus
@@ -123,6 +123,7 @@ def test_overlap_that_leaves_no_new_token_is_refused() -> None:
         (("shorten", 64, "max", None, ["a"]), "unknown --long-evidence 'shorten': use cut or split"),
         (("split", 64, "sum", None, ["a"]), "unknown --combine 'sum': use max or mean"),
         (("split", 64, "max", None, ["a", "b"]), "one of the labels a, b: name it with --rank-by LABEL"),
+        (("cut", 8, "max", None, ["a"]), "--overlap and --combine are of passages: give --long-evidence split"),
         (("split", 64, "max", "c", ["a", "b"]), "--rank-by 'c' is no label of this model: it has a, b"),
     ],
 )
@@ -130,7 +131,7 @@ def test_options_that_mean_nothing(options, message) -> None:
     with pytest.raises(PairscoreError, match=message):
         choose_long_evidence(*options)
     assert choose_long_evidence("split", 8, "mean", "b", ["a", "b"]) == LongEvidence(8, "mean", 1)
-    assert choose_long_evidence("cut", 8, "mean", None, ["a", "b"]) is None
+    assert choose_long_evidence("cut", OVERLAP, "max", None, ["a", "b"]) is None
 
 
 class Sums:
@@ -242,9 +243,9 @@ def test_columns_say_what_was_cut_and_where_the_best_passage_lies(made: Exported
         assert (scored["passage_begin"][row].as_py(), scored["passage_end"][row].as_py()) == (first, last)
     cut = scorer.score_table(table, truncated_column="cut", on_null="null")["cut"].to_pylist()
     assert cut == [True, False, True, False, True, True, None]
-    with pytest.raises(PairscoreError, match="give --long-evidence split with it"):
+    with pytest.raises(PairscoreError, match="give long_evidence='split' with it"):
         scorer.score_table(table, passage_columns=True)
-    with pytest.raises(PairscoreError, match="already has a column 'claim': use --truncated-column NAME"):
+    with pytest.raises(PairscoreError, match="already has a column 'claim': use truncated_column NAME"):
         scorer.score_table(table, truncated_column="claim")
 
 

@@ -7,15 +7,15 @@ from pairscore.runtime.arguments import python_call
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.machine import require_modules
-from pairscore.runtime.pairs_file import read_label_names, read_labels, read_pairs
+from pairscore.runtime.pairs_file import Pairs, given_pairs, read_label_names, read_labels, read_pairs
 from pairscore.runtime.types import Pair
 from pairscore.training.calibration.fit import TARGETS, CalibrationReport, calibrate_bundle
 
 
-@python_call
+@python_call()
 def calibrate(
     bundle: str | Path,
-    pairs: str | Path | Sequence[Pair],
+    pairs: Pairs,
     labels: Sequence[bool] | Sequence[str] | None = None,
     *,
     claim_column: str = "claim",
@@ -43,6 +43,8 @@ def calibrate(
         pairs, labels = read_labelled_pairs(bundle, Path(pairs), claim_column, evidence_column, label_column)
     elif labels is None:
         raise PairscoreError("pairs without labels: give labels, one a pair, or a Parquet file that has them")
+    else:
+        pairs = given_pairs(pairs, claim_column, evidence_column)
     return calibrate_bundle(
         bundle,
         pairs,
