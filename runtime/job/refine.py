@@ -10,10 +10,7 @@ the exact best K has an exact logit of F or more, so its first logit is F - d or
 at least the K-th best first logit less `d`, all of them lie within the margin, 2 d, of the K-th best first logit.
 """
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,13 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pairscore.runtime.bundle.activation import rounded_down
-from pairscore.runtime.engines.batch import Batch
-from pairscore.runtime.engines.protocol import Engine
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.spill.ranking import ranked
 from pairscore.runtime.stream.pipeline import Scored, Window
 from pairscore.runtime.stream.score_columns import Outcome, ScoreColumns
-from pairscore.runtime.types import FloatArray
 
 # Share of the rows outside the margin that are computed again, only to see how far the two scores are apart.
 _SAMPLED = 0.005
@@ -51,34 +45,6 @@ class Refined:
             f"Computed {self.rows:,} rows again, {self.sampled:,} of them as a sample; the two logits of a row differ "
             f"by at most {self.largest_difference:.3f}, and the margin was {self.margin:.3f}"
         )
-
-
-class Turns:
-    """Lets no more batches be computed at once, by all the engines that share it, than the machine has callers for."""
-
-    def __init__(self, scorers: Sequence[Scorer]) -> None:
-        self._free = threading.BoundedSemaphore(max(scorer.engine.callers for scorer in scorers))
-
-    def shared(self, scorer: Scorer) -> Scorer:
-        """The scorer, whose engine waits for its turn."""
-        return replace(scorer, engine=_Waiting(scorer.engine, self))
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Hold one of the places."""
-        with self._free:
-            yield
-
-
-class _Waiting:
-    def __init__(self, engine: Engine, turns: Turns) -> None:
-        self._engine, self._turns = engine, turns
-        self.name, self.device = engine.name, engine.device
-        self.callers, self.token_budget = engine.callers, engine.token_budget
-
-    def run(self, batch: Batch) -> FloatArray:
-        with self._turns.turn():
-            return self._engine.run(batch)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pairscore.runtime.engines.limited_callers import limit_callers
 from pairscore.runtime.errors import PairscoreError, TryAgainError, may_pass
 from pairscore.runtime.input.partitions import partition_array
 from pairscore.runtime.input.read import Piece, read_pieces
@@ -24,7 +25,7 @@ from pairscore.runtime.job.plan import JobPlan, every_file_left_out
 from pairscore.runtime.job.prepare import Work, find_work, finished, prepare
 from pairscore.runtime.job.progress.events import EventLog
 from pairscore.runtime.job.progress.meter import Meter, Progress, duration, reported
-from pairscore.runtime.job.refine import Refiner, Turns
+from pairscore.runtime.job.refine import Refiner
 from pairscore.runtime.job.reuse import OldFile, read_old_scores
 from pairscore.runtime.job.signals import Stopped
 from pairscore.runtime.job.summary import JobFigures, Summary, counted
@@ -164,8 +165,8 @@ class _Run:
         self._refiner: Refiner | None = None
         exact, refine, best = self._work.opened.exact, self._record.settings.refine, self._plan.best
         if exact is not None and refine is not None and best is not None:
-            turns = Turns([self._scorer, exact])
-            self._scorer, exact = turns.shared(self._scorer), turns.shared(exact)
+            first_engine, exact_engine = limit_callers([self._scorer.engine, exact.engine])
+            self._scorer, exact = replace(self._scorer, engine=first_engine), replace(exact, engine=exact_engine)
             columns = self._plan.columns
             label = [field.name for field in columns.score_fields].index(best.score)
             self._refiner = Refiner(exact, columns, refine.margin, label, best.top_k)
