@@ -12,7 +12,8 @@ from pairscore.runtime.bundle.parity import TIERS, Tier
 from pairscore.runtime.engines.registry import ENGINES
 from pairscore.runtime.engines.tuning_cache import TunedSetting
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.job.options import AUTO, JobOptions, Refinement, RunSettings
+from pairscore.runtime.job.options import AUTO, JobOptions
+from pairscore.runtime.job.settings import RunSettings
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.pipeline import Window
 
@@ -148,24 +149,3 @@ def _open_exact(options: JobOptions, first: Scorer, earlier: RunSettings | None)
             "cannot be compared; choose another --activation"
         )
     return exact
-
-
-def settings_of(options: JobOptions, opened: Opened) -> RunSettings:
-    """The settings of a run with these scorers."""
-    scorer, exact = opened.scorer, opened.exact
-    refine = None
-    if exact is not None:
-        bundle = exact.bundle
-        margin = 2 * bundle.largest_difference(scorer.precision, exact.precision)
-        refine = Refinement(exact.precision, bundle.digest(exact.precision), exact.engine.name, margin)
-    return RunSettings.of(
-        options,
-        refine=refine,
-        bundle=scorer.bundle.digest(scorer.precision),
-        precision=scorer.precision,
-        engine=scorer.engine.name,
-        device=scorer.engine.device.partition(":")[0],
-        max_length=scorer.max_length,
-        tuning=scorer.tuned,
-        activation=scorer.chosen_activation.unless(scorer.bundle.manifest.activation),
-    )

@@ -1,4 +1,4 @@
-"""What a job is asked to do: every option, checked where it is built, and the settings that a run records of them.
+"""What a job is asked to do: every option, checked where it is built.
 
 To add an option, write
 
@@ -16,12 +16,11 @@ Messages write an option as on the command line; `pairscore.runtime.arguments` w
 import operator
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
-from pairscore.runtime.engines.tuning_cache import TunedSetting
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.spill.ranking import RANK_COLUMN
 from pairscore.runtime.stream.columns import WINDOW_BYTES, WINDOW_PAIRS, NewColumnOptions
@@ -270,73 +269,6 @@ class ScoreOptions(TypedDict, total=False):
     overwrite: bool
 
 
-@dataclass(frozen=True)
-class Refinement:
-    """How the best rows are computed again. `bundle`: the exact variant's digest. `margin`: of logits."""
-
-    precision: str
-    bundle: str
-    engine: str
-    margin: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSettings(RowOptions):
-    """All that decides rows, columns and scores beside the input.
-
-    The names of the fields stand in run records and in the metadata of outputs: they stay. `bundle`: the variant's
-    digest. `device`: cpu or cuda. `tuning`: what `pairscore tune` had chosen. `activation`: None for the bundle's own.
-    `delta_versions`: of the input's Delta tables, in order.
-    """
-
-    bundle: str
-    precision: str
-    engine: str
-    device: str
-    max_length: int
-    tuning: TunedSetting | None = None
-    activation: str | None = None
-    delta_versions: tuple[int, ...] | None = None
-    refine: Refinement | None = None
-
-    @property
-    def of_scores(self) -> "RunSettings":
-        """With the precision, bundle and engine that the output's scores are of."""
-        if self.refine is None:
-            return self
-        return replace(self, precision=self.refine.precision, bundle=self.refine.bundle, engine=self.refine.engine)
-
-    @staticmethod
-    def of(options: JobOptions, **opened: Any) -> "RunSettings":
-        """The options' settings. opened: the fields that the options leave to the bundle and the machine."""
-        given = {each.name: getattr(options, each.name) for each in fields(RowOptions)}
-        return RunSettings(**{**given, "by": options.ranked_by, **opened})
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-serialisable. Defaults are left out, so that a field added later changes no earlier run's digest."""
-        values = asdict(self)
-        always = {name for name, shown in shown_options().items() if shown.always_recorded}
-        return {
-            each.name: values[each.name]
-            for each in fields(self)
-            if each.name in always or values[each.name] != each.default
-        }
-
-
-# Settings that have to agree before scores are reused: name -> what a message calls it.
-SCORE_SETTINGS = {
-    "precision": "precision",
-    "bundle": "the bundle of digest",
-    "max_length": "a maximum length of",
-    "engine": "engine",
-    "device": "device",
-    "long_evidence": "--long-evidence",
-    "overlap": "--overlap",
-    "combine": "--combine",
-    "rank_by": "--rank-by",
-}
-
-
 def shown_options() -> dict[str, Option]:
     """Field of `JobOptions` -> how the command shows it. `bundle`, `inputs` and `output` come in ways of their own."""
     return {each.name: each.metadata["option"] for each in fields(JobOptions) if "option" in each.metadata}
@@ -346,12 +278,6 @@ def option_of(name: str) -> str:
     """How the command writes an option: `--top-k`, `--no-tuning`."""
     shown = JobOptions.__dataclass_fields__[name].metadata.get("option")
     return (shown and shown.flag) or f"--{name.replace('_', '-')}"
-
-
-def setting_name(name: str) -> str:
-    """What messages call a field of `RunSettings`: the option that sets it, where there is one."""
-    shown = shown_options().get(name)
-    return name if shown is None or shown.flag else option_of(name)
 
 
 def _fitted(flag: str, kind: Any, value: Any, least: int | None) -> Any:

@@ -15,8 +15,9 @@ from pairscore.runtime.input.footers import FooterReader, InputFile, needed_colu
 from pairscore.runtime.input.partitions import partition_fields
 from pairscore.runtime.input.read import Reading, check_no_nulls
 from pairscore.runtime.job.blocks import plan_blocks, shard_of
-from pairscore.runtime.job.options import JobOptions, RunSettings
+from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.record import InputRecord
+from pairscore.runtime.job.settings import RunSettings
 from pairscore.runtime.spill.ranking import RANK_FIELD, Best, check_best
 from pairscore.runtime.storage.parts import Block
 from pairscore.runtime.stream.columns import check_text_columns

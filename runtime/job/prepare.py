@@ -6,19 +6,18 @@ A run, a dry run and a run that has nothing to do share it.
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
-from pairscore.runtime.bundle.activation import choose_activation
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.input.footer_process import read_footers
 from pairscore.runtime.job.blocks import missing, within
-from pairscore.runtime.job.opening import Opened, open_scorer, settings_of
-from pairscore.runtime.job.options import AUTO, JobOptions, Refinement, RunSettings
+from pairscore.runtime.job.opening import Opened, open_scorer
+from pairscore.runtime.job.options import JobOptions
 from pairscore.runtime.job.output import layout as out
 from pairscore.runtime.job.plan import JobPlan, make_plan
-from pairscore.runtime.job.record import RunRecord, changed_settings
+from pairscore.runtime.job.record import RunRecord
 from pairscore.runtime.job.reuse import OldFile, check_not_own, find_old_files, recorded_settings
+from pairscore.runtime.job.settings import RunSettings, changed_settings, settings_like, settings_of
 from pairscore.runtime.job.summary import JobFigures, Summary
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.storage.parts import Block, Part
@@ -84,7 +83,7 @@ def find_work(prepared: Prepared, scorer: Scorer | None = None) -> Work:
     if scorer is not None and options.refine is not None:
         raise PairscoreError(f"--refine {options.refine}: a scorer that is open already cannot compute in it")
     opened = Opened(scorer) if scorer else open_scorer(options, earlier)
-    settings = replace(settings_of(options, opened), delta_versions=plan.delta_versions)
+    settings = replace(settings_of(options, opened.scorer, opened.exact), delta_versions=plan.delta_versions)
     record = RunRecord(settings, plan.input_records())
     exact_files, old_files = list[OldFile](), list[OldFile]()
     for url in options.reuse:
@@ -122,7 +121,7 @@ def finished(options: JobOptions, bundle: Bundle, plan: JobPlan, output: out.Out
         digest = figures["run"]
     except (ValueError, KeyError) as error:
         raise out.finished_error(output) from error
-    now = replace(_settings(options, bundle, before), delta_versions=plan.delta_versions)
+    now = replace(settings_like(options, bundle, before), delta_versions=plan.delta_versions)
     if RunRecord(now, plan.input_records()).digest != digest:
         changed = [*changed_settings(before, now), "its input was another one"]
         raise out.finished_error(output, changed[0])
@@ -151,29 +150,4 @@ def finished(options: JobOptions, bundle: Bundle, plan: JobPlan, output: out.Out
         load_seconds=0.0,
         best=plan.best,
         nothing_to_do=True,
-    )
-
-
-def _settings(options: JobOptions, bundle: Bundle, before: RunSettings) -> RunSettings:
-    """The settings that this command asks for. Those that it leaves to the machine are taken from the earlier run."""
-    precision = before.precision if options.precision == AUTO else options.precision
-    own = bundle.manifest.activation
-    chosen: dict[str, Any] = {"engine": options.engine, "tuning": None}
-    if options.engine == AUTO:
-        chosen = {"engine": before.engine, "tuning": before.tuning if options.tuning else None}
-    refine = None
-    if options.refine and before.refine:
-        margin = 2 * bundle.largest_difference(precision, options.refine)
-        refine = Refinement(options.refine, bundle.digest(options.refine), before.refine.engine, margin)
-    elif options.refine:
-        refine = Refinement(options.refine, "", "", 0.0)  # another run's, whatever the rest
-    return RunSettings.of(
-        options,
-        refine=refine,
-        bundle=bundle.digest(precision),
-        precision=precision,
-        device=options.device.partition(":")[0],
-        max_length=options.max_length or bundle.manifest.max_length,
-        activation=choose_activation(options.activation, own, bundle.variant(precision).scaling).unless(own),
-        **chosen,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pairscore.runtime.job.options import RunSettings, setting_name
+from pairscore.runtime.job.settings import RunSettings, changed_settings
 from pairscore.runtime.typed_json import from_json
 
 RECORD_FORMAT = 2
@@ -52,16 +52,6 @@ class RunRecord:
 def differences(old: RunRecord, new: RunRecord) -> list[str]:
     """What changed between two runs, a phrase each; empty for the same run."""
     return changed_settings(old.settings, new.settings) + _input_differences(old.inputs, new.inputs)
-
-
-def changed_settings(old: RunSettings, new: RunSettings) -> list[str]:
-    """What changed between two runs' settings, a phrase each."""
-    before, now = vars(old), vars(new)
-    return [
-        f"{setting_name(name)} was {before[name]!r} and is now {now[name]!r}"
-        for name in before
-        if before[name] != now[name]
-    ]
 
 
 def _input_differences(old: Sequence[InputRecord], new: Sequence[InputRecord]) -> list[str]:

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.input.written import Written, find_written
-from pairscore.runtime.job.options import SCORE_SETTINGS, RunSettings, option_of, shown_options
+from pairscore.runtime.job.options import option_of, shown_options
 from pairscore.runtime.job.output.layout import Output
+from pairscore.runtime.job.settings import SCORE_SETTINGS, RunSettings
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.spill.old_scores import OldScores
 from pairscore.runtime.storage.local import Storage, open_storage

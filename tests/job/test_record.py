@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pairscore.runtime.engines.tuning_cache import TunedSetting
-from pairscore.runtime.job.options import RunSettings
 from pairscore.runtime.job.record import InputRecord, RunRecord, differences
+from pairscore.runtime.job.settings import RunSettings
 
 SETTINGS = RunSettings(
     bundle="b" * 64,

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from pairscore.runtime.errors import PairscoreError, TryAgainError, may_pass, one_line, storage_error
 from pairscore.runtime.job.blocks import within
-from pairscore.runtime.job.options import RunSettings
 from pairscore.runtime.job.record import RunRecord, differences
+from pairscore.runtime.job.settings import RunSettings
 from pairscore.runtime.storage.local import Storage, open_storage
 from pairscore.runtime.storage.parts import CONTROL_NAME, RECORD, SUCCESS_NAME, Block, Part, listed_parts
 from pairscore.runtime.storage.sealing import is_intact, part_figures
