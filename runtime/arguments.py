@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
@@ -24,6 +25,7 @@ _OPTION = re.compile(
 )
 
 
+_FROM_COMMAND = ContextVar("_FROM_COMMAND", default=False)
 # What a parameter is declared as -> the type that its value has to have, and what a message calls it.
 _KINDS: dict[Any, tuple[Any, str]] = {
     NoneType: (NoneType, "None"),
@@ -124,12 +126,23 @@ def check_keywords(function: str, given: Iterable[str], allowed: Iterable[str]) 
 
 
 @contextmanager
+def called_from_command() -> Iterator[None]:
+    """Leave the options in messages as the command line writes them, whichever public functions the block calls."""
+    before = _FROM_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        _FROM_COMMAND.reset(before)
+
+
+@contextmanager
 def python_names(kinds: Mapping[str, Any]) -> Iterator[None]:
     """Write options as arguments in the message of a PairscoreError. kinds: arguments with their types."""
     try:
         yield
     except PairscoreError as error:
-        error.args = (in_python(str(error), kinds),)
+        if not _FROM_COMMAND.get():
+            error.args = (in_python(str(error), kinds),)
         raise
 
 

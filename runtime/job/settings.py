@@ -80,7 +80,7 @@ def settings_of(options: JobOptions, scorer: Scorer, exact: Scorer | None) -> Ru
         precision=scorer.precision,
         engine=scorer.engine.name,
         tuning=scorer.tuned,
-        exact_engine=exact and exact.engine.name,
+        exact_engine=exact.engine.name if exact else None,
     )
     device, activation = scorer.engine.device.partition(":")[0], scorer.chosen_activation.unless(own)
     return replace(settings, device=device, max_length=scorer.max_length, activation=activation)
@@ -95,7 +95,7 @@ def settings_like(options: JobOptions, bundle: Bundle, before: RunSettings) -> R
         precision=before.precision if options.precision == AUTO else options.precision,
         engine=before.engine if automatic else options.engine,
         tuning=before.tuning if automatic and options.tuning else None,
-        exact_engine=before.refine and before.refine.engine,
+        exact_engine=before.refine.engine if before.refine else None,
     )
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 
 import click
 
+from pairscore.runtime.arguments import called_from_command
 from pairscore.runtime.errors import PairscoreError, may_pass, one_line
 from pairscore.runtime.standard_streams import unfailing_streams
 
@@ -72,9 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        code = pairscore.main(
-            args=arguments, prog_name="pairscore", standalone_mode=False, auto_envvar_prefix="PAIRSCORE"
-        )
+        with called_from_command():
+            code = pairscore.main(
+                args=arguments, prog_name="pairscore", standalone_mode=False, auto_envvar_prefix="PAIRSCORE"
+            )
         return code if isinstance(code, int) else 0
     except PairscoreError as error:
         message, code = str(error), TRY_AGAIN if may_pass(error) else BAD_CALL

@@ -14,6 +14,7 @@ from pairscore.runtime.command import score
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.job.options import JobOptions, ScoreOptions, shown_options
 from tests.command_line import run
+from tests.pairs_files import write_pairs
 
 WRONG = [
     ({"limit": -5}, "--limit -5 is too small: use 0 or more"),
@@ -60,6 +61,15 @@ def test_the_command_and_the_function_name_what_their_callers_wrote(capsys):
     assert (code, said) == (2, "pairscore: error: --limit -5 is too small: use 0 or more\n")
     with pytest.raises(PairscoreError, match=r"^limit -5 is too small: use 0 or more$"):
         pairscore.score_files("b", "in", "out", limit=-5)
+
+
+def test_so_do_the_functions_below_them(capsys, small_bundle, tmp_path):
+    write_pairs(tmp_path / "in.parquet", 3)
+    given = (small_bundle(), tmp_path / "in.parquet")
+    code, _, said = run(capsys, "score", *given, "-o", tmp_path / "out", "--engine", "native")
+    assert (code, said.strip()[-24:]) == (2, "use --engine onnxruntime")
+    with pytest.raises(PairscoreError, match=r"does not run on native: use engine onnxruntime$"):
+        pairscore.score_files(*given, tmp_path / "out", engine="native")
 
 
 @pytest.mark.parametrize(
