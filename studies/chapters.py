@@ -58,10 +58,6 @@ def int8_table(result: Result) -> Table:
 def large_table(result: Result) -> Table:
     """One row a precision: what its export took, and its speed beside PyTorch's."""
     rates, weights = result["pairs_per_second"], result["weights_bytes"]
-
-    def rate(name: str) -> str:
-        return f"{rates[name] / rates['pytorch']:.2f}" if name in rates else ""
-
     columns: Columns = {
         "precision": lambda each: each["name"],
         "seconds": lambda each: f"{each['seconds']:.0f}",
@@ -69,7 +65,9 @@ def large_table(result: Result) -> Table:
         "of the weights": lambda each: f"{each['peak_bytes'] / weights:.2f}",
         "files, GB": lambda each: f"{each['bytes'] / 1e9:.2f}",
         "max score difference": lambda each: f"{each['max_score_difference']:.1g}",
-        "speed to PyTorch": lambda each: rate(each["name"]),
+        "speed to PyTorch": lambda each: (
+            f"{rates[name] / rates['pytorch']:.2f}" if (name := each["name"]) in rates else ""
+        ),
     }
     note = (
         f"{result['parameters'] / 1e6:.0f} million parameters, {weights / 1e9:.2f} GB in fp32. Speed is that of "

@@ -10,28 +10,18 @@ embeddings are random until they are trained. `studies.quantization` then takes 
 """
 
 import argparse
+import re
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, DebertaV2Config, DebertaV2ForSequenceClassification
 
-# BERT's names of what DeBERTa has too.
-_RENAMED = {
-    "bert.pooler.": "pooler.",
-    "bert.": "deberta.",
-    ".query.": ".query_proj.",
-    ".key.": ".key_proj.",
-    ".value.": ".value_proj.",
-}
-
 
 def main() -> None:
     """Make and write the checkpoint."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--start", required=True, type=Path, help="BERT checkpoint whose tokenizer and weights are taken"
-    )
+    parser.add_argument("--start", required=True, type=Path, help="BERT checkpoint: its tokenizer and its weights")
     parser.add_argument("--out", required=True, type=Path, help="folder of the checkpoint")
     options = parser.parse_args()
     bert = BertConfig.from_pretrained(options.start)
@@ -49,7 +39,11 @@ def main() -> None:
     )
     torch.manual_seed(0)
     model = DebertaV2ForSequenceClassification(config)
-    weights = converted(load_file(options.start / "model.safetensors"))
+    weights = {}
+    for name, weight in load_file(options.start / "model.safetensors").items():
+        renamed = re.sub(r"\.(query|key|value)\.", r".\1_proj.", name.replace("bert.pooler.", "pooler."))
+        # Queries make up for DeBERTa's division of scores by the square root of three, for three terms.
+        weights[re.sub("^bert", "deberta", renamed)] = weight.float() * (3**0.5 if ".query." in name else 1.0)
     lacking, unknown = model.load_state_dict(weights, strict=False)
     if unknown or not all(name.startswith("deberta.encoder.") for name in lacking):
         raise RuntimeError(f"the weights of {options.start} leave {lacking} and {unknown}")
@@ -57,20 +51,6 @@ def main() -> None:
         model.deberta.encoder.LayerNorm.weight.fill_(0.2)  # positions say little at first
     model.save_pretrained(options.out)
     AutoTokenizer.from_pretrained(options.start).save_pretrained(options.out)
-
-
-def converted(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """BERT's weights under DeBERTa's names, in fp32.
-
-    Queries make up for DeBERTa's division of scores by the square root of three, for three terms.
-    """
-    found: dict[str, torch.Tensor] = {}
-    for name, weight in weights.items():
-        renamed = name
-        for old, new in _RENAMED.items():
-            renamed = renamed.replace(old, new)
-        found[renamed] = weight.float() * (3**0.5 if ".query." in name else 1.0)
-    return found
 
 
 if __name__ == "__main__":

@@ -94,17 +94,10 @@ def crossed_pairs(pairs: Path, rows: int) -> Pairs:
 def score(bundle: Path, data: Path, output: Path, *more: object) -> dict[str, Any]:
     """The summary of `pairscore score` in a process of its own.
 
-    Raises RuntimeError with its last words when it fails, or when its output has other rows than its summary says.
+    Raises RuntimeError with its last words when it fails.
     """
     command = [sys.executable, "-m", "pairscore.cli", "score", bundle, data, "--output", output, "--json", *more]
     done = subprocess.run([str(each) for each in command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"pairscore score ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-    summary: dict[str, Any] = json.loads(done.stdout)
-    written = pq.read_metadata(output).num_rows if output.is_file() else None
-    rows = (
-        sum(pq.read_metadata(path).num_rows for path in output.glob("part-*.parquet")) if written is None else written
-    )
-    if rows != summary["rows"]:
-        raise RuntimeError(f"wrote {rows} rows instead of {summary['rows']}")
-    return {**summary, "output": output.name}
+    return {**json.loads(done.stdout), "output": output.name}

@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ from studies.harness import study_options, study_result, time_in_turns, write_re
 
 # Pairs of claims and evidence are shorter.
 MAX_LENGTH = 128
+# Pairs that int8 is fitted to and judged on, and those that are timed.
+_CALIBRATION, _TIMED = 64, 16
 # Random weights order pairs by chance, so the ranks of int8 are reported and not promised.
 PRECISIONS: dict[str, list[str]] = {
     "fp32": ["--max-length", str(MAX_LENGTH)],
@@ -43,22 +44,19 @@ def main() -> None:
     """Make what is missing, time it and write the JSON."""
     parser = study_options(__doc__)
     parser.add_argument("--folder", required=True, type=Path, help="7 GB: the checkpoint and its bundle")
-    parser.add_argument("--calibration-pairs", type=int, default=64)
-    parser.add_argument("--timed", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2, help="0: make the bundle and do no more")
     options = parser.parse_args()
     source, bundle, costs_file = (options.folder / name for name in ("xlm-roberta-large", "bundle", "costs.json"))
     if not source.is_dir():
         write_checkpoint(options.checkpoint, source)
     calibration = options.folder / "calibration.parquet"
-    pq.write_table(pq.read_table(options.pairs).slice(0, options.calibration_pairs), calibration)
+    pq.write_table(pq.read_table(options.pairs).slice(0, _CALIBRATION), calibration)
     costs: dict[str, Any] = json.loads(costs_file.read_text()) if costs_file.is_file() else {}
     for precision, more in PRECISIONS.items():
         if precision not in costs:
             fitted = ["--calibration", str(calibration)] if precision == "int8" else []
             seconds, peak = run("export", source, bundle, "--overwrite", *more, *fitted)
-            files = Bundle.open(bundle).manifest.variants[precision].files
-            size = sum((bundle / name).stat().st_size for name in files)
+            size = sum((bundle / name).stat().st_size for name in Bundle.open(bundle).variant(precision).files)
             costs[precision] = {"seconds": seconds, "peak_bytes": peak, "bytes": size}
             costs_file.write_text(json.dumps(costs, indent=2) + "\n")
             print(precision, costs[precision], flush=True)
@@ -68,14 +66,14 @@ def main() -> None:
 
 def timed(options: Any, source: Path, bundle: Path, costs: dict[str, Any]) -> dict[str, Any]:
     """PyTorch and every engine in turns."""
-    pairs = read_pairs(options.pairs, "claim", "evidence", options.timed)
+    pairs = read_pairs(options.pairs, "claim", "evidence", _TIMED)
     reference = load_reference(open_checkpoint(str(source)), MAX_LENGTH)
-    systems: dict[str, Callable[[Any], Any]] = {"pytorch": reference.logits}
+    systems: dict[str, Any] = {"pytorch": reference.logits}
     for precision in ("fp32", "int8"):
         systems[precision] = Scorer.from_pretrained(bundle, precision=precision).predict
     seconds, _ = time_in_turns(systems, pairs, options.rounds)
     parameters = sum(weight.numel() for weight in reference.encoder.parameters())
-    found = study_result(
+    return study_result(
         options,
         {"timed": len(pairs), "mean_tokens": float(np.mean([len(ids) for ids in reference.input_ids(pairs)]))},
         parameters=parameters,
@@ -87,14 +85,12 @@ def timed(options: Any, source: Path, bundle: Path, costs: dict[str, Any]) -> di
         seconds=seconds,
         pairs_per_second={name: len(pairs) / statistics.median_low(each) for name, each in seconds.items()},
     )
-    print(json.dumps(found["pairs_per_second"]))
-    return found
 
 
 def write_checkpoint(tokenizer_of: Path, folder: Path) -> None:
     """Random weights of XLM-RoBERTa-large's sizes."""
-    names = ["input_ids", "attention_mask"]
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_of, model_max_length=512, model_input_names=names)
+    inputs = {"model_max_length": 512, "model_input_names": ["input_ids", "attention_mask"]}
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_of, **inputs)
     config = XLMRobertaConfig(
         vocab_size=250_002,
         hidden_size=1024,

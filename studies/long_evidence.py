@@ -1,4 +1,4 @@
-"""Long evidence read in passages: against cutting by hand, in memory, and in passages a second beside plain pairs.
+"""Long evidence read in passages: against cutting by hand, in passages a second.
 
 Texts of 50 to 20,000 words are put together from the evidence of --pairs. Each is scored split, and again as the pairs
 of texts that somebody makes who cuts where the passages begin and end. A cut within a word gives other tokens there, so
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pairscore.runtime.machine import peak_memory_bytes
 from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.passages import LongEvidence
 from pairscore.runtime.types import Pair
@@ -64,7 +63,6 @@ def main() -> None:
     pairs = long_pairs(options.pairs, options.texts)
     scorer = Scorer.from_pretrained(options.bundle, precision=options.precision)
     by_hand, counts = cut_by_hand(scorer, pairs)
-    before = peak_memory_bytes()
     ways: dict[str, Callable[[None], Any]] = {
         "split": lambda _: scorer.predict(pairs, long_evidence="split"),
         "by hand": lambda _: scorer.predict(by_hand),
@@ -81,7 +79,6 @@ def main() -> None:
         "split_to_by_hand": rates["split"] / rates["by hand"],
         "rows_with_the_same_score": int((best == split).sum()),
         "largest_difference": float(np.abs(best - split).max()),
-        "peak_memory_bytes": {"before": before, "after": peak_memory_bytes()},
     }
     write_result(options.output, study_result(options, data, **found))
     print(found)

@@ -1,7 +1,6 @@
 """Write the tables of README.md, benchmarks/README.md and docs/, and the pictures, from the committed JSON.
 
-    python -m studies.pages           rewrite them
-    python -m studies.pages --check   exit with 1 if they differ from the JSON
+    python -m studies.pages
     python -m studies.pages --publish out/bench/bench.json [--again]   first take a result of `make bench`
 
 A table stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; NAME is one of `tables()`.
@@ -121,20 +120,16 @@ def publish(result: Path, *, again: bool = False) -> None:
 
 
 def main() -> None:
-    """Rewrite or check the pages; pictures are checked by a test, since Matplotlib's last digits may differ."""
+    """Take a result where one is given, and rewrite the pages."""
     parser = argparse.ArgumentParser(description="Write the tables of the README files from the committed JSON.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a table is out of date")
     parser.add_argument("--publish", type=Path, help="a result of `make bench`, to be committed")
     parser.add_argument("--again", action="store_true", help="it is a further run of what is published already")
     options = parser.parse_args()
     if options.publish:
         publish(options.publish, again=options.again)
     for path in PAGES:
-        text = rendered(path.read_text())
-        if options.check and path.read_text() != text:
-            raise SystemExit(f"{path.name} differs from its results: `python -m studies.pages`")
-        path.write_text(text)
-    for path, text in drawn().items() if not options.check else ():
+        path.write_text(rendered(path.read_text()))
+    for path, text in drawn().items():
         path.write_text(text)
 
 

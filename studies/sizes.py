@@ -25,14 +25,13 @@ EXTRAS = ("cpu", "openvino", "kernels", "nanotoken", "remote", "duckdb", "ray", 
 def main() -> None:
     """Install, add up and write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--extras", nargs="+", default=list(EXTRAS))
     parser.add_argument("--output", required=True, type=Path)
     options = parser.parse_args()
     found = []
     with tempfile.TemporaryDirectory() as folder:
         wheels = Path(folder, "wheels")
         _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), str(ROOT), str(ROOT / "kernels"))
-        for extra in ("", *options.extras):
+        for extra in ("", *EXTRAS):
             target = Path(folder, f"extra-{extra}")
             wheel = next(wheels.glob("pairscore-*.whl"))
             named = f"{wheel}[{extra}]" if extra else str(wheel)

@@ -1,7 +1,5 @@
 """What the studies share: made input, and a job that is scored and checked."""
 
-import json
-
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,13 +20,9 @@ def test_crossed_pairs_are_all_different(tmp_path):
         harness.write_crossed(tmp_path / "pairs.parquet", tmp_path / "more", 10_000_000, 1, 100)
 
 
-def test_a_job_that_fails_or_loses_rows_is_seen(exported, tmp_path, monkeypatch):
+def test_a_job_that_fails_is_seen(exported, tmp_path):
     write_pairs(tmp_path / "pairs.parquet", 20)
     bundle = exported("bert").bundle
     assert harness.score(bundle, tmp_path / "pairs.parquet", tmp_path / "out")["rows"] == 20
     with pytest.raises(RuntimeError, match=r"ended with 2: .*missing"):
         harness.score(bundle, tmp_path / "pairs.parquet", tmp_path / "none", "--claim-column", "missing")
-    honest = json.loads
-    monkeypatch.setattr(harness.json, "loads", lambda text: {**honest(text), "rows": 21})
-    with pytest.raises(RuntimeError, match="wrote 20 rows instead of 21"):
-        harness.score(bundle, tmp_path / "pairs.parquet", tmp_path / "again")
