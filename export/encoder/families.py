@@ -1,11 +1,11 @@
 """The weights of each family of `transformers`, as the `EncoderWeights` of `formula.py`: one small function a family.
 
-To add a family, write a function from a `SourceModel` to `EncoderWeights`, and list it in `FAMILIES` under its
-`model_type`. The function reads modules by their names. It leaves `head` and `pooling` to `heads.py`, and `read.py`
-compares its formula with PyTorch.
+To add a family, write a function from a `SourceModel` to `EncoderWeights`, and list it in `heads.py` with its head. The
+function reads modules by their names. It leaves `head` and `pooling` empty, and `read.py` compares its formula with
+PyTorch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ class UnknownEncoderError(Exception):
 class SourceModel:
     """A model of PyTorch. `base`: its transformer without the head. `length`: tokens of the longest pair."""
 
-    model: torch.nn.Module
+    model: Any
     base: Any
     config: Any
     length: int
@@ -142,19 +142,6 @@ def deberta_v2(source: SourceModel) -> EncoderWeights:
             source.length, attention.position_buckets, attention.max_relative_positions, attention.pos_ebd_size
         ),
     )
-
-
-FAMILIES: dict[str, Callable[[SourceModel], EncoderWeights]] = {
-    "albert": albert,
-    "bert": bert,
-    "camembert": roberta,
-    "deberta-v2": deberta_v2,
-    "distilbert": distilbert,
-    "electra": bert,
-    "modernbert": modernbert,
-    "roberta": roberta,
-    "xlm-roberta": roberta,
-}
 
 
 def array(tensor: torch.Tensor) -> FloatArray:

@@ -5,8 +5,9 @@ from typing import Any
 
 from sentence_transformers import CrossEncoder
 
+from pairscore.export.encoder import families
 from pairscore.export.encoder.families import SourceModel, UnknownEncoderError, known_activation, norm
-from pairscore.export.encoder.formula import HeadLayer
+from pairscore.export.encoder.formula import EncoderWeights, HeadLayer
 
 # The head's layers, and whether they read the `first` row or the `mean` of all.
 Head = tuple[tuple[HeadLayer, ...], str]
@@ -16,67 +17,46 @@ def read_head(source: SourceModel) -> Head:
     """The head of a sequence-classification model of `transformers`, or of a stack of modules."""
     if isinstance(source.model, CrossEncoder):
         return _stack(source, source.model)
-    return HEADS[source.config.model_type](source)
+    return FAMILIES[source.config.model_type][1](source)
+
+
+def _dense(source: SourceModel, dense: Any, activation: object, classifier: Any = None) -> Head:
+    """A dense layer on the first row, and the classifier."""
+    last = source.linear(classifier or source.model.classifier)
+    return (HeadLayer(source.linear(dense), known_activation(activation)), HeadLayer(last, "none")), "first"
 
 
 def _pooler(source: SourceModel) -> Head:
-    """BERT's: a dense layer of the base model, then the classifier."""
-    return _first(source, (source.base.pooler.dense, "tanh"))
+    return _dense(source, source.base.pooler.dense, "tanh")
 
 
-def _albert(source: SourceModel) -> Head:
-    return _first(source, (source.base.pooler, "tanh"))
-
-
-def _roberta(source: SourceModel) -> Head:
-    return _first(source, (_classifier(source).dense, "tanh"), _classifier(source).out_proj)
-
-
-def _electra(source: SourceModel) -> Head:
-    return _first(source, (_classifier(source).dense, "gelu"), _classifier(source).out_proj)
-
-
-def _distilbert(source: SourceModel) -> Head:
-    model: Any = source.model
-    return _first(source, (model.pre_classifier, "relu"))
+def _roberta(source: SourceModel, activation: str = "tanh") -> Head:
+    own = source.model.classifier
+    return _dense(source, own.dense, activation, own.out_proj)
 
 
 def _modernbert(source: SourceModel) -> Head:
-    model: Any = source.model
-    dense, activation = model.head.dense, known_activation(source.config.classifier_activation)
-    layer = HeadLayer(source.linear(dense), activation, norm(model.head.norm), model.head.norm.eps)
+    own, activation = source.model.head, known_activation(source.config.classifier_activation)
+    layer = HeadLayer(source.linear(own.dense), activation, norm(own.norm), own.norm.eps)
     pooling = str(source.config.classifier_pooling)
-    pooling = {"cls": "first"}.get(pooling, pooling)
-    return (layer, HeadLayer(source.linear(model.classifier), "none")), pooling
+    return (layer, HeadLayer(source.linear(source.model.classifier), "none")), {"cls": "first"}.get(pooling, pooling)
 
 
-def _deberta_v2(source: SourceModel) -> Head:
-    model: Any = source.model
-    return _first(source, (model.pooler.dense, known_activation(source.config.pooler_hidden_act)))
-
-
-HEADS: dict[str, Callable[[SourceModel], Head]] = {
-    "albert": _albert,
-    "bert": _pooler,
-    "camembert": _roberta,
-    "deberta-v2": _deberta_v2,
-    "distilbert": _distilbert,
-    "electra": _electra,
-    "modernbert": _modernbert,
-    "roberta": _roberta,
-    "xlm-roberta": _roberta,
+# `model_type` -> what reads the weights of the layers, and what those of the head.
+FAMILIES: dict[str, tuple[Callable[[SourceModel], EncoderWeights], Callable[[SourceModel], Head]]] = {
+    "albert": (families.albert, lambda source: _dense(source, source.base.pooler, "tanh")),
+    "bert": (families.bert, _pooler),
+    "camembert": (families.roberta, _roberta),
+    "deberta-v2": (
+        families.deberta_v2,
+        lambda source: _dense(source, source.model.pooler.dense, source.config.pooler_hidden_act),
+    ),
+    "distilbert": (families.distilbert, lambda source: _dense(source, source.model.pre_classifier, "relu")),
+    "electra": (families.bert, lambda source: _roberta(source, "gelu")),
+    "modernbert": (families.modernbert, _modernbert),
+    "roberta": (families.roberta, _roberta),
+    "xlm-roberta": (families.roberta, _roberta),
 }
-
-
-def _first(source: SourceModel, dense: tuple[Any, str], last: Any = None) -> Head:
-    """A dense layer on the first row, and the classifier."""
-    module, activation = dense
-    layers = HeadLayer(source.linear(module), activation), HeadLayer(source.linear(last or _classifier(source)), "none")
-    return layers, "first"
-
-
-def _classifier(source: SourceModel) -> Any:
-    return source.model.classifier
 
 
 def _stack(source: SourceModel, encoder: CrossEncoder) -> Head:

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pairscore.export.encoder.families import FAMILIES, SourceModel, UnknownEncoderError
+from pairscore.export.encoder.families import SourceModel, UnknownEncoderError
 from pairscore.export.encoder.formula import EncoderWeights, Layer, Linear
-from pairscore.export.encoder.heads import read_head
+from pairscore.export.encoder.heads import FAMILIES, read_head
 from pairscore.export.model import LogitsModel
 from pairscore.export.reference import quiet
 
@@ -32,14 +32,13 @@ def read_encoder(model: LogitsModel, max_length: int) -> EncoderWeights:
     Raises UnknownEncoderError for a model that `formula.py` does not describe.
     """
     config = model.transformer.config
-    family = FAMILIES.get(config.model_type)
-    if family is None:
+    if config.model_type not in FAMILIES:
         raise UnknownEncoderError(f"{config.model_type} is none of {', '.join(FAMILIES)}")
     base = getattr(model.transformer, model.transformer.base_model_prefix, model.transformer)
     source = SourceModel(model.model, base, config, max_length)
-    body = family(source)
+    body, _ = FAMILIES[config.model_type]
     head, pooling = read_head(source)
-    encoder = replace(body, head=head, pooling=pooling)
+    encoder = replace(body(source), head=head, pooling=pooling)
     if pooling == "first":
         encoder = replace(encoder, layers=(*encoder.layers[:-1], _of_first_row(encoder.layers[-1])))
     if encoder.longest < max_length:
