@@ -251,9 +251,9 @@ def test_score_batches_is_lazy(scorer: Scorer) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"claim_column": "nope"}, "no column 'nope': the input has 'id', 'claim', 'evidence'; use --claim-column"),
+        ({"claim_column": "nope"}, "no column 'nope': the input has 'id', 'claim', 'evidence'; use claim_column"),
         ({"evidence_column": "id"}, "column 'id' is of type int64, not text"),
-        ({"score_column": "id"}, "already has a column 'id': use --score-column"),
+        ({"score_column": "id"}, "already has a column 'id': use score_column"),
     ],
 )
 def test_columns_that_do_not_fit(scorer: Scorer, columns: dict[str, str], message: str) -> None:
