@@ -151,6 +151,22 @@ def calibration_table(result: Result) -> Table:
     return Table(("pairs", "precision", *headings), tuple(rows), (f"{counts}.",), words=("precision",))
 
 
+def verdicts_table(result: Result) -> Table:
+    """How well three labels are told apart: `evaluation.json` and `training.json` of `pairscore train`."""
+    (found,), training = result["evaluation"], result["training"]
+    heads = ("system", "accuracy", "macro-F1", *(f"F1 {label}" for label in found["labels"]))
+    rows = [
+        Row((each["system"], *(f"{value:.3f}" for value in (each["accuracy"], each["macro_f1"], *each["f1"].values()))))
+        for each in found["systems"]
+    ]
+    seconds, processor = training["seconds"], training["machine"]["processor"]
+    note = (
+        f"{found['pairs']:,} pairs of {found['claims']} claims of {found['files'][0]['file']}, not trained on; "
+        f"{training['steps']} steps, which took {seconds / 60:.0f} minutes on {processor} beside other work."
+    )
+    return Table(heads, tuple(rows), (note,))
+
+
 def long_evidence_table(result: Result) -> Table:
     """Passages a second, split and cut by hand."""
     rates, data = result["passages_per_second"], result["data"]

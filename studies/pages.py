@@ -87,6 +87,7 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "fuzz": lambda: chapters.fuzz_table(load("fuzz")),
         "refine": lambda: chapters.refine_table(load("refine")),
         "kills": lambda: chapters.kills_table(load("kills")),
+        "verdicts": lambda: chapters.verdicts_table(load("verdicts")),
         "long-evidence": lambda: chapters.long_evidence_table(load("long-evidence")),
         "calibration": lambda: chapters.calibration_table(load("calibration")),
     }

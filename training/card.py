@@ -184,7 +184,7 @@ def _training(training: dict[str, Any]) -> str:
         ("Labels", _labels(training)),
         (
             "Preset",
-            f"`{preset['name']}`: {preset['epochs']} epochs, batch {preset['batch_size']}, {rates}, "
+            f"`{preset['name']}`: epochs: {preset['epochs']}, batch {preset['batch_size']}, {rates}, "
             f"{preset['warmup_ratio']:.0%} warm-up then linear decay, weight decay {preset['weight_decay']:g}, "
             f"{_length(preset['max_length'])}; the {preset['keep']} weights are kept",
         ),
