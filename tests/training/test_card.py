@@ -64,7 +64,7 @@ def test_everything_that_was_recorded_is_said(tmp_path):
         "| BM25 | 0.1235 | 0.2000 | 0.3000 |",
         "pool of 708 sentences (dev.parquet, train.parquet)",
         "18,858 an epoch",
-        "3 epochs, batch 32, learning rate 0.00015 (0.0006 for pooler and classifier), 6% warm-up",
+        "epochs: 3, batch 32, learning rate 0.00015 (0.0006 for pooler and classifier), 6% warm-up",
         "8.125 · cosine -4.750",
         "0.5, 0.25, 0",
         "| Seed | 7 |",
