@@ -60,12 +60,13 @@ class CalibrationPairs:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a product read in a run, Shape (rows, channels). `hessian`: the sum of x xᵀ over its rows x, Shape
-    (channels, channels). `largest`: absolute values, Shape (channels,).
+    """What a product read in a run. `hessian`: the sum of x xᵀ over its rows x, Shape (channels, channels). `total`:
+    the sum of the rows, Shape (channels,). `rows`: how many there were.
     """
 
     hessian: npt.NDArray[np.float32]
-    largest: npt.NDArray[np.float32]
+    total: npt.NDArray[np.float32]
+    rows: int
 
 
 def observe(model: LogitsModel, wanted: Iterable[Rows], batches: Iterable[Batch]) -> Mapping[Rows, Seen]:
@@ -77,11 +78,11 @@ def observe(model: LogitsModel, wanted: Iterable[Rows], batches: Iterable[Batch]
         def hook(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
             values = given[0][:, :1] if rows.first_only and given[0].ndim > 2 else given[0]
             values = values.reshape(-1, values.shape[-1])
-            hessian, largest = (values.T @ values).numpy(), values.abs().amax(dim=0).numpy()
+            hessian, total, count = (values.T @ values).numpy(), values.sum(dim=0).numpy(), len(values)
             before = seen.get(rows)
             if before is not None:
-                hessian, largest = before.hessian + hessian, np.maximum(before.largest, largest)
-            seen[rows] = Seen(hessian, largest)
+                hessian, total, count = before.hessian + hessian, before.total + total, before.rows + count
+            seen[rows] = Seen(hessian, total, count)
 
         return hook
 

@@ -52,31 +52,37 @@ def gptq(weight: FloatMatrix, hessian: Hessian, group_size: int, largest_sum: in
     x xᵀ over the rows x that the layer saw. largest_sum: the most that the codes of one side of `ZERO_CODE` may add up
     to among four inputs, so that a processor can add their products in 16 bits: of each eight inputs 0, 1, 4 and 5,
     and 2, 3, 6 and 7. `group_size` is a multiple of eight then, and a group's scale the smallest that allows it.
+
+    The inputs with the largest values are rounded first, since more weights are left to make up for them: `act_order`
+    of the authors' code. So scales are those of the weights as they are given.
     """
     inputs = len(weight)
-    factor = _inverse_factor(hessian)
-    left = np.ascontiguousarray(weight.T, dtype=np.float32)
+    order = np.argsort(-np.diag(hessian), kind="stable")
+    factor = _inverse_factor(hessian[np.ix_(order, order)])
+    groups = np.ascontiguousarray(weight.T, dtype=np.float32).reshape(weight.shape[1], -1, group_size)
+    scales = _scales(groups, largest_sum)
+    left = groups.reshape(len(groups), inputs)[:, order]
     codes = np.empty(left.shape, np.uint8)
-    scales = np.empty((len(left), inputs // group_size), np.float32)
+    # What the codes of each four that are rounded already add up to, on either side.
+    above, below = np.zeros((2, inputs // 8 * 2 + 2, len(left)), np.float32)
     for start in range(0, inputs, _BLOCK):
         stop = min(start + _BLOCK, inputs)
         errors = np.empty((len(left), stop - start), np.float32)
-        for column in range(start, stop):
-            group, place = divmod(column, group_size)
-            if place == 0:
-                # Within a block the later columns are already up to date; beyond it they lack this block's updates.
-                ahead = left[:, column : column + group_size].copy()
-                if column + group_size > stop:
-                    ahead[:, stop - column :] -= (
-                        errors[:, : column - start] @ factor[start:column, stop : column + group_size]
-                    )
-                scales[:, group] = _scales(ahead, largest_sum)
-            lowest, highest = _free(codes[:, column // 8 * 8 : column], largest_sum)
-            codes[:, column] = _codes(left[:, column], scales[:, group], lowest, highest)
-            rounded = (codes[:, column].astype(np.float32) - ZERO_CODE) * scales[:, group]
-            error = (left[:, column] - rounded) / factor[column, column]
-            left[:, column:stop] -= np.outer(error, factor[column, column:stop])
-            errors[:, column - start] = error
+        for place in range(start, stop):
+            column = order[place]
+            scale = scales[:, column // group_size]
+            value = np.rint(left[:, place] / scale)
+            if largest_sum is not None:
+                four = column // 8 * 2 + column // 2 % 2
+                value = np.clip(value, -largest_sum - below[four], largest_sum - above[four])
+            value = np.clip(value, -LARGEST_CODE, LARGEST_CODE)
+            if largest_sum is not None:
+                above[four] += np.maximum(value, 0)
+                below[four] += np.minimum(value, 0)
+            codes[:, column] = value + ZERO_CODE
+            error = (left[:, place] - value * scale) / factor[place, place]
+            left[:, place:stop] -= np.outer(error, factor[place, place:stop])
+            errors[:, place - start] = error
         left[:, stop:] -= errors @ factor[start:stop, stop:]
     return GroupedWeight(codes.reshape(len(left), -1, group_size), scales)
 
@@ -124,22 +130,8 @@ def _fours(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
     return eights[..., [0, 1, 4, 5]], eights[..., [2, 3, 6, 7]]
 
 
-def _free(codes: npt.NDArray[np.uint8], largest_sum: int | None) -> tuple[npt.ArrayLike, npt.ArrayLike]:
-    """The smallest and the largest value that the next input may have. codes: those before it of the same eight."""
-    place = codes.shape[1]
-    if largest_sum is None:
-        return -LARGEST_CODE, LARGEST_CODE
-    before = [each for each in range(place) if each // 2 % 2 == place // 2 % 2]
-    values = codes[:, before].astype(np.int16) - ZERO_CODE
-    lowest = np.maximum(-LARGEST_CODE, -largest_sum - np.minimum(values, 0).sum(axis=1))
-    return lowest, np.minimum(LARGEST_CODE, largest_sum - np.maximum(values, 0).sum(axis=1))
-
-
-def _codes(
-    values: FloatMatrix,
-    scales: FloatMatrix,
-    lowest: npt.ArrayLike = -LARGEST_CODE,
-    highest: npt.ArrayLike = LARGEST_CODE,
-) -> npt.NDArray[np.uint8]:
-    codes: npt.NDArray[np.uint8] = (np.clip(np.rint(values / scales), lowest, highest) + ZERO_CODE).astype(np.uint8)
+def _codes(values: FloatMatrix, scales: FloatMatrix) -> npt.NDArray[np.uint8]:
+    codes: npt.NDArray[np.uint8] = (np.clip(np.rint(values / scales), -LARGEST_CODE, LARGEST_CODE) + ZERO_CODE).astype(
+        np.uint8
+    )
     return codes

@@ -282,27 +282,34 @@ def _rotary_tables(encoder: EncoderWeights) -> list[bytes]:
 
 def _rounded(name: str, linear: Linear, recipe: Recipe, smooth: FloatArray | None, seen: Seen) -> Tensors:
     weight: npt.NDArray[Any] = linear.weight.T
-    hessian: npt.NDArray[Any] = seen.hessian
+    mean = seen.total.astype(np.float64) / seen.rows
+    # About the mean: the bias makes up for what rounding does to the mean row.
+    hessian: npt.NDArray[Any] = seen.hessian - seen.rows * np.outer(mean, mean)
     group_size = recipe.group_size_of(name)
     if smooth is not None:
-        weight = weight / smooth[:, None]
+        weight, mean = weight / smooth[:, None], mean * smooth
         hessian = hessian * smooth * smooth[:, None]
     order = recipe.rotation_of(name)
     weight = rotated(np.ascontiguousarray(weight, dtype=np.float32), order)
     weight = np.divide(weight, order or 1, dtype=np.float32)
-    hessian = rotated(rotated(hessian.astype(np.float64), order).T, order)
-    rounded = gptq(weight, hessian, group_size or len(weight), LARGEST_SUM if recipe.narrow else None)
-    codes = (rounded.codes.reshape(len(linear.weight), -1).astype(np.int16) - ZERO_CODE).astype(np.int8)
-    scales = rounded.scales if group_size else rounded.scales[:, 0]
-    return {f"{name}.weight": codes, f"{name}.scale": scales, f"{name}.bias": linear.bias}
+    hessian, mean = rotated(rotated(hessian, order).T, order), rotated(mean[:, None], order)[:, 0]
+    made = gptq(weight, hessian, group_size or len(weight), LARGEST_SUM if recipe.narrow else None)
+    codes = (made.codes.reshape(len(linear.weight), -1).astype(np.int16) - ZERO_CODE).astype(np.int8)
+    scales = made.scales if group_size else made.scales[:, 0]
+    bias = (linear.bias + mean @ (weight - made.dequantized())).astype(np.float32)
+    return {f"{name}.weight": codes, f"{name}.scale": scales, f"{name}.bias": bias}
 
 
 def _smooth(products: Mapping[str, Linear], alpha: float, seen: Mapping[Rows, Seen]) -> FloatArray:
-    """What the rows are multiplied by, a factor a channel: SmoothQuant's 1 / s."""
-    rows: FloatArray = np.max([seen[each.input].largest for each in products.values()], axis=0)
-    weights: FloatArray = np.max([np.abs(each.weight).max(axis=0) for each in products.values()], axis=0)
+    """What the rows are multiplied by, a factor a channel: SmoothQuant's 1 / s.
+
+    Of a channel's values and weights it takes the root of their squares in place of the largest: where channels are
+    rotated, and so added, a sum is as large as that.
+    """
+    squares = np.max([np.diag(seen[each.input].hessian) / seen[each.input].rows for each in products.values()], axis=0)
+    weights = np.sum([np.square(each.weight).sum(axis=0) for each in products.values()], axis=0)
     # A channel that was never seen, or that no weight reads, stays as it is.
-    alive = (rows > 0) & (weights > 0)
-    factor: FloatArray = np.ones_like(rows)
-    factor[alive] = weights[alive] ** (1 - alpha) / rows[alive] ** alpha
+    alive = (squares > 0) & (weights > 0)
+    factor: FloatArray = np.ones(len(squares), np.float32)
+    factor[alive] = np.sqrt(weights[alive]) ** (1 - alpha) / np.sqrt(squares[alive]) ** alpha
     return factor

@@ -48,7 +48,7 @@ def widened(
             (layer.down, inner),
         ):
             read = seen[linear.input]
-            found[linear.input] = Seen(_filled(read.hessian, places, places), _filled(read.largest, places))
+            found[linear.input] = Seen(_filled(read.hessian, places, places), _filled(read.total, places), read.rows)
         layers.append(_layer(layer, heads, hidden, inner, factor))
     first, *others = encoder.head
     tables: dict[str, Any] = {}

@@ -19,26 +19,30 @@ def problem(inputs, outputs, rows=400, seed=0):
 
 def slow_gptq(weight, hessian, group_size, largest_sum):
     """Algorithm 1 of the paper without its blocks: after each column the others are updated with the exact inverse.
-    Each weight is rounded by itself, to what those of its four before it leave.
+    Columns come in the order of their activity. Each weight is rounded by itself, to what those of its four leave.
     """
     left = weight.T.astype(np.float64)
     damped = hessian + 0.01 * np.mean(np.diag(hessian)) * np.eye(len(hessian))
-    rounded = np.empty_like(left)
-    for column in range(len(hessian)):
-        if column % group_size == 0:
-            scale = [smallest_scale(row, largest_sum) for row in left[:, column : column + group_size]]
+    scales = np.array(
+        [[smallest_scale(group, largest_sum) for group in row.reshape(-1, group_size)] for row in weight.T]
+    )
+    codes = np.zeros(left.shape)
+    order = np.argsort(-np.diag(hessian))
+    for place, column in enumerate(order):
+        scale = scales[:, column // group_size]
         for row, value in enumerate(left[:, column] / scale):
             most, least = 127, -127
             if largest_sum:
-                before = [other for four in FOURS for other in four if column % 8 in four and other < column % 8]
-                codes = [round(rounded[row, column // 8 * 8 + other] / scale[row]) for other in before]
-                most = min(most, largest_sum - sum(code for code in codes if code > 0))
-                least = max(least, -largest_sum - sum(code for code in codes if code < 0))
-            rounded[row, column] = min(max(round(value), least), most) * scale[row]
-        inverse = np.linalg.inv(damped[column:, column:])
-        error = (left[:, column] - rounded[:, column]) / inverse[0, 0]
-        left[:, column:] -= np.outer(error, inverse[0])
-    return rounded.T
+                (four,) = (four for four in FOURS if column % 8 in four)
+                others = codes[row, [column // 8 * 8 + other for other in four]]
+                most = min(most, largest_sum - others[others > 0].sum())
+                least = max(least, -largest_sum - others[others < 0].sum())
+            codes[row, column] = min(max(round(value), least), most)
+        rest = order[place:]
+        inverse = np.linalg.inv(damped[np.ix_(rest, rest)])
+        error = (left[:, column] - codes[:, column] * scale) / inverse[0, 0]
+        left[:, rest] -= np.outer(error, inverse[0])
+    return (codes * np.repeat(scales, group_size, axis=1)).T
 
 
 def smallest_scale(row, largest_sum):
