@@ -94,7 +94,7 @@ def load_model(checkpoint: Checkpoint) -> LogitsModel:
             "random: fine-tune it, or give the right checkpoint"
         )
     for weight, parameter in found.model.named_parameters():
-        if not all(map(math.isfinite, parameter.aminmax())):  # NaN comes through, and no copy is made
+        if not all(map(math.isfinite, parameter.detach().aminmax())):  # NaN comes through, and no copy is made
             raise PairscoreError(f"weight {weight} of {name!r} holds values that are not finite: export another one")
     return found
 
