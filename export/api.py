@@ -1,17 +1,13 @@
-"""`export_bundle` and `verify`: the commands of these names, from Python. PyTorch is imported when they are called."""
+"""`export_bundle`: `pairscore export` from Python. PyTorch is imported when it is called."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pairscore.export.environment import require_export_extra
 from pairscore.runtime.arguments import python_call
 from pairscore.runtime.bundle.manifest import Manifest, PairOrder
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.pairs_file import Pairs, given_pairs, read_labels
-
-if TYPE_CHECKING:
-    from pairscore.export.parity.verify import Verification
 
 
 @python_call(max_difference=0, min_spearman=-1, max_length=1)
@@ -76,37 +72,4 @@ def export_bundle(
         pair_order=pair_order,
         overwrite=overwrite,
         say=say,
-    )
-
-
-@python_call(limit=1)
-def verify(
-    bundle: str | Path,
-    reference: str | Path,
-    pairs: Pairs,
-    *,
-    revision: str | None = None,
-    claim_column: str = "claim",
-    evidence_column: str = "evidence",
-    limit: int | None = None,
-    precision: str = "fp32",
-    engine: str = "auto",
-    device: str = "cpu",
-) -> "Verification":
-    """Compare a bundle with the checkpoint that it was exported from, on pairs of your own.
-
-    `reference`: the checkpoint, a folder or a Hugging Face id, at `revision`. `pairs`: a Parquet file or a list of
-    pairs, of which the first `limit` are compared. The result's `report` has the differences; its `broken` lists what
-    passes the precision's promise and is empty where nothing does.
-
-    Raises PairscoreError where `reference` is another checkpoint or the pairs cannot be read.
-    """
-    require_export_extra()
-    from pairscore.export.parity.verify import verify_bundle
-
-    rows = given_pairs(pairs, claim_column, evidence_column, limit)
-    if not rows:
-        raise PairscoreError("--pairs is empty: give one pair or more")
-    return verify_bundle(
-        Path(bundle), str(reference), rows, revision=revision, precision=precision, engine=engine, device=device
     )

@@ -65,17 +65,9 @@ def build_bundle(
     overwrite: bool = False,
     say: Say = lambda line: None,
 ) -> Manifest:
-    """Export a checkpoint into a bundle at `target` and return its manifest.
+    """Export a checkpoint into a bundle at `target` and return its manifest: `export_bundle`, pairs already read.
 
-    fp32 makes a new bundle. Any other precision is added to the bundle of the same source that is at `target`, or
-    to a new one. `exporter`: of the fp32 graph, see `choose_exporter`. `pairs`: the user's own, checked beside the
-    built-in ones. `calibration`: what int8 is fitted to and judged on. `engine`: the one that int8 is made for; auto
-    tries them all. `max_difference`, `min_spearman`: of the scores, in place of the precision's promise.
-    `pair_order`: which text the model reads first; None for a bundle's own, or else the claim. `say`: told what is
-    being done, a line at a time.
-
-    Raises PairscoreError for anything that cannot be exported, and ParityError (one of those) when the variant
-    breaks its promise; in both cases `target` is as it was before.
+    `target` is as it was before where anything is raised.
     """
     if precision not in PRECISIONS:
         raise PairscoreError(f"unknown precision {precision!r}: use {', '.join(PRECISIONS)}")

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from inspect import unwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
@@ -14,13 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from pairscore.export.api import export_bundle
-from pairscore.export.api import verify as verify_bundle
 from pairscore.export.errors import ParityError
+from pairscore.export.parity.verify import Verification
+from pairscore.export.parity.verify import verify as verify_bundle
 from pairscore.runtime.bundle.manifest import PAIR_ORDERS, Manifest
 from pairscore.runtime.bundle.parity import ParityReport, Tier
-
-if TYPE_CHECKING:
-    from pairscore.export.parity.verify import Verification
 
 # Exit code of a variant that breaks its promise; bad input exits with 2.
 BROKEN_PROMISE = 1
@@ -125,7 +123,7 @@ def _summary(manifest: Manifest, bundle: Path, precision: str) -> list[str]:
     ]
 
 
-def _print_verification(result: "Verification") -> None:
+def _print_verification(result: Verification) -> None:
     console = Console()
     what = f"{result.bundle}, {result.precision} on {result.engine} ({result.device})"
     # transformers 5 loads weights in the type that they are stored in: compared with that, the figures would differ.

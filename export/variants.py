@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from pairscore.export.graphs.editing import data_file
 from pairscore.export.graphs.exporter import GRAPH_NAME, export_graph, input_names
 from pairscore.export.graphs.fp16 import write_fp16
 from pairscore.export.graphs.rewrites import rewrite_file
@@ -13,9 +14,6 @@ from pairscore.runtime.bundle.parity import ParityReport
 from pairscore.runtime.machine import processor_name
 
 GRAPH_FOLDER = "onnx"
-
-
-Builder = Callable[[Reference, Path], Variant]
 
 
 def build_fp32(reference: Reference, folder: Path, exporter: str = "auto") -> Variant:
@@ -31,9 +29,8 @@ def build_bf16(reference: Reference, folder: Path) -> Variant:
     """The fp32 graph, which is in `folder` already, computed in bf16 by an engine that can."""
     del reference
     graph = folder / GRAPH_FOLDER / GRAPH_NAME
-    files = tuple(path.relative_to(folder).as_posix() for path in (graph, graph.with_name(graph.name + "_data")))
-    written = tuple(name for name in files if (folder / name).is_file())
-    return unmeasured(folder, "bf16", written, ("openvino",), ("bf16: the fp32 graph, computed in bf16",))
+    files = tuple(path.relative_to(folder).as_posix() for path in (graph, data_file(graph)) if path.is_file())
+    return unmeasured(folder, "bf16", files, ("openvino",), ("bf16: the fp32 graph, computed in bf16",))
 
 
 def build_fp16(reference: Reference, folder: Path) -> Variant:
@@ -44,7 +41,7 @@ def build_fp16(reference: Reference, folder: Path) -> Variant:
 
 
 # Precision -> builder: (loaded reference, bundle folder) -> the variant that it made there of the fp32 graph.
-BUILDERS: dict[str, Builder] = {"bf16": build_bf16, "fp16": build_fp16}
+BUILDERS: dict[str, Callable[[Reference, Path], Variant]] = {"bf16": build_bf16, "fp16": build_fp16}
 
 # int8 has several candidates, and measurements choose among them: see `gate.py`.
 PRECISIONS = ("fp32", *BUILDERS, "int8")

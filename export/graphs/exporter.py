@@ -4,17 +4,27 @@ Optimum's exporter needs a new release for each release of transformers; PyTorch
 with dynamic batch and length from the same modules; everything behind this seam takes either.
 """
 
+import shutil
+import tempfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from pairscore.export.graphs.editing import LARGEST_GRAPH, load_graph
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+from pairscore.export.graphs.editing import LARGEST_GRAPH, load_graph, save_graph
 from pairscore.export.model import LogitsModel, StackModel
 from pairscore.export.reference import quiet
 from pairscore.runtime.errors import PairscoreError, one_line
 
 EXPORTERS = ("auto", "optimum", "torch")
 GRAPH_NAME = "model.onnx"
+# PyTorch's. The first opset that has GELU as one operation, which ONNX Runtime then fuses with the bias before it.
+_OPSET = 20
+# (batch, length) of the example: no size of a layer, so that none is taken for a constant. Axes as optimum names them.
+_EXAMPLE = (3, 11)
+_AXES = {0: "batch_size", 1: "sequence_length"}
 
 
 def choose_exporter(asked: str, stack: bool = False, *, weights: int = 0) -> str:
@@ -50,11 +60,7 @@ def export_graph(model: LogitsModel, folder: Path, exporter: str = "auto") -> tu
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
         try:
-            if exporter == "optimum":
-                from pairscore.export.graphs.with_optimum import export
-            else:
-                from pairscore.export.graphs.with_torch import export
-            written = export(model, folder / GRAPH_NAME)
+            written = (_by_optimum if exporter == "optimum" else _by_torch)(model, folder / GRAPH_NAME)
         except Exception as error:  # an unknown architecture, or a tracing failure of any kind
             others = " or --exporter ".join(each for each in EXPORTERS if each not in ("auto", exporter))
             raise PairscoreError(
@@ -69,6 +75,44 @@ def export_graph(model: LogitsModel, folder: Path, exporter: str = "auto") -> tu
 def input_names(graph: Path) -> tuple[str, ...]:
     """The names of a graph's inputs, in its order."""
     return tuple(value.name for value in load_graph(graph).graph.input)
+
+
+def _by_optimum(model: LogitsModel, target: Path) -> tuple[Path, ...]:
+    """TorchScript traces, and a table of what each architecture takes; the opset is optimum's choice."""
+    from optimum.exporters.onnx import onnx_export_from_model
+
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        # No validation of optimum's own: parity on real pairs follows, and says more.
+        onnx_export_from_model(model.transformer, scratch, task="text-classification", do_validation=False)
+        written = sorted(path for path in Path(scratch).iterdir() if path.name.startswith(target.name))
+        return tuple(Path(shutil.move(path, target.parent / path.name)) for path in written)
+
+
+def _by_torch(model: LogitsModel, target: Path) -> tuple[Path, ...]:
+    """`torch.export`, translated to ONNX by onnxscript."""
+    example = torch.arange(5, 5 + _EXAMPLE[0] * _EXAMPLE[1]).reshape(_EXAMPLE)
+    types = {"attention_mask": torch.ones_like(example), "token_type_ids": torch.zeros_like(example)}
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            tuple(types.get(name, example) for name in model.inputs),
+            input_names=list(model.inputs),
+            output_names=["logits"],
+            dynamic_shapes=tuple(_AXES for _ in model.inputs),
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("the exporter gave nothing")
+    # The exporter notes the source lines of every node beside it, with this machine's paths.
+    ClearMetadataAndDocStringPass()(program.model)
+    # All inputs have one shape: a graph may do without the others.
+    inputs = program.model.graph.inputs
+    for node in program.model.graph:
+        if node.op_type == "Shape" and node.inputs[0] in inputs:
+            node.replace_input_with(0, inputs[0])
+    return save_graph(program.model, target)
 
 
 def _found(module: str) -> bool:

@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pairscore.export.api import export_bundle, verify
+    from pairscore.export.api import export_bundle
     from pairscore.export.errors import ParityError
+    from pairscore.export.parity.verify import verify
     from pairscore.runtime.describe import describe
     from pairscore.runtime.errors import PairscoreError, TryAgainError
     from pairscore.runtime.job.progress.meter import Progress
@@ -50,7 +51,7 @@ _MODULE_OF = {
     "score_files": "runtime.job.score",
     "survey": "runtime.report.survey",
     "tune": "runtime.tuning",
-    "verify": "export.api",
+    "verify": "export.parity.verify",
 }
 
 if not TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.errors import ParityError
 from pairscore.export.parity.builtin_pairs import builtin_pairs
 from pairscore.export.parity.measure import ParitySet, check_parity
-from pairscore.export.parity.verify import verify_bundle
+from pairscore.export.parity.verify import verify
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle.manifest import Bundle, Manifest, sha256
 from pairscore.runtime.describe import describe, description_lines
@@ -173,7 +173,7 @@ def test_the_evidence_first(tmp_path, checkpoint):
     assert np.abs(expected - encoder.predict(pairs)).max() > 1e-3
     scorer = Scorer.from_pretrained(tmp_path / "bundle")
     np.testing.assert_allclose(scorer.predict(pairs), expected, rtol=0, atol=1e-5)
-    assert not verify_bundle(tmp_path / "bundle", str(source), pairs).broken
+    assert not verify(tmp_path / "bundle", str(source), pairs).broken
     assert "  pair order  evidence, then claim" in description_lines(describe(str(tmp_path / "bundle")))
     build_bundle(str(source), tmp_path / "bundle", precision="fp16")
     np.testing.assert_allclose(

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from sentence_transformers import CrossEncoder
 
 from pairscore import PairscoreError
-from pairscore.export.parity.verify import verify_bundle
+from pairscore.export.parity.verify import verify
 from pairscore.runtime.bundle.manifest import Bundle, sha256
 from pairscore.runtime.errors import shorten
 from tests import corpus
@@ -50,7 +50,7 @@ def shifted_bundle(bundle, folder, shift):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_good_bundle_passes(exported, family):
     checkpoint, bundle = exported(family)
-    result = verify_bundle(bundle, str(checkpoint), PAIRS)
+    result = verify(bundle, str(checkpoint), PAIRS)
     assert result.broken == ()
     assert result.report.pairs == len(PAIRS)
     assert result.report.max_logit_difference <= 1e-4
@@ -60,7 +60,7 @@ def test_a_good_bundle_passes(exported, family):
 
 def test_figures_are_those_of_the_two_systems(exported, tmp_path):
     checkpoint, bundle = exported("bert")
-    result = verify_bundle(shifted_bundle(bundle, tmp_path / "shifted", 0.25), str(checkpoint), PAIRS)
+    result = verify(shifted_bundle(bundle, tmp_path / "shifted", 0.25), str(checkpoint), PAIRS)
     expected = CrossEncoder(str(checkpoint), device="cpu").predict(PAIRS, activation_fn=torch.nn.Identity())
     assert result.report.max_logit_difference == pytest.approx(0.25, abs=1e-4)
     assert result.report.mean_logit_difference == pytest.approx(0.25, abs=1e-4)
@@ -109,7 +109,7 @@ def test_the_table(capsys, exported, pairs_file, tmp_path):
 
 def test_another_checkpoint_is_refused(exported, checkpoint):
     with pytest.raises(PairscoreError, match=r"is not what .* was exported from: its weights have the digest [0-9a-f]"):
-        verify_bundle(exported("bert").bundle, str(checkpoint("bert", seed=1)), PAIRS)
+        verify(exported("bert").bundle, str(checkpoint("bert", seed=1)), PAIRS)
 
 
 @pytest.mark.parametrize(
