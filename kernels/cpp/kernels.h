@@ -71,7 +71,7 @@ struct AttentionShape {
 struct Kernels {
   const char* name;
   std::size_t panel_columns;      // columns that the int8 product computes at once
-  std::size_t word;               // activations in the four bytes that it broadcasts at once
+  std::size_t word;               // activations that it takes at once, as layers.cpp packs their weights
   std::size_t activation_bytes;   // bytes of one quantized activation in memory
 
   // Quantizes rows * smooth (null: rows), each group of each row by its own range. rotation: 0, or the order n of a
@@ -161,6 +161,7 @@ const Kernels* avx512bw_narrow_kernels();  // for layers with narrow_sums() (lay
 const Kernels* avx2_kernels();
 const Kernels* avx2_narrow_kernels();  // the same
 const Kernels* i8mm_kernels();
+const Kernels* usdot_kernels();  // i8mm, but for linear layers
 const Kernels* dotprod_kernels();
 const Kernels* portable_kernels();
 
