@@ -51,8 +51,8 @@ def bench(
 ) -> int:
     """Measure every installed engine and every precision of BUNDLE against PyTorch, on pairs of your own.
 
-    Writes bench.json and the report bench.html. Exit code 1 when a difference is past a precision's promise, or when a
-    system seems faster than this machine multiplies matrices.
+    It writes bench.json and the report bench.html. The exit code is 1 when a difference is larger than a precision's
+    promise, or when a system seems faster than this machine multiplies matrices.
     """
     require_export_extra()
     require_bench_extra()

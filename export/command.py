@@ -59,10 +59,10 @@ def export(
 ) -> int:
     """Export the cross-encoder SOURCE, a folder or a Hugging Face id, into the new folder BUNDLE.
 
-    Any precision but fp32 is added to BUNDLE where it exists and is of the same SOURCE. The export is scored
-    against PyTorch before the folder appears: past the precision's promise nothing is written and the exit code is 1.
-    int8 tries several ways and takes the fastest that keeps the promise on pairs of --calibration that it was not
-    calibrated on.
+    Any precision but fp32 is added to BUNDLE where it exists and is of the same SOURCE. The export is compared with
+    PyTorch before the folder appears. If a difference is larger than the precision's promise, nothing is written and
+    the exit code is 1. For int8, pairscore makes several candidates, fits them to half of the claims of --calibration,
+    and takes the fastest that keeps the promise on the other half.
     """
     _clean_up_when_terminated()
     say = _say_nothing if quiet else _say
@@ -98,7 +98,7 @@ def verify(
 ) -> int:
     """Compare BUNDLE with its PyTorch checkpoint on pairs of your own.
 
-    Exit code 1 when a difference is past the precision's promise.
+    The exit code is 1 when a difference is larger than the precision's promise.
     """
     result = unwrap(verify_bundle)(bundle, reference, pairs, **options)
     if as_json:

@@ -127,11 +127,11 @@ def evaluate(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Ranking figures (MAP, MRR@5, NDCG@5) of MODEL, a checkpoint or an exported bundle.
+    """Compute how well MODEL, a checkpoint or an exported bundle, ranks evidence: MAP, MRR@5 and NDCG@5.
 
-    Candidates of a claim: BM25's top 50 of all unique evidence sentences in the --pairs and --pool files, plus
-    the claim's relevant ones. A larger pool holds more look-alikes and gives lower figures: compare figures
-    only where the pools are the same. BM25 itself and the untrained start stand beside MODEL.
+    The candidates of a claim are BM25's top 50 of all unique evidence sentences in the --pairs and --pool files, and
+    the claim's relevant ones. A larger pool holds more similar sentences and gives lower figures: compare figures
+    only where the pools are the same. The table has BM25 itself and the untrained start beside MODEL.
 
     With --label-column, MODEL labels the pairs of the files themselves: accuracy, the mean of the labels' F1, and how
     often each label was taken for each other.

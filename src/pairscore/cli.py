@@ -23,10 +23,10 @@ COMMANDS = {
     "info": ("pairscore.runtime.command", "Show what a bundle holds and what was promised for it."),
     "tune": ("pairscore.runtime.command", "Find the fastest settings on this machine, and remember them."),
     "verify": ("pairscore.export.command", "Compare a bundle with its PyTorch checkpoint."),
-    "bench": ("pairscore.benchmarks.command", "Speed and parity of a bundle's engines and precisions."),
+    "bench": ("pairscore.benchmarks.command", "Measure a bundle's engines and precisions: speed and parity."),
     "calibrate": ("pairscore.training.calibration.command", "Make a bundle's scores probabilities of your own pairs."),
     "train": ("pairscore.training.command", "Fine-tune a cross-encoder on claims and evidence."),
-    "evaluate": ("pairscore.training.command", "Ranking figures of a checkpoint or a bundle."),
+    "evaluate": ("pairscore.training.command", "Compute how well a checkpoint or a bundle ranks or labels."),
 }
 
 
