@@ -132,10 +132,14 @@ def changed_settings(old: RunSettings, new: RunSettings) -> list[str]:
     """What changed between two runs' settings, a phrase each."""
     before, now = vars(old), vars(new)
     return [
-        f"{setting_name(name)} was {before[name]!r} and is now {now[name]!r}"
+        f"{setting_name(name)} was {_shown(before[name])} and is now {_shown(now[name])}"
         for name in before
         if before[name] != now[name]
     ]
+
+
+def _shown(value: Any) -> str:
+    return repr(str(value) if isinstance(value, TunedSetting) else value)
 
 
 def setting_name(name: str) -> str:

@@ -68,7 +68,7 @@ def test_differences_are_told_in_the_words_of_users():
         "--filter was None and is now 'id > 3'",
         "--limit was None and is now 9",
     ]
-    assert told[4].startswith("tuning was None and is now TunedSetting(engine='openvino'")
+    assert told[4] == "tuning was None and is now 'openvino, 2 threads a batch, 512 tokens a batch'"
     changed = replace(SETTINGS, bundle="c", precision="int8", engine="x", device="cuda", max_length=1)
     assert [each.partition(" was ")[0] for each in differences(RECORD, replace(RECORD, settings=changed))] == [
         "bundle",
