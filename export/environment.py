@@ -24,7 +24,7 @@ _DISTRIBUTIONS = (
 
 def require_export_extra() -> None:
     """Raise PairscoreError unless everything that an export needs is installed."""
-    require_modules(_MODULES, "exporting and verifying", "export,cpu")
+    require_modules(_MODULES, "exporting or verifying", "export,cpu")
 
 
 def library_versions() -> dict[str, str]:

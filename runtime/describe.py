@@ -84,7 +84,7 @@ def description_lines(description: dict[str, Any]) -> list[str]:
             ),
             f"  measured on {variant['measured_on']}",
             *_calibration(variant["scaling"]),
-            *(f"  graph       {note}" for note in variant["notes"]),
+            *(f"  note        {note}" for note in variant["notes"]),
             *(
                 f"  {engine:<11} {f'does not run here: {reason}' if reason else _runs(engine, variant)}"
                 for engine, reason in variant["runs_here"].items()

@@ -84,8 +84,7 @@ def require_modules(modules: Iterable[str], purpose: str, extra: str) -> None:
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         raise PairscoreError(
-            f"{purpose} need PyTorch and its libraries, and {', '.join(missing)} is not installed: "
-            f'`pip install "pairscore[{extra}]"`'
+            f'{purpose} needs what is not installed ({", ".join(missing)}): `pip install "pairscore[{extra}]"`'
         )
 
 

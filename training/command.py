@@ -64,7 +64,7 @@ def train(
     BM25's best 50 and 6 at random. The work happens in OUT.partial; OUT appears when it is complete, with the
     run's own account in training.json, the figures on --dev in evaluation.json and a model card.
     """
-    require_modules(_MODULES, "training and evaluating", "train")
+    require_modules(_MODULES, "training or evaluating", "train")
     from pairscore.training.run import TrainingRun
     from pairscore.training.train import train as run_training
 
@@ -136,7 +136,7 @@ def evaluate(
     With --label-column, MODEL labels the pairs of the files themselves: accuracy, the mean of the labels' F1, and how
     often each label was taken for each other.
     """
-    require_modules(_MODULES, "training and evaluating", "train")
+    require_modules(_MODULES, "training or evaluating", "train")
     show_progress = not quiet and sys.stderr.isatty()
     if label_column is not None:
         if pool or start is not None:

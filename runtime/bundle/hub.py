@@ -4,6 +4,7 @@ A bundle there is the folder as `pairscore export` makes it (`hf upload org/name
 `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to huggingface_hub.
 """
 
+import logging
 import re
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
@@ -57,9 +58,13 @@ def _fetch(name: str, revision: str | None, precisions: Collection[str] | None) 
 
 @contextmanager
 def hub_errors(name: str, revision: str | None, kind: str) -> Generator[None, None, None]:
-    """Tell in one line what the hub refuses, and any way in which a network fails. kind: what a folder would be."""
+    """Say in one line what the hub refuses, and any way in which a network fails. kind: what a folder would be."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    # huggingface_hub writes a line for each of its attempts; the error below says it once.
+    attempts = logging.getLogger("huggingface_hub.utils._http")
+    level = attempts.level
+    attempts.setLevel(logging.ERROR)
     try:
         yield
     except PairscoreError:
@@ -80,3 +85,5 @@ def hub_errors(name: str, revision: str | None, kind: str) -> Generator[None, No
             f"no {kind} {name!r}, and the Hugging Face hub cannot be reached ({one_line(error)}): "
             f"give a local {kind}, or download the model into the hub's cache first"
         ) from error
+    finally:
+        attempts.setLevel(level)

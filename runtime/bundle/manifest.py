@@ -267,9 +267,10 @@ class Bundle:
             return self.manifest.variants[precision]
         except KeyError:
             have = ", ".join(self.manifest.variants)
+            fitted = " --calibration FILE" if precision == "int8" else ""
             raise PairscoreError(
                 f"bundle {str(self.folder)!r} has no {precision} variant (it has {have}): "
-                f"add it with `pairscore export SOURCE {self.folder} --precision {precision}`"
+                f"add it with `pairscore export SOURCE {self.folder} --precision {precision}{fitted}`"
             ) from None
 
     def graph(self, variant: Variant) -> Path:

@@ -62,8 +62,8 @@ class Estimate:
         earlier = f" ({counted(self.earlier_parts, 'part')} done already)" if self.earlier_parts else ""
         reused = f", {self.reused:,} of them with an old score" if self.reused else ""
         return [
-            f"{self.rows:,} rows in {self.files} files, {self.parts} parts{earlier}; "
-            f"about {self.pairs:,} pairs to score{reused}",
+            f"{counted(self.rows, 'row')} in {counted(self.files, 'file')}, {counted(self.parts, 'part')}{earlier}; "
+            f"about {counted(self.pairs, 'pair')} to score{reused}",
             f"{self.mean_tokens:.1f} tokens a pair, {self.truncated_share:.1%} of pairs truncated "
             f"(from {self.sampled_pairs:,} sampled pairs)",
             f"{self.pairs_per_second:,.0f} pairs/s here: {time_expected}; nothing was written",
