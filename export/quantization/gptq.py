@@ -57,7 +57,7 @@ def gptq(weight: FloatMatrix, hessian: Hessian, group_size: int, largest_sum: in
     of the authors' code. So scales are those of the weights as they are given.
     """
     inputs = len(weight)
-    order = np.argsort(-np.diag(hessian), kind="stable")
+    order = np.argsort(np.negative(np.diag(hessian)), kind="stable")
     factor = _inverse_factor(hessian[np.ix_(order, order)])
     groups = np.ascontiguousarray(weight.T, dtype=np.float32).reshape(weight.shape[1], -1, group_size)
     scales = _scales(groups, largest_sum)
