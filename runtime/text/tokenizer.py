@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from pairscore.runtime.bundle.manifest import CLAIM_FIRST, Bundle, PairOrder
-from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.errors import PairscoreError, one_line
 from pairscore.runtime.text.ragged import Ragged
 from pairscore.runtime.text.wordpiece import CheckedNanotoken
 from pairscore.runtime.types import FloatArray, Int64Array
@@ -111,7 +111,6 @@ class PairTokenizer:
         """A bundle's tokenizer, its digest checked. `max_length`: in place of the bundle's."""
         manifest, path = bundle.manifest, bundle.path("tokenizer.json")
         length = max_length or manifest.max_length
-        config = json.loads(bundle.path("config.json").read_text(encoding="utf-8"))
         return PairTokenizer.from_file(
             path,
             length,
@@ -119,7 +118,7 @@ class PairTokenizer:
             manifest.prompt,
             manifest.pair_order,
             empty_logits=manifest.empty_logits,
-            vocabulary=config.get("vocab_size"),
+            vocabulary=_vocabulary(bundle.path("config.json")),
         )
 
     @property
@@ -257,3 +256,16 @@ def _template_of(encoding: Encoding) -> PairTemplate | None:
         suffix=tuple(ids[evidence_stop:]),
         type_boundary=boundary,
     )
+
+
+def _vocabulary(config: Path) -> int | None:
+    """How many tokens the model knows; None where its configuration names no number. Raises PairscoreError."""
+    try:
+        size = json.loads(config.read_text(encoding="utf-8")).get("vocab_size")
+        if isinstance(size, bool) or not isinstance(size, int | None):
+            raise ValueError(f"vocab_size is {size!r:.80}")
+        return size
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise PairscoreError(
+            f"bundle file {str(config)!r} is no model's configuration ({one_line(error)}): export the bundle again"
+        ) from error

@@ -185,3 +185,16 @@ def test_the_digest_follows_what_decides_scores(bundle):
     assert other_length.digest("fp32") != before.digest("fp32")
     assert other_versions.digest("fp32") == before.digest("fp32")
     assert dataclasses.replace(before, manifest=two_variants).digest("fp32") == before.digest("fp32")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"vocab_size": "x"}', b'{"vocab_size": true}'])
+def test_a_configuration_that_says_nothing_of_the_model_is_refused(small_bundle, tmp_path, content):
+    bundle = shutil.copytree(small_bundle(), tmp_path / "bundle")
+    (bundle / "config.json").write_bytes(content)
+    manifest = Bundle.open(bundle).manifest
+    files = {**manifest.files, "config.json": sha256(bundle / "config.json")}
+    (bundle / "pairscore.json").write_text(dataclasses.replace(manifest, files=files).to_json())
+    with pytest.raises(
+        PairscoreError, match=r"config\.json' is no model's configuration \(.*\): export the bundle again"
+    ):
+        Scorer.from_pretrained(bundle)
