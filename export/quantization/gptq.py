@@ -72,8 +72,8 @@ def gptq(weight: FloatMatrix, hessian: Hessian, group_size: int, largest_sum: in
             column = order[place]
             scale = scales[:, column // group_size]
             value = np.rint(left[:, place] / scale)
+            four = column // 8 * 2 + column // 2 % 2
             if largest_sum is not None:
-                four = column // 8 * 2 + column // 2 % 2
                 value = np.clip(value, -largest_sum - below[four], largest_sum - above[four])
             value = np.clip(value, -LARGEST_CODE, LARGEST_CODE)
             if largest_sum is not None:
