@@ -1,4 +1,4 @@
-"""From a checkpoint to a verified bundle.
+"""Make a verified bundle of a checkpoint.
 
 check the source -> load PyTorch -> write graph, tokenizer, golden rows into a staging folder
 -> score the parity pairs through the runtime -> keep the promise or leave nothing -> rename into place

@@ -1,1 +1,1 @@
-"""Bundle and Parquet to scores: tokenize, bucket, run, write. Imports neither torch nor transformers."""
+"""Score pairs with a bundle: tokenize, batch, run an engine, write. Nothing here imports torch or transformers."""

@@ -1,4 +1,4 @@
-"""A bundle in words: its contents, its promises, and what of it runs here."""
+"""Describe a bundle: its contents, its promises, and what of it runs here."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pairs to scores: the one way in.
+"""`Scorer` turns pairs into scores; everything that scores goes through it.
 
     scorer = Scorer.from_pretrained("bundle")
     scorer.predict([("The sea rises.", "Tide gauges show a rise of 20 cm since 1900.")])

@@ -1,4 +1,4 @@
-"""A bi-encoder's opinion of claim-evidence pairs, as a probability.
+"""How relevant a bi-encoder finds the evidence of claim-evidence pairs, as a probability.
 
 A sentence embedding model that becomes a cross-encoder starts with a head that knows nothing. Its own cosine
 similarities rank evidence well from the first step, so they can stand in for a share of the labels

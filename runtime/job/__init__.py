@@ -1,1 +1,1 @@
-"""A job: Parquet in, Parquet out, resumable. What `pairscore score` does."""
+"""What `pairscore score` does: read Parquet, score, write Parquet, and continue where a run was stopped."""

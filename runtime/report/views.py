@@ -1,4 +1,4 @@
-"""A survey for people: tables and bars in a terminal, or one page."""
+"""Show a survey: as tables and bars in a terminal, or as one page."""
 
 from html import escape
 
