@@ -112,7 +112,7 @@ def fitting(encoder: EncoderWeights) -> list[Recipe]:
     """The recipes that are tried for an encoder of these sizes on this processor: a faster and a more exact one."""
     hidden, inner = encoder.hidden, encoder.intermediate
     recipes = []
-    for group, down_group in ((0, DOWN_GROUP), (GROUP, GROUP)):
+    for group, down_group in ((0, DOWN_GROUP), (GROUP, GROUP if inner % DOWN_GROUP else DOWN_GROUP)):
         size = group if group and hidden % group == 0 else 0
         down_size = down_group if inner % down_group == 0 else 0
         recipes.append(
