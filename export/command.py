@@ -132,8 +132,8 @@ def _print_verification(result: Verification) -> None:
     figures = Table()
     for heading in ("", "measured", "promised"):
         figures.add_column(heading, justify="left" if not heading else "right")
-    for name, measured, promised in _figures(result.report, result.promise):
-        figures.add_row(name, measured, promised)
+    for cells in _figures(result.report, result.promise):
+        figures.add_row(*cells)
     console.print(figures)
     console.print("Largest differences:")
     for pair in result.worst:
@@ -149,28 +149,18 @@ def _print_verification(result: Verification) -> None:
         console.print(f"Promise broken: {escape(broken)}", style="bold red")
 
 
-def _figures(report: ParityReport, promise: Tier) -> list[tuple[str, str, str]]:
-    def number(value: float | None, form: str) -> str:
-        return "not defined" if value is None else format(value, form)
-
-    def bound(word: str, value: float | None) -> str:
-        return "" if value is None else f"{word} {value:g}"
+def _figures(report: ParityReport, promise: Tier) -> list[tuple[str, ...]]:
+    def row(name: str, value: float | None, form: str, sign: str = "", bound: float | None = None) -> tuple[str, ...]:
+        measured = "not defined" if value is None else format(value, form)
+        return name, measured, "" if bound is None else f"{sign} {bound:g}"
 
     return [
-        ("pairs", str(report.pairs), ""),
-        (
-            "largest logit difference",
-            number(report.max_logit_difference, ".3g"),
-            bound("≤", promise.max_logit_difference),
-        ),
-        ("mean logit difference", number(report.mean_logit_difference, ".3g"), ""),
-        (
-            "largest score difference",
-            number(report.max_score_difference, ".3g"),
-            bound("≤", promise.max_score_difference),
-        ),
-        ("Spearman correlation", number(report.spearman, ".6f"), bound("≥", promise.min_spearman)),
-        ("same best evidence for a claim", number(report.top1_agreement, ".2%"), ""),
+        row("pairs", report.pairs, "d"),
+        row("largest logit difference", report.max_logit_difference, ".3g", "≤", promise.max_logit_difference),
+        row("mean logit difference", report.mean_logit_difference, ".3g"),
+        row("largest score difference", report.max_score_difference, ".3g", "≤", promise.max_score_difference),
+        row("Spearman correlation", report.spearman, ".6f", "≥", promise.min_spearman),
+        row("same best evidence for a claim", report.top1_agreement, ".2%"),
     ]
 
 

@@ -4,6 +4,7 @@ Everything that decides a score (activation, maximum length, labels, where the t
 the loaded CrossEncoder rather than off the files, so that a bundle does what CrossEncoder does.
 """
 
+import gc
 import inspect
 import logging
 import warnings
@@ -60,6 +61,7 @@ class Reference:
     def release(self) -> None:
         """Give the memory of the weights back: an engine that is compared with PyTorch's logits takes as much again."""
         self.loaded = None
+        gc.collect()  # modules refer to each other in circles
 
     def logits(self, pairs: Sequence[Pair]) -> FloatArray:
         """`CrossEncoder.predict` without an activation. Shape (pairs, labels)."""

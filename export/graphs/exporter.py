@@ -112,7 +112,11 @@ def _by_torch(model: LogitsModel, target: Path) -> tuple[Path, ...]:
     for node in program.model.graph:
         if node.op_type == "Shape" and node.inputs[0] in inputs:
             node.replace_input_with(0, inputs[0])
-    return save_graph(program.model, target)
+    written = save_graph(program.model, target)
+    # PyTorch's exporter keeps its last graph, and with it the weights of a model that nobody needs any more.
+    for value in program.model.graph.initializers.values():
+        value.const_value = None
+    return written
 
 
 def _found(module: str) -> bool:

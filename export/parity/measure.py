@@ -101,12 +101,8 @@ def _parity_of(  # noqa: PLR0917
     scorer = open_unproven(folder, variant.precision, engine, variant=variant)
     if engine == variant.engines[0]:
         check_token_ids(scorer, [*parity_set.pairs, *truncated_pairs(reference.max_length)], reference)
-    return _parity(scorer, tier, reference, parity_set)
-
-
-def _parity(scorer: Scorer, promise: Tier, reference: Reference, parity_set: ParitySet) -> ParityReport:
     report, logits = measure(scorer, reference, parity_set)
-    broken = report.violations(promise)
+    broken = report.violations(tier)
     if broken:
         _check_independence(report, reference, parity_set)
         raise ParityError(
