@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Unpack, cast
 
 import pyarrow as pa
 
+from pairscore.runtime.arguments import argument_types, python_names
 from pairscore.runtime.bundle.hub import find_bundle
 from pairscore.runtime.bundle.manifest import MANIFEST_NAME, Bundle
 from pairscore.runtime.errors import PairscoreError
@@ -47,7 +48,8 @@ def score(frame: "DataFrame", bundle: str | Path, *, ship: bool = True, **option
     bundle = find_bundle(bundle, scorer.pop("revision", None), (precision,))
     opened = Bundle.open(bundle)
     opened.variant(precision)
-    fields = _new_fields(frame, opened, columns)
+    with python_names(argument_types(Scorer.score_batches)):
+        fields = _new_fields(frame, opened, columns)
     new = [StructField(field.name, from_arrow_type(field.type)) for field in fields]
     schema = StructType([*frame.schema.fields, *new])
     place = _shipped(frame.sparkSession.sparkContext, opened, precision) if ship else str(Path(bundle).absolute())

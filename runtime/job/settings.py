@@ -139,7 +139,7 @@ def changed_settings(old: RunSettings, new: RunSettings) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return repr(str(value) if isinstance(value, TunedSetting) else value)
+    return "not given" if value is None else repr(str(value) if isinstance(value, TunedSetting) else value)
 
 
 def setting_name(name: str) -> str:

@@ -99,7 +99,7 @@ def test_threads_default_to_the_cores(exported: Callable[..., Exported]) -> None
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_threads_below_one_are_refused(exported: Callable[..., Exported], threads: int) -> None:
-    with pytest.raises(PairscoreError, match=f"threads is {threads}: use at least 1"):
+    with pytest.raises(PairscoreError, match=f"threads is {threads}: give 1 or more"):
         Scorer.from_pretrained(exported("bert").bundle, threads=threads)
 
 

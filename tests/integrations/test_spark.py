@@ -200,5 +200,5 @@ def test_every_new_column(session: SparkSession, small_bundle: SmallBundle) -> N
     expected = opened.score_table(table, **options).to_pylist()
     found = [row.asDict() for row in frame.collect()]
     assert sorted(found, key=str) == sorted(expected, key=str)
-    with pytest.raises(PairscoreError, match="already has a column 'claim': use --truncated-column NAME"):
+    with pytest.raises(PairscoreError, match="already has a column 'claim': use truncated_column NAME"):
         score(session.createDataFrame(table), bundle, truncated_column="CLAIM")

@@ -35,7 +35,7 @@ def test_a_dry_run_estimates_what_is_left(bundle, data, tmp_path):
     assert (estimate.rows, estimate.parts, estimate.earlier_parts, estimate.pairs) == (100, 2, 4, 100)
     assert "2 parts (4 parts done already)" in estimate.lines()[0]
     assert estimate_job(replace(options, overwrite=True, limit=60)).earlier_parts == 0
-    with pytest.raises(PairscoreError, match="--limit was None and is now 60"):
+    with pytest.raises(PairscoreError, match="--limit was not given and is now 60"):
         estimate_job(replace(options, limit=60))
     run_job(options)
     assert estimate_job(options).nothing_to_do

@@ -63,12 +63,12 @@ def test_differences_are_told_in_the_words_of_users():
     assert differences(RECORD, RECORD) == []
     told = differences(RECORD, replace(RECORD, settings=EVERYTHING))
     assert told[:4] == [
-        "--keep was None and is now ('id',)",
+        "--keep was not given and is now ('id',)",
         "--on-null was 'error' and is now 'null'",
-        "--filter was None and is now 'id > 3'",
-        "--limit was None and is now 9",
+        "--filter was not given and is now 'id > 3'",
+        "--limit was not given and is now 9",
     ]
-    assert told[4] == "tuning was None and is now 'openvino, 2 threads a batch, 512 tokens a batch'"
+    assert told[4] == "tuning was not given and is now 'openvino, 2 threads a batch, 512 tokens a batch'"
     changed = replace(SETTINGS, bundle="c", precision="int8", engine="x", device="cuda", max_length=1)
     assert [each.partition(" was ")[0] for each in differences(RECORD, replace(RECORD, settings=changed))] == [
         "bundle",

@@ -136,10 +136,10 @@ def test_nothing_is_left_of_a_run_that_wrote_no_part(bundle, data, tmp_path):
     [
         ({"score_column": "p"}, "--score-column was 'score' and is now 'p'"),
         ({"claim_column": "evidence", "evidence_column": "claim"}, "--claim-column was 'claim' and is now 'evidence'"),
-        ({"keep": ("id",)}, "--keep was None and is now"),
+        ({"keep": ("id",)}, "--keep was not given and is now"),
         ({"max_length": 32}, "--max-length was 64 and is now 32"),
-        ({"filter": "id > 3"}, "--filter was None and is now 'id > 3'"),
-        ({"limit": 300}, "--limit was None and is now 300"),
+        ({"filter": "id > 3"}, "--filter was not given and is now 'id > 3'"),
+        ({"limit": 300}, "--limit was not given and is now 300"),
         ({"part_rows": 60}, "--part-rows was 50 and is now 60"),
         ({"on_null": "null"}, "--on-null was 'error' and is now 'null'"),
     ],
@@ -198,7 +198,9 @@ def test_a_finished_output_is_left_alone_and_replaced_only_when_asked(  # noqa: 
     options = job(bundle, data, tmp_path / name)
     assert not run_job(replace(options, limit=60)).nothing_to_do
     before = files_below(tmp_path)
-    with pytest.raises(PairscoreError, match=r"exists.*another run \(--limit was 60 and is now None\).*--overwrite"):
+    with pytest.raises(
+        PairscoreError, match=r"exists.*another run \(--limit was 60 and is now not given\).*--overwrite"
+    ):
         run_job(options)
     shard = (1, 2) if name == "out" else None
     with monkeypatch.context() as patch:  # a finished output may lie where nothing can be written

@@ -83,7 +83,7 @@ def test_a_stopped_run_goes_on_and_another_setting_is_another_run(small_bundle, 
         run_job(options, log=AtPart(2, stop))
     for changes, message in (
         ({"overlap": 8}, "--overlap was 16 and is now 8"),
-        ({"activation": "sigmoid"}, "--activation was 'identity' and is now None"),
+        ({"activation": "sigmoid"}, "--activation was 'identity' and is now not given"),
         ({"passage_columns": False}, "passage"),
         ({"combine": "mean"}, "--combine was 'max' and is now 'mean'"),
     ):
