@@ -4,10 +4,9 @@
         --output benchmarks/results/large.json
 
 It writes a checkpoint of XLM-RoBERTa-large's sizes, with the tokenizer of --checkpoint, exports it in a process a
-precision, and scores some pairs with PyTorch and with each engine in turns. What is in --folder is not made again.
+precision, and scores some pairs with PyTorch and with each engine in turns.
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -41,27 +40,23 @@ PRECISIONS: dict[str, list[str]] = {
 
 
 def main() -> None:
-    """Make what is missing, time it and write the JSON."""
+    """Make it, time it and write the JSON."""
     parser = study_options(__doc__)
     parser.add_argument("--folder", required=True, type=Path, help="7 GB: the checkpoint and its bundle")
-    parser.add_argument("--rounds", type=int, default=2, help="0: make the bundle and do no more")
+    parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
-    source, bundle, costs_file = (options.folder / name for name in ("xlm-roberta-large", "bundle", "costs.json"))
-    if not source.is_dir():
-        write_checkpoint(options.checkpoint, source)
+    source, bundle = options.folder / "xlm-roberta-large", options.folder / "bundle"
+    write_checkpoint(options.checkpoint, source)
     calibration = options.folder / "calibration.parquet"
     pq.write_table(pq.read_table(options.pairs).slice(0, _CALIBRATION), calibration)
-    costs: dict[str, Any] = json.loads(costs_file.read_text()) if costs_file.is_file() else {}
+    costs: dict[str, Any] = {}
     for precision, more in PRECISIONS.items():
-        if precision not in costs:
-            fitted = ["--calibration", str(calibration)] if precision == "int8" else []
-            seconds, peak = run("export", source, bundle, "--overwrite", *more, *fitted)
-            size = sum((bundle / name).stat().st_size for name in Bundle.open(bundle).variant(precision).files)
-            costs[precision] = {"seconds": seconds, "peak_bytes": peak, "bytes": size}
-            costs_file.write_text(json.dumps(costs, indent=2) + "\n")
-            print(precision, costs[precision], flush=True)
-    if options.rounds:
-        write_result(options.output, timed(options, source, bundle, costs))
+        fitted = ["--calibration", str(calibration)] if precision == "int8" else []
+        seconds, peak = run("export", source, bundle, "--overwrite", *more, *fitted)
+        size = sum((bundle / name).stat().st_size for name in Bundle.open(bundle).variant(precision).files)
+        costs[precision] = {"seconds": seconds, "peak_bytes": peak, "bytes": size}
+        print(precision, costs[precision], flush=True)
+    write_result(options.output, timed(options, source, bundle, costs))
 
 
 def timed(options: Any, source: Path, bundle: Path, costs: dict[str, Any]) -> dict[str, Any]:
