@@ -41,8 +41,11 @@ class Shapes:
 
     @staticmethod
     def of(model: onnx.ModelProto) -> "Shapes":
-        """Infer them. The second axis of the first input is the length."""
-        graph = SymbolicShapeInference.infer_shapes(model, auto_merge=True).graph
+        """Infer them. The second axis of the first input is the length. Raises what ONNX Runtime does, or ValueError."""
+        inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
+        if inferred is None:
+            raise ValueError("the graph's opset is older than 7")
+        graph = inferred.graph
         shapes: dict[str, tuple[int | str, ...]] = {each.name: tuple(each.dims) for each in graph.initializer}
         for each in (*graph.value_info, *graph.input, *graph.output):
             shapes[each.name] = tuple(axis.dim_param or axis.dim_value for axis in each.type.tensor_type.shape.dim)
