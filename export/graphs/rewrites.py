@@ -41,7 +41,7 @@ class Shapes:
 
     @staticmethod
     def of(model: onnx.ModelProto) -> "Shapes":
-        """Infer them. The second axis of the first input is the length. Raises what ONNX Runtime does, or ValueError."""
+        """Infer them. The first input's second axis is the length. Raises what ONNX Runtime raises, or ValueError."""
         inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
         if inferred is None:
             raise ValueError("the graph's opset is older than 7")
