@@ -137,7 +137,7 @@ def test_a_stopped_job_goes_on(bundle, store, remote_data, expected, tmp_path):
     options = job(bundle, (remote_data,), f"s3://{BUCKET}/out")
     with pytest.raises(KeyError):
         run_job(options, log=AtPart(2, {}.popitem))
-    with pytest.raises(PairscoreError, match="--limit was None and is now 9"):
+    with pytest.raises(PairscoreError, match="--limit was not given and is now 9"):
         run_job(replace(options, limit=9))
     assert run_job(options).earlier_parts == 2
     assert same(read_output(fetched(store, tmp_path, "out")), expected)
