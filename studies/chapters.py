@@ -237,8 +237,8 @@ def refine_table(*results: Result) -> Table:
             bytes_ = "the same bytes" if each["same_bytes"] else "no"
             cells = (f"{each['processor_seconds'] / int8:.2f}", f"{fp32 / int8:.2f}", f"{each['rows_again']:.1%}")
             agreement = (f"{each['agreement']:.1%}", bytes_, f"{each['agreement_of_int8']:.1%}")
-            rows.append(Row((candidates, best, f"{found['pairs']:,}", *cells, *agreement)))
+            rows.append(Row((candidates, best, f"{found['pairs']:,}", f"{each['margin']:.2f}", *cells, *agreement)))
     data, environment = (results[0][name] for name in ("data", "environment"))
     notes = (f"Processor time as a multiple of int8 alone, on pairs of {data['file']}, {environment['processor']}.",)
-    heads = ("candidates a claim", "best", "pairs", "time", "of fp32", "computed again", "agrees with fp32")
+    heads = ("candidates a claim", "best", "pairs", "margin", "time", "of fp32", "computed again", "agrees with fp32")
     return Table((*heads, "output", "int8 alone"), tuple(rows), notes)

@@ -85,7 +85,7 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "gpu-systems": lambda: chapters.gpu_table(load("gpu")),
         "sizes": lambda: sizes.sizes_table(load("sizes")),
         "fuzz": lambda: chapters.fuzz_table(load("fuzz")),
-        "refine": lambda: chapters.refine_table(load("refine")),
+        "refine": lambda: chapters.refine_table(*map(load, ("refine-200000", "refine-20000", "refine"))),
         "kills": lambda: chapters.kills_table(load("kills")),
         "verdicts": lambda: chapters.verdicts_table(load("verdicts")),
         "long-evidence": lambda: chapters.long_evidence_table(load("long-evidence")),
