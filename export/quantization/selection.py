@@ -1,14 +1,13 @@
 """int8 for one model and one user's pairs: fit every candidate, judge each, take the fastest that keeps the promise."""
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 
-from pairscore.export.encoder.formula import EncoderWeights, Rows
+from pairscore.export.encoder.formula import EncoderWeights
 from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
 from pairscore.export.errors import ParityError
 from pairscore.export.graphs.editing import data_file, load_graph
@@ -16,20 +15,22 @@ from pairscore.export.model import LogitsModel, logits_model
 from pairscore.export.parity.gate import Trial, choose, try_out
 from pairscore.export.parity.measure import ParitySet, open_unproven
 from pairscore.export.parity.ranking import ranking_figures
-from pairscore.export.quantization.calibration import CalibrationPairs, Seen, observe, rows_of_weights
+from pairscore.export.quantization.calibration import CalibrationPairs, observe, rows_of_weights
 from pairscore.export.quantization.int8 import ENGINES as GRAPH_ENGINES
 from pairscore.export.quantization.int8 import GROUP_SIZES, Candidate, candidates, products, sensitivities, weights
 from pairscore.export.quantization.native import ENGINE as NATIVE
 from pairscore.export.quantization.native import native_candidates, unfit
 from pairscore.export.reference import Reference
 from pairscore.export.variants import unmeasured
-from pairscore.runtime.bundle.manifest import Variant
+from pairscore.runtime.bundle.manifest import Bundle, Variant
 from pairscore.runtime.bundle.parity import Tier
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.registry import is_installed
 from pairscore.runtime.errors import PairscoreError
 from pairscore.runtime.scorer import Scorer
-from pairscore.runtime.stream.batching import plan_batches
+from pairscore.runtime.stream.batching import plan_batches, tokenize_pairs
+from pairscore.runtime.stream.columns import pair_arrays
+from pairscore.runtime.text.tokenizer import PairTokenizer
 
 # Tokens of a batch whose activations are kept at once while int8 is fitted.
 _BATCH_TOKENS = 1024
@@ -59,51 +60,43 @@ def best_int8(
         [*parity_set.pairs, *judged.pairs], np.concatenate([parity_set.logits, reference.logits(judged.pairs)])
     )
     say(f"Fitting int8 to {len(fitted.pairs)} pairs and judging it on {len(every.pairs)} others")
-    observed = _observed_model(open_unproven(folder, "fp32"), reference, fitted, engines)
-    notes = [f"{NATIVE} left out: {observed.left_out}"] if observed.left_out else []
-    for each in notes:
-        if engine == NATIVE:
-            raise PairscoreError(each)
-        say(f"  {each}")
+    bundle = Bundle.open(folder)
+    graph = bundle.graph(bundle.variant("fp32"))
+    batches = _batches(PairTokenizer.of_bundle(bundle), fitted)
+    notes: list[str] = []
     targets: dict[str, tuple[str, ...]] = {}
 
     def attempt(scratch: Path, keep: Collection[str]) -> Trial:
+        made, left_out = _candidates(reference, graph, batches, scratch, engines, keep)
+        if left_out:
+            say(f"  {left_out}")
+            notes.append(left_out)
         tried = []
-        for each in observed.candidates(scratch, keep):
+        for each in made:
             names = tuple(file.relative_to(folder).as_posix() for file in each.files)
             variant = unmeasured(folder, "int8", names, (each.engine,), (each.note,), each.settings, each.inputs)
             tried.append((each.name, replace(variant, promise=promise)))
             targets[each.name] = each.targets
-        if not tried:
-            left_out = f"{observed.left_out}; " if observed.left_out else ""
-            sizes = sorted({each.inputs for each in products(observed.model)})
-            raise PairscoreError(
-                f"no int8 candidate can be made here: {left_out}groups have {min(GROUP_SIZES)} channels or more, "
-                f"and the matrix products {', '.join(map(str, sizes))}"
-            )
         trials = try_out(folder, tried, reference, every)
         for trial in trials:
             say(f"  {trial}")
             notes.append(f"tried: {trial}")
         return choose(trials, "int8")
 
-    def first_that_keeps_it(scratch: Path) -> Trial:
-        keep: list[str] = []
-        ranked: list[str] = []
-        for share in _KEPT_SHARES:
-            try:
-                return attempt(scratch, keep)
-            except ParityError:
-                if engine == NATIVE:  # that has no product in fp32 to fall back to
-                    raise
-            folder_of_weights = observed.outside and observed.outside.parent
-            ranked = ranked or list(sensitivities(observed.model, observed.batches, folder_of_weights))
-            keep = ranked[: max(1, round(len(ranked) * share))]
-            say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
-        return attempt(scratch, keep)
-
+    keep: list[str] = []
+    ranked: list[str] = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        chosen = first_that_keeps_it(Path(scratch))
+        for share in (*_KEPT_SHARES, None):
+            try:
+                chosen = attempt(Path(scratch), keep)
+                break
+            except ParityError:
+                # The native engine has no product in fp32 to fall back to.
+                if share is None or engine == NATIVE:
+                    raise
+                ranked = ranked or list(sensitivities(load_graph(graph), batches, graph.parent))
+                keep = ranked[: max(1, round(len(ranked) * share))]
+            say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
         for file, target in zip(chosen.variant.files, targets[chosen.name], strict=True):
             (folder / target).parent.mkdir(exist_ok=True)
             (folder / file).replace(folder / target)
@@ -121,52 +114,43 @@ def best_int8(
     return variant
 
 
-@dataclass(frozen=True)
-class _ObservedModel:
-    """What candidates are made of. `outside`: the file of the model's weights, where they are not in it. `seen`: what
-    products read in a run over `batches`; `seen_by`: the same by the names of the graph's weights. `encoder`: for the
-    native engine; None where that takes no part, and `left_out` then says why if the user wanted it.
+def _candidates(  # noqa: PLR0917
+    reference: Reference,
+    path: Path,
+    batches: Sequence[Batch],
+    scratch: Path,
+    engines: Collection[str],
+    keep: Collection[str],
+) -> tuple[list[Candidate], str | None]:
+    """All candidates, their files in `scratch`; and why the native engine has none, if the user wanted one.
+
+    path: the fp32 graph. keep: matrix products that stay in fp32, which the native engine cannot do. What the model and
+    its products' rows take in memory is free when this returns, before any candidate is opened. Raises PairscoreError
+    where there are none.
     """
-
-    model: onnx.ModelProto
-    outside: Path | None
-    batches: Sequence[Batch]
-    seen: Mapping[Rows, Seen]
-    seen_by: Mapping[str, Seen]
-    engines: tuple[str, ...]
-    encoder: EncoderWeights | None
-    left_out: str | None
-
-    def candidates(self, scratch: Path, keep: Collection[str]) -> list[Candidate]:
-        """All of them, their files in `scratch`. keep: matrix products that stay in fp32."""
-        engines = [each for each in self.engines if each != NATIVE]
-        graphs = candidates(self.model, scratch, self.seen_by, engines, keep, self.outside)
-        if self.encoder is None or keep:
-            return list(graphs)
-        return [*native_candidates(self.encoder, scratch, self.seen), *graphs]
-
-
-def _observed_model(
-    fp32: Scorer, reference: Reference, fitted: CalibrationPairs, engines: tuple[str, ...]
-) -> _ObservedModel:
-    bundle = fp32.bundle
-    path = bundle.graph(bundle.variant("fp32"))
-    graph, outside = load_graph(path), data_file(path)
-    model = logits_model(reference)
+    model, graph, outside = logits_model(reference), load_graph(path), data_file(path)
     encoder, left_out = None, None
-    if NATIVE in engines:
+    if NATIVE in engines and not keep:
         try:
-            encoder = _encoder(model, bundle.manifest.max_length)
+            encoder = _encoder(model, reference.max_length)
         except UnknownEncoderError as error:
-            left_out = str(error)
+            left_out = f"{NATIVE} left out: {error}"
+            if len(engines) == 1:
+                raise PairscoreError(left_out) from error
     rows_of = rows_of_weights(model, weights(graph, path.parent), encoder)
-    wanted = [*rows_of.values(), *(linear.input for _, linear in (encoder.products() if encoder else ()))]
-    batches = _batches(fp32, fitted)
-    seen = observe(model, wanted, batches)
+    read = [each.input for _, each in (encoder.products() if encoder else ())]
+    seen = observe(model, [*rows_of.values(), *read], batches)
     seen_by = {name: seen[rows] for name, rows in rows_of.items()}
-    return _ObservedModel(
-        graph, outside if outside.is_file() else None, batches, seen, seen_by, engines, encoder, left_out
-    )
+    libraries = [each for each in engines if each != NATIVE]
+    graphs = candidates(graph, scratch, seen_by, libraries, keep, outside if outside.is_file() else None)
+    made = [*(native_candidates(encoder, scratch, seen) if encoder else ()), *graphs]
+    if not made:
+        sizes = ", ".join(map(str, sorted({each.inputs for each in products(graph)})))
+        raise PairscoreError(
+            f"no int8 candidate can be made here: {f'{left_out}; ' if left_out else ''}groups have {min(GROUP_SIZES)} "
+            f"channels or more, and the matrix products {sizes}"
+        )
+    return made, left_out
 
 
 def _encoder(model: LogitsModel, max_length: int) -> EncoderWeights:
@@ -199,6 +183,6 @@ def _golden_logits(scorer: Scorer) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in logits.tolist())
 
 
-def _batches(scorer: Scorer, calibration: CalibrationPairs) -> list[Batch]:
-    tokenized = scorer.tokenize(calibration.pairs)
+def _batches(tokenizer: PairTokenizer, calibration: CalibrationPairs) -> list[Batch]:
+    tokenized = tokenize_pairs(tokenizer, *pair_arrays(calibration.pairs))
     return [tokenized.batch(rows) for rows in plan_batches(tokenized.lengths, _BATCH_TOKENS)]
