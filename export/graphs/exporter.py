@@ -101,10 +101,13 @@ def _by_torch(model: LogitsModel, target: Path) -> tuple[Path, ...]:
             dynamic_shapes=tuple(_AXES for _ in model.inputs),
             opset_version=_OPSET,
             dynamo=True,
+            optimize=False,
             verbose=False,
         )
     if program is None:
         raise RuntimeError("the exporter gave nothing")
+    weights = list(program.model.graph.initializers.values())
+    program.optimize()
     # The exporter notes the source lines of every node beside it, with this machine's paths.
     ClearMetadataAndDocStringPass()(program.model)
     # All inputs have one shape: a graph may do without the others.
@@ -113,8 +116,8 @@ def _by_torch(model: LogitsModel, target: Path) -> tuple[Path, ...]:
         if node.op_type == "Shape" and node.inputs[0] in inputs:
             node.replace_input_with(0, inputs[0])
     written = save_graph(program.model, target)
-    # PyTorch's exporter keeps its last graph, and with it the weights of a model that nobody needs any more.
-    for value in program.model.graph.initializers.values():
+    # onnxscript's rules keep the last graph, and with it the weights of a model that nobody needs any more.
+    for value in (*weights, *program.model.graph.initializers.values()):
         value.const_value = None
     return written
 

@@ -1,7 +1,9 @@
 """The seam between the two exporters: which is taken, and that both give graphs that the rest can use."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +125,13 @@ def test_what_an_exporter_cannot_do_is_one_line(checkpoint, tmp_path, monkeypatc
         build_bundle(str(checkpoint("bert")), tmp_path / "bundle", exporter="torch")
     assert "--exporter optimum" in str(told.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("exporter", EXPORTED_BY)
+def test_nothing_keeps_the_weights_of_an_exported_model(checkpoint, tmp_path, exporter):
+    model = load_model(open_checkpoint(str(checkpoint("bert"))))
+    weights = [weakref.ref(each) for each in model.parameters()]
+    export_graph(model, tmp_path, exporter)
+    del model
+    gc.collect()
+    assert [each for each in weights if each() is not None] == []

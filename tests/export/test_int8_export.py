@@ -1,5 +1,6 @@
 """Adding precisions to a bundle: the gate end to end, and what it refuses."""
 
+import gc
 import json
 import shutil
 
@@ -9,7 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pairscore import Scorer
+from pairscore import Scorer, export_bundle
+from pairscore.export.quantization import selection
+from pairscore.export.quantization.calibration import Seen
+from pairscore.export.reference import Reference
 from pairscore.runtime.bundle.manifest import Bundle
 from tests import corpus
 from tests.command_line import run
@@ -95,6 +99,21 @@ def test_a_new_bundle_gets_fp32_too(capsys, checkpoint, calibration, tmp_path):
     assert "x fp32, scores differ by at most" in errors
     assert "Chosen: groups of" in errors
     assert set(Bundle.open(tmp_path / "new").manifest.variants) == {"fp32", "int8"}
+
+
+def test_candidates_are_tried_once_what_they_were_made_of_is_gone(exported, tmp_path, monkeypatch):
+    checkpoint, bundle = exported("bert")
+    made = shutil.copytree(bundle, tmp_path / "bundle")
+    try_out, left = selection.try_out, []
+
+    def looked_at(folder, tried, reference: Reference, parity_set):
+        reference.release()
+        left.extend(each for each in gc.get_objects() if isinstance(each, Seen))
+        return try_out(folder, tried, reference, parity_set)
+
+    monkeypatch.setattr(selection, "try_out", looked_at)
+    export_bundle(checkpoint, made, precision="int8", calibration=PAIRS, min_spearman=0.9)
+    assert left == []
 
 
 def test_a_promise_that_nothing_keeps_leaves_the_bundle_as_it_was(capsys, exported, calibration, tmp_path):
