@@ -1,26 +1,18 @@
-"""Make a verified bundle of a checkpoint.
-
-check the source -> load PyTorch -> write graph, tokenizer, golden rows into a staging folder
--> score the parity pairs through the runtime -> keep the promise or leave nothing -> rename into place
-"""
+"""The steps by which an export makes a bundle of a checkpoint, or adds to one: see `api.py`."""
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pairscore.export.checkpoint import ACTIVATION_OF, Checkpoint, open_checkpoint
+from pairscore.export.checkpoint import ACTIVATION_OF, Checkpoint
 from pairscore.export.environment import library_versions
-from pairscore.export.graphs.exporter import choose_exporter
-from pairscore.export.parity.builtin_pairs import LONGEST_SCORED, builtin_pairs
+from pairscore.export.parity.builtin_pairs import builtin_pairs
 from pairscore.export.parity.measure import ParitySet, check_parity
-from pairscore.export.quantization.calibration import CalibrationPairs
-from pairscore.export.quantization.selection import best_int8
-from pairscore.export.reference import Reference, load_reference
-from pairscore.export.staging import check_target, staged_folder
-from pairscore.export.variants import BUILDERS, PRECISIONS, build_fp32
+from pairscore.export.reference import Reference
+from pairscore.export.variants import build_fp32
 from pairscore.runtime.bundle.manifest import (
     CLAIM_FIRST,
     GOLDEN_NAME,
@@ -32,10 +24,8 @@ from pairscore.runtime.bundle.manifest import (
     Variant,
     sha256,
 )
-from pairscore.runtime.bundle.parity import TIERS, Tier
-from pairscore.runtime.errors import PairscoreError, one_line
-from pairscore.runtime.scorer import Scorer
-from pairscore.runtime.types import Pair
+from pairscore.runtime.bundle.parity import Tier
+from pairscore.runtime.errors import PairscoreError
 
 GOLDEN_ROWS = 32
 # Golden rows are replayed at every load, so all of them together must stay a fraction of a second.
@@ -45,91 +35,8 @@ GOLDEN_TOKENS = 3_000
 _COPIED = ("config.json", "config_sentence_transformers.json", "modules.json", "sentence_bert_config.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
-Say = Callable[[str], None]
 
-
-def build_bundle(
-    source: str,
-    target: Path,
-    *,
-    revision: str | None = None,
-    precision: str = "fp32",
-    exporter: str = "auto",
-    pairs: Sequence[Pair] = (),
-    calibration: CalibrationPairs | None = None,
-    engine: str = "auto",
-    max_difference: float | None = None,
-    min_spearman: float | None = None,
-    max_length: int | None = None,
-    pair_order: PairOrder | None = None,
-    overwrite: bool = False,
-    say: Say = lambda line: None,
-) -> Manifest:
-    """Export a checkpoint into a bundle at `target` and return its manifest: `export_bundle`, pairs already read.
-
-    `target` is as it was before where anything is raised.
-    """
-    if precision not in PRECISIONS:
-        raise PairscoreError(f"unknown precision {precision!r}: use {', '.join(PRECISIONS)}")
-    if precision == "int8" and calibration is None:
-        raise PairscoreError("int8 is fitted to your own pairs: give a Parquet file of them with --calibration")
-    if precision != "int8" and engine != "auto":
-        raise PairscoreError(f"--engine {engine} chooses what int8 is made for: leave it out with {precision}")
-    choose_exporter(exporter)  # so that a wrong choice is an error before anything is read
-    promise = _promise(precision, max_difference, min_spearman)
-    extends = precision != "fp32" and (target / MANIFEST_NAME).is_file()
-    if not extends:
-        check_target(target, overwrite)
-    say(f"Reading {source}")
-    checkpoint = open_checkpoint(source, revision)
-    size = sum(path.stat().st_size for path in checkpoint.folder.glob("*.safetensors"))
-    exporter = choose_exporter(exporter, bool(checkpoint.modules), weights=size)
-    old = _bundle_to_extend(target, checkpoint, precision, max_length, pair_order, overwrite) if extends else None
-    order = old.pair_order if old else pair_order or CLAIM_FIRST
-    reference = load_reference(checkpoint, old.max_length if old else max_length, order)
-    if old is None and max_length is None and reference.max_length > LONGEST_SCORED:
-        say(
-            f"Pairs may have {reference.max_length:,} tokens, and parity is judged on up to {LONGEST_SCORED:,}: where "
-            "yours are shorter, --max-length 512 or 1024 saves memory and time"
-        )
-    try:
-        with staged_folder(target) as folder:
-            if old:
-                shutil.copytree(target, folder, dirs_exist_ok=True)
-            else:
-                # Before the tokenizer is used: it would save the padding and truncation of its last call.
-                _write_shared_files(checkpoint, reference, folder)
-            parity_pairs = [*builtin_pairs(reference.max_length), *pairs]
-            parity_set = ParitySet(parity_pairs, reference.logits(parity_pairs))
-            manifest = old or _new_bundle(folder, reference, parity_set, exporter=exporter, say=say)
-            if precision == "int8" and calibration is not None:
-                variant = best_int8(folder, reference, parity_set, calibration, engine=engine, promise=promise, say=say)
-                manifest = _with_variant(folder, manifest, variant)
-            elif precision != "fp32":
-                say(f"Adding {precision}")
-                variant = replace(BUILDERS[precision](reference, folder), promise=promise)
-                manifest = _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
-            elif promise is not None:
-                variant = replace(manifest.variants["fp32"], promise=promise)
-                manifest = _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
-            Scorer.from_pretrained(folder, precision=precision)  # as every user will open it
-    except OSError as error:
-        raise PairscoreError(
-            f"cannot write the bundle {str(target)!r} ({one_line(error)}): free some space, or choose another folder"
-        ) from error
-    return manifest
-
-
-def _promise(precision: str, max_difference: float | None, min_spearman: float | None) -> Tier | None:
-    tier = TIERS[precision]
-    if max_difference is not None:
-        tier = replace(tier, max_score_difference=max_difference)
-    if min_spearman is not None:
-        tier = replace(tier, min_spearman=min_spearman)
-    return None if tier == TIERS[precision] else tier
-
-
-def _bundle_to_extend(  # noqa: PLR0917
+def bundle_to_extend(  # noqa: PLR0917
     target: Path,
     checkpoint: Checkpoint,
     precision: str,
@@ -164,8 +71,16 @@ def _bundle_to_extend(  # noqa: PLR0917
     return manifest
 
 
-def _new_bundle(folder: Path, reference: Reference, parity_set: ParitySet, *, exporter: str, say: Say) -> Manifest:
-    """Turn a folder that holds the shared files into a bundle whose fp32 variant keeps its promise."""
+def new_bundle(
+    folder: Path,
+    reference: Reference,
+    parity_set: ParitySet,
+    *,
+    exporter: str,
+    promise: Tier | None,
+    say: Callable[[str], None],
+) -> Manifest:
+    """Turn a folder that holds the shared files into a bundle whose fp32 variant keeps `promise`, or its own."""
     order = "the claim first" if reference.pair_order == CLAIM_FIRST else "the evidence first"
     say(f"Exporting {reference.model_type}, {reference.max_length} tokens, {order}, to ONNX")
     manifest = Manifest(
@@ -183,16 +98,16 @@ def _new_bundle(folder: Path, reference: Reference, parity_set: ParitySet, *, ex
         files={},
         versions=library_versions(),
     )
-    variant = build_fp32(reference, folder, exporter)
+    variant = replace(build_fp32(reference, folder, exporter), promise=promise)
     if "token_type_ids" not in reference.tokenizer.model_input_names:
         _drop_token_types(folder / "tokenizer.json")
     (folder / GOLDEN_NAME).write_text(golden_rows(reference, parity_set).to_json(), encoding="utf-8")
-    manifest = _with_variant(folder, manifest, variant)
+    manifest = with_variant(folder, manifest, variant)
     say(f"Comparing it with PyTorch on {len(parity_set.pairs)} pairs")
-    return _with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
+    return with_variant(folder, manifest, check_parity(folder, variant, reference, parity_set))
 
 
-def _with_variant(folder: Path, manifest: Manifest, variant: Variant) -> Manifest:
+def with_variant(folder: Path, manifest: Manifest, variant: Variant) -> Manifest:
     """Add or replace the variant, drop files that no variant uses any more, and write the manifest."""
     variants = {**manifest.variants, variant.precision: variant}
     used = {name for each in variants.values() for name in each.files}
@@ -234,7 +149,7 @@ def golden_rows(reference: Reference, parity_set: ParitySet) -> GoldenRows:
     )
 
 
-def _write_shared_files(checkpoint: Checkpoint, reference: Reference, folder: Path) -> None:
+def write_shared_files(checkpoint: Checkpoint, reference: Reference, folder: Path) -> None:
     """Configuration and tokenizer, as CrossEncoder uses them: so `tokenizer.json` is saved from the loaded one."""
     if checkpoint.modules:
         (folder / "config.json").write_text(_plain_config(checkpoint, reference), encoding="utf-8")

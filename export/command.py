@@ -65,7 +65,7 @@ def export(
     and takes the fastest that keeps the promise on the other half.
     """
     _clean_up_when_terminated()
-    say = _say_nothing if quiet else _say
+    say = (lambda line: None) if quiet else _say
     try:
         manifest = unwrap(export_bundle)(source, bundle, precision=precision, pairs=pairs or (), say=say, **options)
     except ParityError as error:
@@ -166,10 +166,6 @@ def _figures(report: ParityReport, promise: Tier) -> list[tuple[str, ...]]:
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
-
-
-def _say_nothing(line: str) -> None:
-    del line
 
 
 def _clean_up_when_terminated() -> None:

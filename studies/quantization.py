@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
+import onnx_ir
 
 from pairscore.benchmarks.samples import long_pairs
 from pairscore.export.checkpoint import open_checkpoint
@@ -132,36 +132,35 @@ def make(bundle: Path, reference: Reference, fitted: Sequence[Pair], folder: Pat
     fp32 = open_unproven(bundle, "fp32", "onnxruntime")
     graph = bundle / fp32.bundle.variant("fp32").files[0]
     batches = batches_of(fp32, fitted)
-    model = onnx.load(str(graph))
-    every = products(model)
     pytorch = logits_model(reference)
     encoder = read_encoder(pytorch, fp32.max_length)
-    rows_of = rows_of_weights(pytorch, weights(model), encoder)
+    rows_of = rows_of_weights(pytorch, weights(graph), encoder)
     seen = observe(pytorch, [*rows_of.values(), *(each.input for _, each in encoder.products())], batches)
     seen_by = {name: seen[rows] for name, rows in rows_of.items()}
     ways = [Way(f"fp32, {engine}", graph, engine, "fp32", {}) for engine in ("onnxruntime", "openvino")]
 
-    def grouped(name: str, size: int, made: Callable[[], onnx.ModelProto]) -> None:
+    def grouped(name: str, size: int, made: Callable[[], onnx_ir.Model]) -> None:
         if not any(text in f"{name}, {engine}" for text in only for engine in ("onnxruntime", "openvino")):
             return
         file = folder / f"{len(ways)}.onnx"
-        onnx.save(made(), str(file))
+        onnx_ir.save(made(), file)
         ways.append(Way(f"{name}, onnxruntime", file, "onnxruntime", "int8", {}))
         settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(size)}
         ways.append(Way(f"{name}, openvino", file, "openvino", "int8", settings))
 
-    def gptq(size: int) -> Callable[[], onnx.ModelProto]:
-        return lambda: quantize(model, size, seen_by)[0]
+    def gptq(size: int) -> Callable[[], onnx_ir.Model]:
+        return lambda: quantize(graph, size, seen_by)[0]
 
     for size in GROUP_SIZES:
         grouped(f"GPTQ, groups of {size}", size, gptq(size))
     smallest = GROUP_SIZES[0]
-    grouped(f"round to nearest, groups of {smallest}", smallest, lambda: quantize(model, smallest)[0])
-    kept = len(every) // 4
+    grouped(f"round to nearest, groups of {smallest}", smallest, lambda: quantize(graph, smallest)[0])
+    every = len(products(onnx_ir.load(graph)))
+    kept = every // 4
     grouped(
-        f"GPTQ, groups of {smallest}, all but {kept} of {len(every)} products",
+        f"GPTQ, groups of {smallest}, all but {kept} of {every} products",
         smallest,
-        lambda: quantize(model, smallest, seen_by, list(sensitivities(model, batches))[:kept])[0],
+        lambda: quantize(graph, smallest, seen_by, list(sensitivities(graph, batches))[:kept])[0],
     )
     every_recipe = (*fitting(encoder), *NOT_ROTATED)
     recipes = [each for each in every_recipe if any(text in f"{each} on native" for text in only)]

@@ -116,12 +116,12 @@ class Exported(NamedTuple):
 @pytest.fixture(scope="session")
 def exported(checkpoint: Callable[..., Path], built_once: Once) -> Callable[..., Exported]:
     """`exported(family, labels=1, max_length=64, ...)`: takes what `checkpoint` takes, exports once a session."""
-    from pairscore.export.build import build_bundle
+    from pairscore.export.api import export_bundle
 
     def export(family: str, *arguments: object, **changes: object) -> Exported:
         source = checkpoint(family, *arguments, **changes)
         name = source.parent.name.replace("checkpoint", "bundle")
-        return Exported(source, built_once(name, lambda to: build_bundle(str(source), to / family)) / family)
+        return Exported(source, built_once(name, lambda to: export_bundle(str(source), to / family)) / family)
 
     return export
 

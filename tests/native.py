@@ -1,7 +1,6 @@
 """For tests of the native engine: checkpoints whose heads its kernels take, and a bundle."""
 
-from pairscore.export.build import build_bundle
-from pairscore.export.quantization.calibration import CalibrationPairs
+from pairscore.export.api import export_bundle
 from tests import corpus
 
 PAIRS = [(claim, evidence) for claim in corpus.SENTENCES[:10] for evidence in corpus.SENTENCES[10:22]]
@@ -29,5 +28,4 @@ def changes(family):
 
 def add_native(checkpoint, bundle):
     """Add an int8 variant of the native engine to the bundle. The promise is loose: the weights are random."""
-    fitted = CalibrationPairs(tuple(PAIRS))
-    build_bundle(str(checkpoint), bundle, precision="int8", calibration=fitted, engine="native", **LOOSE)
+    export_bundle(str(checkpoint), bundle, precision="int8", calibration=PAIRS, engine="native", **LOOSE)

@@ -102,20 +102,13 @@ def modernbert(source: SourceModel) -> EncoderWeights:
         )
     return EncoderWeights(
         words=array(base.embeddings.tok_embeddings.weight),
-        positions=None,
-        types=None,
-        position_offset=0,
-        padding_id=None,
         embedding_norm=norm(base.embeddings.norm),
-        projection=None,
         heads=config.num_attention_heads,
         layers=tuple(layers),
         activation=known_activation(config.hidden_activation),
         epsilon=config.norm_eps,
         final_norm=norm(base.final_norm),
-        pooling="first",
         length=source.length,
-        head=(),
     )
 
 
@@ -169,16 +162,9 @@ def known_activation(name: object) -> str:
 
 
 def _bert_layer(source: SourceModel, layer: Any) -> Layer:
-    attention, after = layer.attention.self, layer.attention.output
-    products = (
-        attention.query,
-        attention.key,
-        attention.value,
-        after.dense,
-        layer.intermediate.dense,
-        layer.output.dense,
-    )
-    return _layer(source, products, (after.LayerNorm, layer.output.LayerNorm))
+    read, after, up, down = layer.attention.self, layer.attention.output, layer.intermediate.dense, layer.output
+    products = (read.query, read.key, read.value, after.dense, up, down.dense)
+    return _layer(source, products, (after.LayerNorm, down.LayerNorm))
 
 
 def _layer(source: SourceModel, products: Sequence[Any], norms: tuple[Any, Any]) -> Layer:
@@ -247,18 +233,12 @@ def _bert(
         words=array(embeddings.word_embeddings.weight),
         positions=None if embeddings.position_embeddings is None else array(embeddings.position_embeddings.weight),
         types=None if types is None else array(types.weight),
-        position_offset=0,
-        padding_id=None,
         embedding_norm=norm(embeddings.LayerNorm),
         projection=None if projection is None else source.linear(projection),
         heads=config.num_attention_heads if heads is None else heads,
         layers=tuple(layers),
         activation=known_activation(config.hidden_act if activation is None else activation),
         epsilon=embeddings.LayerNorm.eps,
-        final_norm=None,
-        pooling="first",
-        length=None,
-        head=(),
     )
 
 

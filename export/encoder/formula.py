@@ -122,20 +122,20 @@ class EncoderWeights:
     """
 
     words: FloatArray
-    positions: FloatArray | None
-    types: FloatArray | None
-    position_offset: int
-    padding_id: int | None
     embedding_norm: Norm
-    projection: Linear | None
     heads: int
     layers: tuple[Layer, ...]
     activation: str
     epsilon: float
-    final_norm: Norm | None
-    pooling: str
-    length: int | None
-    head: tuple[HeadLayer, ...]
+    positions: FloatArray | None = None
+    types: FloatArray | None = None
+    position_offset: int = 0
+    padding_id: int | None = None
+    projection: Linear | None = None
+    final_norm: Norm | None = None
+    pooling: str = "first"
+    length: int | None = None
+    head: tuple[HeadLayer, ...] = ()
     relative_rows: npt.NDArray[np.int32] | None = None
     columns: int | None = None
 

@@ -10,10 +10,11 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import onnx_ir
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-from pairscore.export.graphs.editing import LARGEST_GRAPH, load_graph, save_graph
+from pairscore.export.graphs.editing import LARGEST_GRAPH, save_graph
 from pairscore.export.model import LogitsModel, StackModel
 from pairscore.export.reference import quiet
 from pairscore.runtime.errors import PairscoreError, one_line
@@ -67,14 +68,14 @@ def export_graph(model: LogitsModel, folder: Path, exporter: str = "auto") -> tu
                 f"the exporter {exporter} cannot export {type(model.transformer).__name__} ({one_line(error)}): use an "
                 f"architecture that it supports, or --exporter {others}"
             ) from error
-    opset = next(each.version for each in load_graph(written[0]).opset_import if not each.domain)
+    opset = onnx_ir.load(written[0]).opset_imports[""]
     by = f"optimum-onnx {version('optimum-onnx')}" if exporter == "optimum" else f"PyTorch {version('torch')}"
     return written, f"exported by {by}, opset {opset}"
 
 
 def input_names(graph: Path) -> tuple[str, ...]:
     """The names of a graph's inputs, in its order."""
-    return tuple(value.name for value in load_graph(graph).graph.input)
+    return tuple(str(value.name) for value in onnx_ir.load(graph).graph.inputs)
 
 
 def _by_optimum(model: LogitsModel, target: Path) -> tuple[Path, ...]:

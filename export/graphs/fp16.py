@@ -23,7 +23,6 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from pairscore.export.encoder.formula import EncoderWeights
 from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
-from pairscore.export.graphs.editing import load_graph, save_graph
 from pairscore.export.graphs.relative import RelativeWriter
 from pairscore.export.graphs.writer import Writer
 from pairscore.export.model import LogitsModel
@@ -34,22 +33,21 @@ PADDED_NAME = "model_fp16.onnx"
 UNPADDED_NAME = "model_fp16_unpadded.onnx"
 
 
-def write_fp16(model: LogitsModel, graph: Path, max_length: int) -> tuple[tuple[Path, ...], str]:
-    """Write the model in fp16 beside its graph in fp32, `graph`; inputs stay integers and logits float32.
+def fp16_graph(model: LogitsModel, graph: Path, max_length: int) -> tuple[onnx_ir.Model, str, str]:
+    """The model in fp16, made of its weights or of its graph in fp32; inputs stay integers and logits float32.
 
-    max_length: the longest pair, in tokens. Returns the files, the graph first, and what was done, in a sentence.
-    Raises PairscoreError for a graph that the converter cannot read.
+    max_length: the longest pair, in tokens. Returns the file's name too, and what was done, in a sentence. Raises
+    PairscoreError for a graph that the converter cannot read.
     """
     reason = "its attention is none that has a fused operation"
     try:
         encoder = read_encoder(model, max_length)
         if (made := unpadded(encoder, np.float16)) is not None:
             note = f"unpadded: {len(encoder.layers)} attentions fused, no mask, for batches of one length"
-            return save_graph(made, graph.with_name(UNPADDED_NAME)), note
+            return made, UNPADDED_NAME, note
     except UnknownEncoderError as error:
         reason = str(error)
-    converted = onnx_ir.from_proto(_converted(graph))
-    return save_graph(converted, graph.with_name(PADDED_NAME)), f"unpadded: not applied, {reason}"
+    return onnx_ir.from_proto(_converted(graph)), PADDED_NAME, f"unpadded: not applied, {reason}"
 
 
 def unpadded(encoder: EncoderWeights, precision: type[np.floating[Any]] = np.float32) -> onnx_ir.Model | None:
@@ -64,7 +62,7 @@ def unpadded(encoder: EncoderWeights, precision: type[np.floating[Any]] = np.flo
 
 def _converted(graph: Path) -> onnx.ModelProto:
     # Shapes are found before the weights outside are read: beyond 2 GiB they cannot be.
-    model = onnx.shape_inference.infer_shapes(load_graph(graph))
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(graph), load_external_data=False))
     load_external_data_for_model(model, str(graph.parent))
     # The converter warns of every constant that fp16 cannot hold, such as the mask's lowest number, which becomes
     # fp16's lowest.

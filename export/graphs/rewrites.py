@@ -8,19 +8,20 @@ gained nothing that could be told from noise, so one graph serves everybody.
 """
 
 import sys
-from collections.abc import Callable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+import onnx_ir
+from onnx_ir import Node, Value
+from onnx_ir.convenience import get_const_tensor
+from onnx_ir.passes.common import RemoveUnusedNodesPass, TopologicalSortPass
+from onnx_ir.tape import Tape
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
-from pairscore.export.graphs.editing import attribute, is_outside, load_graph, with_nodes
 from pairscore.runtime.errors import one_line
 
 # Operations that work along some of the axes.
@@ -29,131 +30,66 @@ _ELEMENTWISE = frozenset(
     {"Erf", "Tanh", "Sqrt", "Relu", "Sigmoid", "Gelu", "Cast", "Identity", "Neg", "Exp", "Log", "Reciprocal", "Abs"}
     | {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Min", "Max"}
 )
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """The shape of every tensor, dynamic axes by their names, and the numbers of constants that are in the graph."""
-
-    shapes: Mapping[str, tuple[int | str, ...]]
-    constants: Mapping[str, npt.NDArray[Any]]
-    length: str
-
-    @staticmethod
-    def of(model: onnx.ModelProto) -> "Shapes":
-        """Infer them. The first input's second axis is the length. Raises what ONNX Runtime raises, or ValueError."""
-        inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
-        if inferred is None:
-            raise ValueError("the graph's opset is older than 7")
-        graph = inferred.graph
-        shapes: dict[str, tuple[int | str, ...]] = {each.name: tuple(each.dims) for each in graph.initializer}
-        for each in (*graph.value_info, *graph.input, *graph.output):
-            shapes[each.name] = tuple(axis.dim_param or axis.dim_value for axis in each.type.tensor_type.shape.dim)
-        tensors = {each.name: each for each in graph.initializer if not is_outside(each)}
-        tensors |= {node.output[0]: attribute(node, "value", None) for node in graph.node if node.op_type == "Constant"}
-        constants = {name: numpy_helper.to_array(each) for name, each in tensors.items() if each is not None}
-        return Shapes(shapes, constants, str(shapes[graph.input[0].name][1]))
-
-    def is_length(self, name: str, axis: int) -> bool:
-        """Whether an axis is the sequence's."""
-        return axis < len(self.shapes[name]) and self.shapes[name][axis] == self.length
-
-
-@dataclass(frozen=True)
-class Rewritten:
-    """A graph after a rewrite, and in one sentence what was done or why nothing was."""
-
-    model: onnx.ModelProto
-    note: str
+# Of a node; those that it can do without may be None.
+_Inputs = Sequence[Value | None]
 
 
 def rewrite_file(path: Path) -> tuple[str, ...]:
     """Apply every rewrite to the graph at `path`, in place, and return what was done, a sentence each."""
-    model = load_graph(path)
     try:
-        rewritten = first_row_only(model)
+        # Weights outside of the graph stay where they are.
+        rewritten, note = first_row_only(onnx.load(str(path), load_external_data=False))
     except Exception as error:  # ONNX Runtime raises no other where it cannot infer a shape
         return (f"first row only: not applied, its shapes are not known ({one_line(error)})",)
-    if rewritten.model is not model:
-        onnx.save(rewritten.model, str(path))
-    return (rewritten.note,)
+    if rewritten is not None:
+        onnx_ir.save(rewritten, path)
+    return (note,)
 
 
-def first_row_only(model: onnx.ModelProto) -> Rewritten:
+def first_row_only(model: onnx.ModelProto) -> tuple[onnx_ir.Model | None, str]:
     """Compute only the first token's row wherever the head needs no other.
 
     The head of a sequence classifier reads `hidden[:, 0]`. So in the last layer only that token's query, attention
     output and feed-forward are needed, while its keys and values stay whole. The selection is moved up from the head
     through every operation that treats rows alike, as far as nothing else needs the other rows. Exact up to the
     order of sums in the matrix products.
+
+    Returns the new graph, or None, and in one sentence what was done or why nothing was. Raises what ONNX Runtime
+    raises where it cannot infer a shape, or ValueError.
     """
-    shapes = Shapes.of(model)
-    heads = [node for node in model.graph.node if _reads_first_row(node, shapes)]
-    narrowing = _Narrowing(model, shapes, frozenset())
+    inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
+    if inferred is None:
+        raise ValueError("the graph's opset is older than 7")
     # A selection moves up through every layer by calls in calls, at first; models of 24 layers have thousands of nodes.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 10 * len(model.graph.node)))
+    stops: frozenset[str] = frozenset()
     while True:
-        places = [narrowing.narrow(head.input[0], 1) for head in heads]
+        narrowing = _Narrowing(onnx_ir.from_proto(inferred), stops)
         shared = narrowing.shared()
         if not shared:
             break
-        narrowing = _Narrowing(model, shapes, narrowing.stops | shared)
+        stops |= shared
     if not narrowing.products:
-        return Rewritten(model, "first row only: not applied, no head that reads the first token was found")
-    rewritten = deepcopy(model)
-    selections = {head.output[0]: place for head, place in zip(heads, places, strict=True)}
-    for node in rewritten.graph.node:
-        if node.output[0] in selections:
-            node.input[0] = selections[node.output[0]]
-    rewritten.graph.initializer.extend(narrowing.constants.values())
-    rewritten = with_nodes(rewritten, [*rewritten.graph.node, *narrowing.nodes])
-    return Rewritten(rewritten, f"first row only: {narrowing.products} matrix products on one row a pair")
+        return None, "first row only: not applied, no head that reads the first token was found"
+    return narrowing.applied(), f"first row only: {narrowing.products} matrix products on one row a pair"
 
 
-def _reads_first_row(node: onnx.NodeProto, shapes: Shapes) -> bool:
-    if node.op_type != "Gather" or attribute(node, "axis", 0) != 1:
-        return False
-    index = shapes.constants.get(node.input[1])
-    data = node.input[0]
-    return (
-        index is not None
-        and index.shape == ()
-        and index == 0
-        and len(shapes.shapes[data]) == 3
-        and shapes.is_length(data, 1)
-    )
-
-
-@dataclass
 class _Narrowing:
     """Clones of nodes that compute row 0 of an axis of length instead of all its rows.
 
-    `stops`: tensors that are not computed narrowly but sliced. `products`: how many clones are matrix products.
+    model: its shapes are known, and the second axis of its first input is the length. stops: names of tensors that are
+    not computed narrowly but sliced.
     """
 
-    model: onnx.ModelProto
-    known: Shapes
-    stops: frozenset[str]
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._producer = {name: node for node in self.model.graph.node for name in node.output}
-        self._narrowed: dict[tuple[str, int], str] = {}
-        self._cloned: dict[str, onnx.NodeProto] = {}  # output in the original graph -> clone
-
-    def narrow(self, name: str, axis: int) -> str:
-        """The name of a tensor that holds row 0 of `axis` of tensor `name`, the axis kept with size 1."""
-        if (name, axis) not in self._narrowed:
-            node = self._producer.get(name)
-            inputs = None
-            if node is not None and self.stops.isdisjoint(node.output):
-                inputs = self._narrowed_inputs(node, axis)
-            if node is None or inputs is None:
-                self._narrowed[name, axis] = self._slice(name, axis)
-            else:
-                self._narrowed.update(((output, axis), made) for output, made in self._clone(node, inputs))
-        return self._narrowed[name, axis]
+    def __init__(self, model: onnx_ir.Model, stops: frozenset[str]) -> None:
+        self._model, self._stops = model, stops
+        self._tape = Tape(model.graph)
+        self._length = _shape(model.graph.inputs[0])[1]
+        self._narrowed: dict[tuple[Value, int], Value] = {}
+        self._clones: dict[Value, Node] = {}  # by outputs of the original nodes
+        self._nodes = tuple(model.graph)
+        heads = [node for node in self._nodes if self._reads_first_row(node)]
+        self._heads = {node: self._narrow(_first(node), 1) for node in heads}
 
     def shared(self) -> frozenset[str]:
         """Tensors that were narrowed, and that the graph needs whole all the same: better sliced than computed twice.
@@ -161,24 +97,62 @@ class _Narrowing:
         What only asks for a tensor's shape does not count: narrow reshapes have constant shapes.
         """
         found = set()
-        for node in self.model.graph.node:
-            clone = self._cloned.get(node.output[0])
-            for place, name in enumerate(node.input):
-                needed_whole = clone is None or clone.input[place] == name
-                reads_shape_or_row = node.op_type == "Shape" or _reads_first_row(node, self.known)
-                if name in self._cloned and needed_whole and not reads_shape_or_row:
-                    found.add(name)
+        for node in self._nodes:
+            clone = self._clones.get(node.outputs[0])
+            for place, value in enumerate(node.inputs):
+                needed_whole = clone is None or clone.inputs[place] is value
+                if value in self._clones and needed_whole and node.op_type != "Shape" and node not in self._heads:
+                    found.add(str(value.name))
         return frozenset(found)
 
     @property
     def products(self) -> int:
-        return sum(node.op_type == "MatMul" for node in self._cloned.values())
+        """How many clones are matrix products."""
+        return sum(node.op_type == "MatMul" for node in self._clones.values())
 
-    def _narrowed_inputs(self, node: onnx.NodeProto, axis: int) -> "list[str] | None":
+    def applied(self) -> onnx_ir.Model:
+        """The model, whose heads read the clones' rows."""
+        for head, row in self._heads.items():
+            head.replace_input_with(0, row)
+        for node in self._nodes:
+            for value in node.outputs:
+                if not value.is_graph_output():
+                    value.shape = value.type = None  # they were inferred, and no engine needs them
+        TopologicalSortPass()(self._model)
+        RemoveUnusedNodesPass()(self._model)
+        return self._model
+
+    def _reads_first_row(self, node: Node) -> bool:
+        if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 1:
+            return False
+        index, data = _constant(node.inputs[1]), _first(node)
+        return index is not None and index.shape == () and index == 0 and len(_shape(data)) == 3 and self._long(data, 1)
+
+    def _long(self, value: Value, axis: int) -> bool:
+        """Whether an axis is the sequence's."""
+        return axis < len(_shape(value)) and _shape(value)[axis] == self._length
+
+    def _narrow(self, value: Value, axis: int) -> Value:
+        """Row 0 of `axis` of a tensor, the axis kept with size 1."""
+        if (value, axis) not in self._narrowed:
+            node = value.producer()
+            inputs = None
+            if node is not None and self._stops.isdisjoint(str(each.name) for each in node.outputs):
+                inputs = self._narrowed_inputs(node, axis)
+            if node is None or inputs is None:
+                bounds = [self._numbers([each]) for each in (0, 1, axis)]
+                output = Value(name=f"{value.name}/row0_of_axis{axis}")
+                self._narrowed[value, axis] = self._tape.op("Slice", [value, *bounds], output=output)
+            else:
+                made = self._clone(node, inputs).outputs
+                self._narrowed.update(((old, axis), new) for old, new in zip(node.outputs, made, strict=True))
+        return self._narrowed[value, axis]
+
+    def _narrowed_inputs(self, node: Node, axis: int) -> "_Inputs | None":
         """The inputs with which `node` gives its narrowed output; None for an operation not understood."""
         if node.op_type in _ELEMENTWISE:
             return self._broadcast(node, axis)
-        rule: Callable[[onnx.NodeProto, int], list[str] | None] | None = {
+        rule: Callable[[Node, int], _Inputs | None] | None = {
             **dict.fromkeys(_ON_SOME_AXES, self._on_other_axes),
             "MatMul": self._matmul,
             "Transpose": self._transpose,
@@ -188,94 +162,93 @@ class _Narrowing:
         }.get(node.op_type)
         return None if rule is None else rule(node, axis)
 
-    def _broadcast(self, node: onnx.NodeProto, axis: int) -> list[str]:
-        rank = len(self.known.shapes[node.output[0]])
-        inputs = []
-        for name in node.input:
-            own_axis = axis - (rank - len(self.known.shapes[name]))
-            wide = own_axis >= 0 and self.known.is_length(name, own_axis)
-            inputs.append(self.narrow(name, own_axis) if wide else name)
-        return inputs
+    def _broadcast(self, node: Node, axis: int) -> _Inputs:
+        rank = len(_shape(node.outputs[0]))
+        return [self._narrowed_if_long(each, axis - (rank - len(_shape(each)))) for each in node.inputs if each]
 
-    def _on_other_axes(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+    def _narrowed_if_long(self, value: Value, axis: int) -> Value:
+        return self._narrow(value, axis) if axis >= 0 and self._long(value, axis) else value
+
+    def _on_other_axes(self, node: Node, axis: int) -> _Inputs | None:
         """Operations that keep the number of axes and treat every row of `axis` alike."""
-        rank = len(self.known.shapes[node.input[0]])
+        rank = len(_shape(_first(node)))
         match node.op_type:
             case "LayerNormalization":
-                axes: Any = range(attribute(node, "axis", -1) % rank, rank)
+                axes: Any = range(node.attributes.get_int("axis", -1) % rank, rank)
             case "Slice":
-                axes = self.known.constants.get(node.input[3]) if len(node.input) > 3 else None
+                axes = _constant(node.inputs[3]) if len(node.inputs) > 3 else None
             case "ReduceMean":
-                axes = attribute(node, "axes", None)
-                axes = self.known.constants.get(node.input[1]) if axes is None and len(node.input) > 1 else axes
+                axes = node.attributes.get_ints("axes", None)
+                axes = _constant(node.inputs[1]) if axes is None and len(node.inputs) > 1 else axes
             case kind:
-                axes = attribute(node, "axis", -1 if kind == "Softmax" else 0)
-        if axes is None or len(self.known.shapes[node.output[0]]) != rank:
+                axes = node.attributes.get_int("axis", -1 if kind == "Softmax" else 0)
+        if axes is None or len(_shape(node.outputs[0])) != rank:
             return None
         if axis in {int(each) % rank for each in np.atleast_1d(axes)}:
             return None
-        narrowed = len(node.input) if node.op_type == "Concat" else 1
-        return [*(self.narrow(name, axis) for name in node.input[:narrowed]), *node.input[narrowed:]]
+        narrowed = len(node.inputs) if node.op_type == "Concat" else 1
+        return [*(self._narrow(each, axis) for each in node.inputs[:narrowed] if each), *node.inputs[narrowed:]]
 
-    def _matmul(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
-        left, right = node.input
-        rank = len(self.known.shapes[left])
-        if axis != rank - 2 or rank < len(self.known.shapes[right]):
-            return None
-        return [self.narrow(left, axis), right]
+    def _matmul(self, node: Node, axis: int) -> _Inputs | None:
+        left, right = (len(_shape(each)) for each in node.inputs if each)
+        return None if axis != left - 2 or left < right else [self._narrow(_first(node), axis), node.inputs[1]]
 
-    def _transpose(self, node: onnx.NodeProto, axis: int) -> list[str]:
-        rank = len(self.known.shapes[node.input[0]])
-        order = attribute(node, "perm", list(range(rank))[::-1])
-        return [self.narrow(node.input[0], order[axis])]
+    def _transpose(self, node: Node, axis: int) -> _Inputs:
+        order = node.attributes.get_ints("perm", range(len(_shape(_first(node))))[::-1])
+        return [self._narrow(_first(node), order[axis])]
 
-    def _reshape(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+    def _reshape(self, node: Node, axis: int) -> _Inputs | None:
         """Only where the axes up to and with `axis` stay: they are copied, and the rest must be constant."""
-        data, output = node.input[0], node.output[0]
-        before, after = (self.known.shapes[name] for name in (data, output))
-        rest = after[axis + 1 :]
-        if before[: axis + 1] != after[: axis + 1] or any(isinstance(size, str) for size in rest):
+        before, after = (_shape(each)[: axis + 1] for each in (_first(node), node.outputs[0]))
+        rest = [each for each in _shape(node.outputs[0])[axis + 1 :] if isinstance(each, int)]
+        if before != after or len(after) + len(rest) != len(_shape(node.outputs[0])):
             return None
-        shape = np.array([0] * (axis + 1) + list(rest), dtype=np.int64)
-        return [self.narrow(data, axis), self._constant(shape)]
+        return [self._narrow(_first(node), axis), self._numbers([0] * (axis + 1) + rest)]
 
-    def _squeeze(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
+    def _squeeze(self, node: Node, axis: int) -> _Inputs | None:
         """Only where the axes that go away are named, by input (since opset 13)."""
-        axes = self.known.constants.get(node.input[1]) if len(node.input) > 1 else None
+        axes = _constant(node.inputs[1]) if len(node.inputs) > 1 else None
         if axes is None:
             return None
-        rank = len(self.known.shapes[node.input[0]])
+        rank = len(_shape(_first(node)))
         kept = [each for each in range(rank) if each not in {int(gone) % rank for gone in axes}]
-        return [self.narrow(node.input[0], kept[axis]), node.input[1]]
+        return [self._narrow(_first(node), kept[axis]), node.inputs[1]]
 
-    def _gather_on_another_axis(self, node: onnx.NodeProto, axis: int) -> list[str] | None:
-        data, index = node.input
-        gathered = attribute(node, "axis", 0) % len(self.known.shapes[data])
-        if self.known.shapes[index] != ():
+    def _gather_on_another_axis(self, node: Node, axis: int) -> _Inputs | None:
+        index = node.inputs[1]
+        if index is None or _shape(index) != ():
             return None
-        return [self.narrow(data, axis if axis < gathered else axis + 1), index]
+        gathered = node.attributes.get_int("axis", 0) % len(_shape(_first(node)))
+        return [self._narrow(_first(node), axis if axis < gathered else axis + 1), index]
 
-    def _slice(self, name: str, axis: int) -> str:
-        output = f"{name}/row0_of_axis{axis}"
-        bounds = [self._constant(np.array([value], dtype=np.int64)) for value in (0, 1, axis)]
-        self.nodes.append(helper.make_node("Slice", [name, *bounds], [output], name=output))
-        return output
+    def _clone(self, node: Node, inputs: _Inputs) -> Node:
+        # Without the flag by which a zero in a new shape copies no axis.
+        attributes = [each for each in node.attributes.values() if each.name != "allowzero"]
+        outputs = [Value(name=f"{each.name}/row0") for each in node.outputs]
+        clone = Node(node.domain, node.op_type, inputs, attributes, outputs=outputs, graph=self._model.graph)
+        self._clones.update(dict.fromkeys(node.outputs, clone))
+        return clone
 
-    def _clone(self, node: onnx.NodeProto, inputs: list[str]) -> list[tuple[str, str]]:
-        """Copy `node` onto narrowed inputs; returns each of its outputs and what it is called in the copy."""
-        clone = deepcopy(node)
-        clone.name = f"{node.output[0]}/row0"
-        del clone.input[:], clone.output[:]
-        clone.input.extend(inputs)
-        clone.output.extend(f"{name}/row0" for name in node.output)
-        if clone.op_type == "Reshape":  # a zero in the new shape copies an axis
-            for flag in [each for each in clone.attribute if each.name == "allowzero"]:
-                clone.attribute.remove(flag)
-        self.nodes.append(clone)
-        self._cloned.update(dict.fromkeys(node.output, clone))
-        return list(zip(node.output, clone.output, strict=True))
+    def _numbers(self, numbers: Sequence[int]) -> Value:
+        name = "first_row_only/" + "_".join(map(str, numbers))
+        known = self._model.graph.initializers.get(name)
+        return known or self._tape.initializer(onnx_ir.tensor(np.array(numbers, np.int64), name=name))
 
-    def _constant(self, value: npt.NDArray[np.int64]) -> str:
-        name = "first_row_only/" + "_".join(map(str, value.tolist()))
-        self.constants[name] = numpy_helper.from_array(value, name)
-        return name
+
+def _first(node: Node) -> Value:
+    value = node.inputs[0]
+    if value is None:
+        raise ValueError(f"{node.op_type} has no first input")
+    return value
+
+
+def _shape(value: Value) -> tuple[int | str | None, ...]:
+    """Dynamic axes by their names."""
+    if value.shape is None:
+        raise ValueError(f"that of {value.name} is missing")
+    return tuple(each if isinstance(each, int) else each.value for each in value.shape)
+
+
+def _constant(value: Value | None) -> npt.NDArray[Any] | None:
+    tensor = None if value is None else get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()

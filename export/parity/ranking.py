@@ -6,8 +6,8 @@ from typing import Any, cast
 import numpy as np
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
-from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
 
+from pairscore.runtime.drop_in import NoModelCard
 from pairscore.runtime.types import FloatArray, Pair
 
 CUTOFF = 5
@@ -33,9 +33,10 @@ def ranking_figures(pairs: Sequence[Pair], labels: Sequence[bool], scores: Float
 class _Known:
     """What the evaluator asks of a model, answered from scores that are there already."""
 
+    model_card_data = NoModelCard()
+
     def __init__(self, scores: Mapping[Pair, float]) -> None:
         self._scores = scores
-        self.model_card_data = CrossEncoderModelCardData()
 
     def predict(self, pairs: Sequence[Sequence[str]], **_: Any) -> FloatArray:
         return np.array([self._scores[claim, evidence] for claim, evidence in pairs], dtype=np.float32)

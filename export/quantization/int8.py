@@ -7,18 +7,19 @@ OpenVINO's dynamic quantization, which reads the same graph. Weights are rounded
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
+import onnx_ir
 import onnxruntime as ort
-from onnx import helper, numpy_helper
+from onnx_ir.convenience import replace_nodes_and_values
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnx_ir.tape import Tape
 
-from pairscore.export.graphs.editing import MICROSOFT, array_of, with_nodes
+from pairscore.export.graphs.editing import MICROSOFT, data_file
 from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import gptq, round_to_nearest
 from pairscore.runtime.engines.batch import Batch
@@ -38,13 +39,16 @@ _SENSITIVITY_BATCHES = 8
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product with constant weights. `activation`, `weight`: tensor names. `inputs`: its channels."""
+    """A matrix product with constant weights, by the name of its output. `weight`: Shape (inputs, outputs)."""
 
-    node: str
-    activation: str
-    weight: str
-    inputs: int
-    outputs: int
+    name: str
+    node: onnx_ir.Node
+    weight: onnx_ir.TensorProtocol
+
+    @property
+    def inputs(self) -> int:
+        """Channels of a row."""
+        return int(self.weight.shape[0])
 
 
 @dataclass(frozen=True)
@@ -63,136 +67,128 @@ class Candidate:
     inputs: tuple[str, ...] | None = None
 
 
-def products(model: onnx.ModelProto) -> list[Product]:
+def products(model: onnx_ir.Model) -> list[Product]:
     """The matrix products of a graph that can be quantized, in the graph's order."""
-    shapes = {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
     found = []
-    for node in model.graph.node:
-        shape = shapes.get(node.input[1]) if node.op_type == "MatMul" else None
-        if shape is not None and len(shape) == 2 and shape[1] >= _SMALLEST_OUTPUTS:
-            found.append(Product(node.output[0], node.input[0], node.input[1], *shape))
+    for node in model.graph:
+        weight = None if node.op_type != "MatMul" or node.inputs[1] is None else node.inputs[1].const_value
+        if weight is not None and len(weight.shape) == 2 and weight.shape[1] >= _SMALLEST_OUTPUTS:
+            found.append(Product(str(node.outputs[0].name), node, weight))
     return found
 
 
-def weights(model: onnx.ModelProto, folder: Path | None = None) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """The matrices of `products`, each with its name, Shape (inputs, outputs). folder: of weights outside the graph."""
-    names = {each.weight for each in products(model)}
-    for each in model.graph.initializer:
-        if each.name in names:
-            yield each.name, array_of(each, folder)
+def weights(graph: Path) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """The weights of `products`, each with its name; those outside of the graph are read one by one."""
+    for weight in {each.weight.name: each.weight for each in products(onnx_ir.load(graph))}.values():
+        yield str(weight.name), weight.numpy()
 
 
 def quantize(
-    model: onnx.ModelProto,
-    group_size: int,
-    seen: Mapping[str, Seen] | None = None,
-    keep: Collection[str] = (),
-    folder: Path | None = None,
-) -> tuple[onnx.ModelProto, str]:
-    """A copy of `model` with every matrix product but those of `keep` in int8, and a sentence about it.
+    graph: Path, group_size: int, seen: Mapping[str, Seen] | None = None, keep: Collection[str] = ()
+) -> tuple[onnx_ir.Model, str]:
+    """The graph with every matrix product but those of `keep`, by name, in int8; and a sentence about it.
 
-    seen: by `Product.weight`; products whose weight is not there are rounded to nearest. keep: `Product.node` names.
-    folder: of the weights outside of the graph. A last group that channels do not fill is filled up with zeros; a
-    product of fewer channels than a group stays as it is.
+    seen: by the name of the weight; products whose weight is not there are rounded to nearest. A last group that
+    channels do not fill is filled up with zeros; a product of fewer channels than a group stays as it is.
     """
-    chosen = {each.node: each for each in products(model) if each.inputs >= group_size and each.node not in keep}
-    if not chosen:
-        return model, f"int8: no matrix product has {group_size} channels"
-    made = deepcopy(model)
-    for name, whole in weights(model, folder):
-        if any(each.weight == name for each in chosen.values()):
-            missing = -len(whole) % group_size
-            matrix = np.pad(whole.astype(np.float32), ((0, missing), (0, 0)))
+    model = onnx_ir.load(graph)
+    every = products(model)
+    chosen = [each for each in every if each.inputs >= group_size and each.name not in keep]
+    codes_of: dict[str, tuple[onnx_ir.Value, onnx_ir.Value]] = {}
+    for product in chosen:
+        node, name = product.node, str(product.weight.name)
+        if name not in codes_of:
+            missing = -product.inputs % group_size
+            matrix = np.pad(product.weight.numpy().astype(np.float32), ((0, missing), (0, 0)))
             rows = (seen or {}).get(name)
             rounded = (
                 round_to_nearest(matrix, group_size)
                 if rows is None
                 else gptq(matrix, np.pad(rows.hessian, (0, missing)), group_size)
             )
-            made.graph.initializer.append(numpy_helper.from_array(rounded.codes, f"{name}.codes"))
-            made.graph.initializer.append(numpy_helper.from_array(rounded.scales.reshape(-1), f"{name}.scales"))
-    nodes = []
-    for node in made.graph.node:
-        product = chosen.get(node.output[0])
-        if product is None:
-            nodes.append(node)
-            continue
-        nodes.append(
-            helper.make_node(
-                "MatMulNBits",
-                [product.activation, f"{product.weight}.codes", f"{product.weight}.scales"],
-                [product.node],
-                name=node.name,
-                domain=MICROSOFT,
-                K=product.inputs,
-                N=product.outputs,
-                bits=8,
-                block_size=group_size,
-                accuracy_level=_ACCURACY_LEVEL,
+            tape = Tape(model.graph)
+            codes_of[name] = (
+                tape.initializer(onnx_ir.tensor(rounded.codes, name=f"{name}.codes")),
+                tape.initializer(onnx_ir.tensor(rounded.scales.reshape(-1), name=f"{name}.scales")),
             )
+        made = onnx_ir.node(
+            "MatMulNBits",
+            [node.inputs[0], *codes_of[name]],
+            {
+                "K": product.inputs,
+                "N": int(product.weight.shape[1]),
+                "bits": 8,
+                "block_size": group_size,
+                "accuracy_level": _ACCURACY_LEVEL,
+            },
+            domain=MICROSOFT,
+            name=node.name,
         )
+        replace_nodes_and_values(model.graph, node, [node], [made], node.outputs, made.outputs)
+    model.opset_imports.setdefault(MICROSOFT, 1)
+    RemoveUnusedNodesPass()(model)
     how = "rounded to nearest" if seen is None else "rounded with GPTQ"
-    rest = len(products(model)) - len(chosen)
+    rest = len(every) - len(chosen)
     note = (
         f"int8: {len(chosen)} matrix products in groups of {group_size} channels, weights {how}; OpenVINO keeps "
         "activations in fp32 where the processor has no VNNI"
     )
-    return with_nodes(made, nodes), note + (f", {rest} left in fp32" if rest else "")
+    return model, note + (f", {rest} left in fp32" if rest else "")
 
 
-def candidates(  # noqa: PLR0917
-    model: onnx.ModelProto,
+def candidates(
+    graph: Path,
     folder: Path,
     seen: Mapping[str, Seen],
     engines: Collection[str] = ENGINES,
     keep: Collection[str] = (),
-    outside: Path | None = None,
-) -> Iterator[Candidate]:
-    """Every group size on each of `engines` that is installed, as graphs in `folder`. seen: by `Product.weight`.
+) -> list[Candidate]:
+    """Every group size on each of `engines` that is installed, as graphs in `folder`. seen, keep: as in `quantize`.
 
-    outside: the file with the weights outside of the graph; candidates share those that stay as they are.
+    Weights outside of the graph that stay as they are are shared by all candidates and the graph.
     """
-    wanted = [each for each in products(model) if each.node not in keep]
-    shared: tuple[Path, ...] = ()
-    if outside is not None:
-        shared = (folder / outside.name,)
-        shared[0].unlink(missing_ok=True)
-        shared[0].hardlink_to(outside)
+    wanted = [each.inputs for each in products(onnx_ir.load(graph)) if each.name not in keep]
+    outside, link = data_file(graph), folder / data_file(graph).name
+    link.unlink(missing_ok=True)  # weights of which there is another link are not read
+    shared = (link,) if outside.is_file() else ()
     targets = (INT8_NAME, *(f"onnx/{each.name}" for each in shared))
+    found = []
     for group_size in GROUP_SIZES:
-        if not any(each.inputs >= group_size for each in wanted):
+        if max(wanted, default=0) < group_size:
             continue
-        made, note = quantize(model, group_size, seen, keep, outside and outside.parent)
+        made, note = quantize(graph, group_size, seen, keep)
         file = folder / f"groups-of-{group_size}.onnx"
-        onnx.save(made, str(file))
+        onnx_ir.save(made, file)
         for engine in filter(is_installed, engines):
             settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group_size)} if engine == "openvino" else {}
-            yield Candidate(f"groups of {group_size} on {engine}", (file, *shared), targets, engine, settings, note)
+            name = f"groups of {group_size} on {engine}"
+            found.append(Candidate(name, (file, *shared), targets, engine, settings, note))
+    for each in shared:
+        each.hardlink_to(outside)
+    return found
 
 
-def sensitivities(model: onnx.ModelProto, batches: Sequence[Batch], folder: Path | None = None) -> dict[str, float]:
+def sensitivities(graph: Path, batches: Sequence[Batch]) -> dict[str, float]:
     """How far each matrix product moves the logits when it alone is in int8, most sensitive first.
 
-    Returns `Product.node` -> largest absolute logit difference over the first batches.
+    Returns the names of products -> largest absolute logit difference over the first batches.
     """
     some = batches[:: max(1, len(batches) // _SENSITIVITY_BATCHES)]
-    expected = _logits(model, some, folder)
-    everything = products(model)
+    expected = _logits(onnx_ir.load(graph), some, graph.parent)
+    names = [each.name for each in products(onnx_ir.load(graph))]
     found: dict[str, float] = {}
-    for product in everything:
-        alone, _ = quantize(
-            model, GROUP_SIZES[0], keep={each.node for each in everything} - {product.node}, folder=folder
-        )
-        found[product.node] = float(np.abs(_logits(alone, some, folder) - expected).max())
+    for name in names:
+        alone, _ = quantize(graph, GROUP_SIZES[0], keep={*names} - {name})
+        found[name] = float(np.abs(_logits(alone, some, graph.parent) - expected).max())
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _logits(model: onnx.ModelProto, batches: Sequence[Batch], folder: Path | None) -> npt.NDArray[np.float32]:
+def _logits(model: onnx_ir.Model, batches: Sequence[Batch], folder: Path) -> npt.NDArray[np.float32]:
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if folder is not None:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    made = onnx_ir.to_proto(model).SerializeToString()
+    session = ort.InferenceSession(made, options, providers=["CPUExecutionProvider"])
     inputs = input_types(session)
     logits: list[Any] = [session.run(None, batch.feeds(inputs))[0] for batch in batches]
     return np.concatenate(logits)

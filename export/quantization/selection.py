@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir
 
 from pairscore.export.encoder.formula import EncoderWeights
 from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
 from pairscore.export.errors import ParityError
-from pairscore.export.graphs.editing import data_file, load_graph
 from pairscore.export.model import LogitsModel, logits_model
 from pairscore.export.parity.gate import Trial, choose, try_out
 from pairscore.export.parity.measure import ParitySet, open_unproven
@@ -73,8 +73,7 @@ def best_int8(
             notes.append(left_out)
         tried = []
         for each in made:
-            names = tuple(file.relative_to(folder).as_posix() for file in each.files)
-            variant = unmeasured(folder, "int8", names, (each.engine,), (each.note,), each.settings, each.inputs)
+            variant = unmeasured(folder, "int8", each.files, (each.engine,), (each.note,), each.settings, each.inputs)
             tried.append((each.name, replace(variant, promise=promise)))
             targets[each.name] = each.targets
         trials = try_out(folder, tried, reference, every)
@@ -94,7 +93,7 @@ def best_int8(
                 # The native engine has no product in fp32 to fall back to.
                 if share is None or engine == NATIVE:
                     raise
-                ranked = ranked or list(sensitivities(load_graph(graph), batches, graph.parent))
+                ranked = ranked or list(sensitivities(graph, batches))
                 keep = ranked[: max(1, round(len(ranked) * share))]
             say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
         for file, target in zip(chosen.variant.files, targets[chosen.name], strict=True):
@@ -116,7 +115,7 @@ def best_int8(
 
 def _candidates(  # noqa: PLR0917
     reference: Reference,
-    path: Path,
+    graph: Path,
     batches: Sequence[Batch],
     scratch: Path,
     engines: Collection[str],
@@ -124,11 +123,11 @@ def _candidates(  # noqa: PLR0917
 ) -> tuple[list[Candidate], str | None]:
     """All candidates, their files in `scratch`; and why the native engine has none, if the user wanted one.
 
-    path: the fp32 graph. keep: matrix products that stay in fp32, which the native engine cannot do. What the model and
+    graph: that of fp32. keep: matrix products that stay in fp32, which the native engine cannot do. What the model and
     its products' rows take in memory is free when this returns, before any candidate is opened. Raises PairscoreError
     where there are none.
     """
-    model, graph, outside = logits_model(reference), load_graph(path), data_file(path)
+    model = logits_model(reference)
     encoder, left_out = None, None
     if NATIVE in engines and not keep:
         try:
@@ -137,15 +136,17 @@ def _candidates(  # noqa: PLR0917
             left_out = f"{NATIVE} left out: {error}"
             if len(engines) == 1:
                 raise PairscoreError(left_out) from error
-    rows_of = rows_of_weights(model, weights(graph, path.parent), encoder)
+    rows_of = rows_of_weights(model, weights(graph), encoder)
     read = [each.input for _, each in (encoder.products() if encoder else ())]
     seen = observe(model, [*rows_of.values(), *read], batches)
     seen_by = {name: seen[rows] for name, rows in rows_of.items()}
     libraries = [each for each in engines if each != NATIVE]
-    graphs = candidates(graph, scratch, seen_by, libraries, keep, outside if outside.is_file() else None)
-    made = [*(native_candidates(encoder, scratch, seen) if encoder else ()), *graphs]
+    made = [
+        *(native_candidates(encoder, scratch, seen) if encoder else ()),
+        *candidates(graph, scratch, seen_by, libraries, keep),
+    ]
     if not made:
-        sizes = ", ".join(map(str, sorted({each.inputs for each in products(graph)})))
+        sizes = ", ".join(map(str, sorted({each.inputs for each in products(onnx_ir.load(graph))})))
         raise PairscoreError(
             f"no int8 candidate can be made here: {f'{left_out}; ' if left_out else ''}groups have {min(GROUP_SIZES)} "
             f"channels or more, and the matrix products {sizes}"

@@ -28,28 +28,28 @@ def widened(
     # Rotary positions turn the halves of a head against each other: each half is filled up by itself.
     halves = 2 if encoder.modern else 1
     size, part = encoder.hidden // encoder.heads, encoder.hidden // encoder.heads // halves
-    wide = -(-part // lanes) * lanes * halves
-    within = np.concatenate([half * (wide // halves) + np.arange(part) for half in range(halves)])
-    heads: _Places = (
-        (np.arange(encoder.heads)[:, None] * wide + within).reshape(-1),
-        encoder.heads * wide,
-    )
-    hidden: _Places = np.arange(encoder.hidden), heads[1]
-    inner: _Places = np.arange(encoder.intermediate), -(-encoder.intermediate // _GROUP) * _GROUP
     if part % lanes == 0 and encoder.intermediate % lanes == 0:
         return encoder, seen
-    factor = np.float32((wide / size) ** 0.5)
+    wide = -(-part // lanes) * lanes * halves
+    within = np.concatenate([half * (wide // halves) + np.arange(part) for half in range(halves)])
+    heads: _Places = (np.arange(encoder.heads)[:, None] * wide + within).reshape(-1), encoder.heads * wide
+    hidden: _Places = np.arange(encoder.hidden), heads[1]
+    inner: _Places = np.arange(encoder.intermediate), -(-encoder.intermediate // _GROUP) * _GROUP
+    # Of each product's outputs and inputs.
+    places = {
+        **dict.fromkeys(("query", "key", "value"), (heads, hidden)),
+        "output": (hidden, heads),
+        **dict.fromkeys(("up", "gate"), (inner, hidden)),
+        "down": (hidden, inner),
+    }
     found: dict[Rows, Seen] = {}
     layers = []
     for layer in encoder.layers:
-        for linear, places in (
-            *((each, hidden) for each in (layer.query, layer.key, layer.value, layer.up)),
-            (layer.output, heads),
-            (layer.down, inner),
-        ):
-            read = seen[linear.input]
-            found[linear.input] = Seen(_filled(read.hessian, places, places), _filled(read.total, places), read.rows)
-        layers.append(_layer(layer, heads, hidden, inner, factor))
+        products = {name: _linear(linear, *places[name]) for name, linear in layer.products().items()}
+        for name, linear in products.items():
+            read, into = seen[linear.input], places[name][1]
+            found[linear.input] = Seen(_filled(read.hessian, into, into), _filled(read.total, into), read.rows)
+        layers.append(_layer(layer, products, heads, hidden, np.float32((wide / size) ** 0.5)))
     first, *others = encoder.head
     tables: dict[str, Any] = {}
     if encoder.projection is None:
@@ -70,27 +70,17 @@ def widened(
     ), found
 
 
-def _layer(layer: Layer, heads: _Places, hidden: _Places, inner: _Places, factor: np.float32) -> Layer:
-    query, key, value = (_linear(each, heads, hidden) for each in (layer.query, layer.key, layer.value))
-    modern, relative = layer.modern, layer.relative
+def _layer(layer: Layer, products: dict[str, Any], heads: _Places, hidden: _Places, factor: np.float32) -> Layer:
+    query, modern, relative = products["query"], layer.modern, layer.relative
+    products["query"] = replace(query, weight=query.weight * factor, bias=query.bias * factor)
     if modern is not None:
         pairs = len(modern.frequencies)
         frequencies = np.pad(modern.frequencies, (0, pairs * heads[1] // len(heads[0]) - pairs))
-        modern = replace(modern, gate=_linear(modern.gate, inner, hidden), frequencies=frequencies)
+        modern = replace(modern, gate=products.pop("gate"), frequencies=frequencies)
     if relative is not None:
         relative = Relative(_filled(relative.key, None, heads), _filled(relative.query, None, heads) * factor)
-    return Layer(
-        replace(query, weight=query.weight * factor, bias=query.bias * factor),
-        key,
-        value,
-        _linear(layer.output, hidden, heads),
-        _norm(layer.attention_norm, hidden),
-        _linear(layer.up, inner, hidden),
-        _linear(layer.down, hidden, inner),
-        Norm(_filled(layer.output_norm.weight, hidden), _filled(layer.output_norm.bias, hidden)),
-        modern,
-        relative,
-    )
+    norms = {name: _norm(getattr(layer, name), hidden) for name in ("attention_norm", "output_norm")}
+    return replace(layer, **products, **norms, modern=modern, relative=relative)
 
 
 def _linear(linear: Linear, outputs: _Places | None, inputs: _Places | None) -> Linear:

@@ -32,7 +32,7 @@ from pairscore.benchmarks.tables.throughput import (
 )  # fmt: skip
 from pairscore.benchmarks.work import operations, padding_by_policy
 from pairscore.benchmarks.worker import peak_memory
-from pairscore.export.build import build_bundle
+from pairscore.export.api import export_bundle
 from pairscore.runtime.pairs_file import read_pairs
 from tests import corpus
 from tests.command_line import run
@@ -118,7 +118,7 @@ def test_another_checkpoint_is_refused(exported, pairs_file, tmp_path, capsys):
 
 def test_a_model_that_reads_the_evidence_first_is_compared_in_that_order(exported, pairs_file, tmp_path):
     checkpoint, bundle = exported("bert").checkpoint, tmp_path / "bundle"
-    build_bundle(str(checkpoint), bundle, pair_order="evidence-claim")
+    export_bundle(str(checkpoint), bundle, pair_order="evidence-claim")
     pairs = read_pairs(pairs_file, "claim", "evidence")
     result = run_bench(
         bundle, checkpoint, pairs_file, pairs, None, limit=8, rounds=1, environments=None, say=print, long=0

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairscore.benchmarks.work import activation_bytes
-from pairscore.export.build import build_bundle
+from pairscore.export.api import export_bundle
 from studies import gpu
 from tests import corpus
 
@@ -26,7 +26,7 @@ def texts(tmp_path):
 def test_a_rehearsal_runs_every_section_that_needs_no_gpu(exported, texts, tmp_path, monkeypatch):
     checkpoint, bundle = exported("bert")
     made = shutil.copytree(bundle, tmp_path / "bundle")
-    build_bundle(str(checkpoint), made, precision="fp16", min_spearman=0.9)
+    export_bundle(str(checkpoint), made, precision="fp16", min_spearman=0.9)
     output = tmp_path / "results" / "gpu.json"
     arguments = ["--bundle", made, "--checkpoint", checkpoint, "--pairs", texts, "--output", output, "--device", "cpu"]
     numbers = ["--judged", str(texts), "--sample", "40", "--job", "45", "--repeats", "2"]

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from pairscore import PairscoreError
-from pairscore.export.build import build_bundle
+from pairscore.export.api import export_bundle
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.devices import split_devices
 from pairscore.runtime.engines.onnxruntime import cuda
@@ -26,7 +26,7 @@ def graph(request, exported, tmp_path_factory):
     if precision == "fp32":
         return bundle / "onnx/model.onnx"
     made = shutil.copytree(bundle, tmp_path_factory.mktemp("fp16") / "bundle")
-    build_bundle(str(checkpoint), made, precision=precision, min_spearman=0.9)
+    export_bundle(str(checkpoint), made, precision=precision, min_spearman=0.9)
     return made / "onnx/model_fp16_unpadded.onnx"
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from pairscore import PairscoreError, Scorer
-from pairscore.export.build import build_bundle
+from pairscore.export.api import export_bundle
 from pairscore.export.errors import ParityError
-from pairscore.export.quantization.calibration import CalibrationPairs
 from pairscore.runtime.bundle.manifest import Bundle, sha256
 from pairscore.runtime.engines.protocol import EngineOptions
 from pairscore.runtime.engines.registry import open_engine
@@ -113,8 +112,8 @@ def test_without_the_kernels_the_others_race(exported, monkeypatch, tmp_path):
     made = shutil.copytree(bundle, tmp_path / "bundle")
     monkeypatch.setitem(sys.modules, "pairscore_kernels", None)
     said = []
-    calibration = CalibrationPairs(tuple(PAIRS))
-    build_bundle(str(checkpoint), made, precision="int8", calibration=calibration, say=said.append, **LOOSE)
+    calibration = PAIRS
+    export_bundle(str(checkpoint), made, precision="int8", calibration=calibration, say=said.append, **LOOSE)
     left_out = "native left out: pairscore-kernels is not installed: `pip install pairscore[kernels]`"
     assert f"  {left_out}" in said
     variant = Bundle.open(made).variant("int8")
@@ -133,9 +132,7 @@ def test_an_engine_without_a_candidate_is_refused(exported, tmp_path, family, en
     checkpoint, bundle = exported(family, **({"conv_kernel_size": 3} if family == "deberta-v2" else {}))
     made = shutil.copytree(bundle, tmp_path / "bundle")
     with pytest.raises(PairscoreError, match=message):
-        build_bundle(
-            str(checkpoint), made, precision="int8", calibration=CalibrationPairs(tuple(PAIRS)), engine=engine, **LOOSE
-        )
+        export_bundle(str(checkpoint), made, precision="int8", calibration=PAIRS, engine=engine, **LOOSE)
     assert "int8" not in Bundle.open(made).manifest.variants
 
 
@@ -143,11 +140,11 @@ def test_a_promise_that_it_does_not_keep_leaves_the_bundle_as_it_was(exported, t
     checkpoint, bundle = exported("bert", **changes("bert"))
     made = shutil.copytree(bundle, tmp_path / "bundle")
     with pytest.raises(ParityError, match="the most exact is whole rows"):
-        build_bundle(
+        export_bundle(
             str(checkpoint),
             made,
             precision="int8",
-            calibration=CalibrationPairs(tuple(PAIRS)),
+            calibration=PAIRS,
             engine="native",
             max_difference=1e-9,
         )

@@ -12,7 +12,8 @@ from sentence_transformers import CrossEncoder
 from transformers import AutoTokenizer
 
 from pairscore import PairscoreError, Scorer
-from pairscore.export.build import GOLDEN_ROWS, GOLDEN_TOKENS, build_bundle
+from pairscore.export.api import export_bundle
+from pairscore.export.build import GOLDEN_ROWS, GOLDEN_TOKENS
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.errors import ParityError
 from pairscore.export.parity.builtin_pairs import builtin_pairs
@@ -164,7 +165,7 @@ def test_the_older_activation_setting(exported):
 def test_the_evidence_first(tmp_path, checkpoint):
     """Token types, truncation, golden rows, verification and `info` follow the order; nothing else does."""
     source, lines = checkpoint("bert", layers=1), []
-    manifest = build_bundle(str(source), tmp_path / "bundle", pair_order="evidence-claim", say=lines.append)
+    manifest = export_bundle(str(source), tmp_path / "bundle", pair_order="evidence-claim", say=lines.append)
     assert manifest.pair_order == "evidence-claim"
     assert "Exporting bert, 64 tokens, the evidence first, to ONNX" in lines
     encoder = CrossEncoder(str(source), device="cpu")
@@ -175,14 +176,14 @@ def test_the_evidence_first(tmp_path, checkpoint):
     np.testing.assert_allclose(scorer.predict(pairs), expected, rtol=0, atol=1e-5)
     assert not verify(tmp_path / "bundle", str(source), pairs).broken
     assert "  pair order  evidence, then claim" in description_lines(describe(str(tmp_path / "bundle")))
-    build_bundle(str(source), tmp_path / "bundle", precision="fp16")
+    export_bundle(str(source), tmp_path / "bundle", precision="fp16")
     np.testing.assert_allclose(
         Scorer.from_pretrained(tmp_path / "bundle", precision="fp16").predict(pairs), expected, rtol=0, atol=0.03
     )
-    plain = build_bundle(str(source), tmp_path / "plain")
+    plain = export_bundle(str(source), tmp_path / "plain")
     assert Bundle.open(tmp_path / "bundle").digest("fp32") != Bundle.open(tmp_path / "plain").digest("fp32")
     with pytest.raises(PairscoreError, match="has the pair order claim-evidence, not evidence-claim"):
-        build_bundle(str(source), tmp_path / "plain", precision="fp16", pair_order="evidence-claim")
+        export_bundle(str(source), tmp_path / "plain", precision="fp16", pair_order="evidence-claim")
     earlier = {name: value for name, value in json.loads(plain.to_json()).items() if name != "pair_order"}
     assert Manifest.from_json(json.dumps(earlier)) == plain
 
@@ -192,7 +193,7 @@ def test_a_checkpoint_saved_by_sentence_transformers(tmp_path, checkpoint):
     """It carries modules.json, and the activation moves to config_sentence_transformers.json."""
     encoder = CrossEncoder(str(checkpoint("electra")), device="cpu", activation_fn=torch.nn.Tanh())
     encoder.save_pretrained(str(tmp_path / "saved"))
-    manifest = build_bundle(str(tmp_path / "saved"), tmp_path / "bundle")
+    manifest = export_bundle(str(tmp_path / "saved"), tmp_path / "bundle")
     assert manifest.activation == "tanh"
     expected = encoder.predict(PAIRS[:50])
     opened = CrossEncoder(str(tmp_path / "bundle"), backend="onnx", device="cpu")
@@ -209,7 +210,7 @@ def changed_tokenizer(folder, **changes):
 def test_truncation_at_the_left(tmp_path):
     checkpoint = build_checkpoint("roberta", tmp_path / "checkpoint")
     changed_tokenizer(checkpoint, truncation_side="left")
-    manifest = build_bundle(str(checkpoint), tmp_path / "bundle")
+    manifest = export_bundle(str(checkpoint), tmp_path / "bundle")
     assert manifest.truncation_side == "left"
     expected = CrossEncoder(str(checkpoint), device="cpu").predict(PAIRS)
     np.testing.assert_allclose(
@@ -221,7 +222,7 @@ def test_token_types_that_the_tokenizer_does_not_pass_on(tmp_path):
     """The template numbers claim and evidence, the graph has the input, and PyTorch sees zeros all the same."""
     checkpoint = build_checkpoint("bert", tmp_path / "checkpoint")
     changed_tokenizer(checkpoint, model_input_names=["input_ids", "attention_mask"])
-    build_bundle(str(checkpoint), tmp_path / "bundle")
+    export_bundle(str(checkpoint), tmp_path / "bundle")
     expected = CrossEncoder(str(checkpoint), device="cpu").predict(PAIRS)
     np.testing.assert_allclose(
         Scorer.from_pretrained(tmp_path / "bundle").predict(PAIRS), expected, rtol=0, atol=PROMISE
@@ -230,7 +231,7 @@ def test_token_types_that_the_tokenizer_does_not_pass_on(tmp_path):
 
 def test_max_length_shortens_the_bundle_for_everybody(tmp_path, checkpoint):
     source = checkpoint("bert")
-    manifest = build_bundle(str(source), tmp_path / "bundle", max_length=24)
+    manifest = export_bundle(str(source), tmp_path / "bundle", max_length=24)
     assert manifest.max_length == 24
     expected = CrossEncoder(str(source), device="cpu", max_length=24).predict(PAIRS)
     scorer = Scorer.from_pretrained(tmp_path / "bundle")
@@ -242,7 +243,7 @@ def test_max_length_shortens_the_bundle_for_everybody(tmp_path, checkpoint):
 
 def test_the_users_pairs_are_checked_but_not_kept(tmp_path, checkpoint):
     secret = ("a claim of the user's own", "and evidence that stays at home")
-    manifest = build_bundle(str(checkpoint("bert")), tmp_path / "bundle", pairs=[secret, secret])
+    manifest = export_bundle(str(checkpoint("bert")), tmp_path / "bundle", pairs=[secret, secret])
     assert manifest.variants["fp32"].parity.pairs == len(builtin_pairs(64)) + 2
     content = b"".join(path.read_bytes() for path in (tmp_path / "bundle").rglob("*") if path.is_file())
     assert b"user's own" not in content
@@ -303,7 +304,7 @@ def test_a_failed_parity_leaves_nothing(tmp_path):
     checkpoint = build_checkpoint("bert", tmp_path / "checkpoint")
     scale_weights(checkpoint, "classifier.weight", 1e6)
     with pytest.raises(ParityError, match="no bundle was written") as raised:
-        build_bundle(str(checkpoint), tmp_path / "new" / "bundle")
+        export_bundle(str(checkpoint), tmp_path / "new" / "bundle")
     assert "\n" not in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
@@ -314,23 +315,23 @@ def test_a_failed_overwrite_keeps_the_old_bundle(tmp_path, exported):
     bad = build_checkpoint("bert", tmp_path / "checkpoint")
     scale_weights(bad, "classifier.weight", 1e6)
     with pytest.raises(ParityError):
-        build_bundle(str(bad), tmp_path / "bundle", overwrite=True)
+        export_bundle(str(bad), tmp_path / "bundle", overwrite=True)
     assert {path: path.read_bytes() for path in (tmp_path / "bundle").rglob("*") if path.is_file()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoint"]
 
 
 def test_overwrite_replaces_the_bundle(tmp_path, checkpoint, exported):
     shutil.copytree(exported("bert").bundle, tmp_path / "bundle")
-    with pytest.raises(PairscoreError, match=r"exists.*--overwrite"):
-        build_bundle(str(checkpoint("electra")), tmp_path / "bundle")
-    build_bundle(str(checkpoint("electra")), tmp_path / "bundle", overwrite=True)
+    with pytest.raises(PairscoreError, match=r"exists.*overwrite=True"):
+        export_bundle(str(checkpoint("electra")), tmp_path / "bundle")
+    export_bundle(str(checkpoint("electra")), tmp_path / "bundle", overwrite=True)
     assert Bundle.open(tmp_path / "bundle").manifest.model_type == "electra"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_an_unknown_precision_is_refused(tmp_path, checkpoint):
     with pytest.raises(PairscoreError, match="unknown precision 'int3': use"):
-        build_bundle(str(checkpoint("bert")), tmp_path / "bundle", precision="int3")
+        export_bundle(str(checkpoint("bert")), tmp_path / "bundle", precision="int3")
     assert not list(tmp_path.iterdir())
 
 
@@ -342,5 +343,5 @@ def test_a_model_whose_logits_in_pytorch_depend_on_the_batch_is_named(checkpoint
     with pytest.raises(
         PairscoreError, match=r"PyTorch's own logits depend on the batch.*save it with padding_side right"
     ):
-        build_bundle(str(folder), tmp_path / "bundle")
+        export_bundle(str(folder), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()

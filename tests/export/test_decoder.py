@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pairscore import Scorer
-from pairscore.export.build import build_bundle
+from pairscore.export.api import export_bundle
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.reference import load_reference
 from pairscore.runtime.bundle.manifest import Bundle
@@ -24,7 +24,7 @@ def made(checkpoint, tmp_path_factory):
     source = shutil.copytree(checkpoint("qwen3"), folder / "checkpoint")
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
-    build_bundle(str(source), folder / "bundle", precision="fp16")
+    export_bundle(str(source), folder / "bundle", precision="fp16")
     return checkpoint("qwen3"), folder / "bundle"
 
 

@@ -8,9 +8,8 @@ import onnxruntime as ort
 import pytest
 
 from pairscore import Scorer
-from pairscore.export.build import build_bundle
+from pairscore.export.api import export_bundle
 from pairscore.export.graphs import editing, fp16
-from pairscore.export.quantization.calibration import CalibrationPairs
 from pairscore.runtime.bundle.manifest import Bundle
 from tests.native import LOOSE, PAIRS
 
@@ -23,11 +22,9 @@ def made(checkpoint, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(editing, "LARGEST_GRAPH", 10_000)
         patch.setattr(editing, "SMALLEST_OUTSIDE", 2_000)
-        build_bundle(source, bundle, exporter="torch")
-        build_bundle(source, bundle, precision="fp16")
-        build_bundle(
-            source, bundle, precision="int8", engine="onnxruntime", calibration=CalibrationPairs(tuple(PAIRS)), **LOOSE
-        )
+        export_bundle(source, bundle, exporter="torch")
+        export_bundle(source, bundle, precision="fp16")
+        export_bundle(source, bundle, precision="int8", engine="onnxruntime", calibration=PAIRS, **LOOSE)
     return bundle
 
 

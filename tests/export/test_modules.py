@@ -13,7 +13,7 @@ from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
 from pairscore import PairscoreError, Scorer
-from pairscore.export.build import build_bundle
+from pairscore.export.api import export_bundle
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.model import load_model
 from pairscore.export.modules import DENSE_ACTIVATIONS
@@ -61,7 +61,7 @@ def test_token_types_and_several_poolings(tmp_path):
     pooling = Pooling(WIDTH, ("max", "mean", "lasttoken"))
     head = [pooling, Normalize(), Dense(3 * WIDTH, WIDTH), scores_head(2)]
     checkpoint = build_stack("bert", tmp_path / "checkpoint", *head, activation_fn=torch.nn.Tanh(), layers=1)
-    manifest = build_bundle(str(checkpoint), tmp_path / "bundle")
+    manifest = export_bundle(str(checkpoint), tmp_path / "bundle")
     assert manifest.variants["fp32"].inputs == ("input_ids", "attention_mask", "token_type_ids")
     assert manifest.activation == "tanh"
     same_scores(checkpoint, tmp_path / "bundle")
@@ -78,11 +78,11 @@ def test_a_prompt_stands_before_every_claim(tmp_path):
         default_prompt_name="check",
         layers=1,
     )
-    manifest = build_bundle(str(checkpoint), tmp_path / "bundle")
+    manifest = export_bundle(str(checkpoint), tmp_path / "bundle")
     assert manifest.prompt == "Is this claim true? "
     assert Bundle.open(tmp_path / "bundle").digest("fp32") != Bundle.open(_without_prompt(tmp_path)).digest("fp32")
     with pytest.raises(PairscoreError, match="which CrossEncoder puts before the first text"):
-        build_bundle(str(checkpoint), tmp_path / "other", pair_order="evidence-claim")
+        export_bundle(str(checkpoint), tmp_path / "other", pair_order="evidence-claim")
     scores = same_scores(checkpoint, tmp_path / "bundle")
     named = json.loads((checkpoint / "config_sentence_transformers.json").read_text())
     (checkpoint / "config_sentence_transformers.json").write_text(json.dumps({**named, "default_prompt_name": None}))
@@ -101,7 +101,7 @@ def test_a_checkpoint_that_sentence_transformers_6_saved(tmp_path):
     """In `tests/data`, with its own `predict`: made by `build_stack`, sentence-transformers 6.2, transformers 5.24."""
     saved = Path(__file__).parents[1] / "data/saved-by-sentence-transformers-6"
     rows = json.loads(saved.with_suffix(".json").read_text())
-    build_bundle(str(saved), tmp_path / "bundle", exporter="torch")
+    export_bundle(str(saved), tmp_path / "bundle", exporter="torch")
     scores = Scorer.from_pretrained(tmp_path / "bundle").predict([(row["claim"], row["evidence"]) for row in rows])
     np.testing.assert_allclose(scores, [row["score"] for row in rows], rtol=0, atol=PROMISE)
 
@@ -237,9 +237,9 @@ def test_the_digest_follows_the_head(folder):
 
 def test_only_pytorchs_exporter_takes_a_stack(checkpoint, tmp_path):
     if "optimum" in EXPORTED_BY:
-        match = "optimum's exporter takes no stack of modules: use --exporter torch"
+        match = "optimum's exporter takes no stack of modules: use exporter torch"
     else:
-        match = "--exporter optimum needs optimum-onnx, which is not installed"
+        match = "exporter optimum needs optimum-onnx, which is not installed"
     with pytest.raises(PairscoreError, match=match):
-        build_bundle(str(checkpoint("ettin")), tmp_path / "bundle", exporter="optimum")
+        export_bundle(str(checkpoint("ettin")), tmp_path / "bundle", exporter="optimum")
     assert not list(tmp_path.iterdir())

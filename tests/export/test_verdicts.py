@@ -11,8 +11,7 @@ from sentence_transformers import CrossEncoder
 
 from pairscore import Scorer
 from pairscore.cli import main
-from pairscore.export.build import build_bundle
-from pairscore.export.quantization.calibration import CalibrationPairs
+from pairscore.export.api import export_bundle
 from tests import corpus
 from tests.native import LOOSE, PAIRS
 
@@ -25,9 +24,8 @@ def made(checkpoint, built_once):
     source = checkpoint("bert", 3, num_attention_heads=2)
 
     def build(folder):
-        build_bundle(str(source), folder / "bundle", pair_order="evidence-claim")
-        fitted = CalibrationPairs(tuple(PAIRS))
-        build_bundle(str(source), folder / "bundle", precision="int8", calibration=fitted, engine="native", **LOOSE)
+        export_bundle(str(source), folder / "bundle", pair_order="evidence-claim")
+        export_bundle(str(source), folder / "bundle", precision="int8", calibration=PAIRS, engine="native", **LOOSE)
 
     return source, built_once("three-labels-evidence-first", build) / "bundle"
 

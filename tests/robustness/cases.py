@@ -45,12 +45,12 @@ class Case:
 
 def tiny_bundle(folder: Path) -> Path:
     """A bundle of a small random model, in fp32 and for the native engine, made in an empty folder."""
-    from pairscore.export.build import build_bundle
+    from pairscore.export.api import export_bundle
     from tests.checkpoints import build_checkpoint
     from tests.native import add_native, changes
 
     checkpoint, bundle = build_checkpoint("bert", folder / "checkpoint", **changes("bert")), folder / "bundle"
-    build_bundle(str(checkpoint), bundle)
+    export_bundle(str(checkpoint), bundle)
     add_native(checkpoint, bundle)
     return bundle
 

@@ -36,8 +36,8 @@ FAULTS = (
     Fault(
         "the rewrite takes another row than the first",
         "export/graphs/rewrites.py",
-        "for value in (0, 1, axis)]",
-        "for value in (1, 2, axis)]",
+        "for each in (0, 1, axis)]",
+        "for each in (1, 2, axis)]",
         ("tests/export/test_rewrites.py", "-k", "optimum-bert or torch-bert"),
     ),
     Fault(
