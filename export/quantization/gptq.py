@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 FloatMatrix = npt.NDArray[np.float32]
 Hessian = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -18,7 +19,7 @@ ZERO_CODE = 128
 LARGEST_CODE = 127
 # Share of the mean diagonal that is added to the Hessian, as in the paper: channels that are never active have none.
 _DAMPING = 0.01
-# Columns whose updates are applied to the rest at once, by one matrix product.
+# Inputs whose updates are applied to the rest at once, by one matrix product.
 _BLOCK = 128
 
 
@@ -56,35 +57,35 @@ def gptq(weight: FloatMatrix, hessian: Hessian, group_size: int, largest_sum: in
     The inputs with the largest values are rounded first, since more weights are left to make up for them: `act_order`
     of the authors' code. So scales are those of the weights as they are given.
     """
-    inputs = len(weight)
+    inputs, outputs = weight.shape
     order = np.argsort(np.negative(np.diag(hessian)), kind="stable")
     factor = _inverse_factor(hessian[np.ix_(order, order)])
-    groups = np.ascontiguousarray(weight.T, dtype=np.float32).reshape(weight.shape[1], -1, group_size)
+    groups = np.ascontiguousarray(weight.T, dtype=np.float32).reshape(outputs, -1, group_size)
     scales = _scales(groups, largest_sum)
-    left = groups.reshape(len(groups), inputs)[:, order]
+    left = weight[order].astype(np.float32)
     codes = np.empty(left.shape, np.uint8)
     # What the codes of each four that are rounded already add up to, on either side.
-    above, below = np.zeros((2, inputs // 8 * 2 + 2, len(left)), np.float32)
+    above, below = np.zeros((2, inputs // 8 * 2 + 2, outputs), np.float32)
     for start in range(0, inputs, _BLOCK):
         stop = min(start + _BLOCK, inputs)
-        errors = np.empty((len(left), stop - start), np.float32)
+        errors = np.empty((stop - start, outputs), np.float32)
         for place in range(start, stop):
-            column = order[place]
-            scale = scales[:, column // group_size]
-            value = np.rint(left[:, place] / scale)
-            four = column // 8 * 2 + column // 2 % 2
+            row = order[place]
+            scale = scales[:, row // group_size]
+            value = np.rint(left[place] / scale)
+            four = row // 8 * 2 + row // 2 % 2
             if largest_sum is not None:
                 value = np.clip(value, -largest_sum - below[four], largest_sum - above[four])
             value = np.clip(value, -LARGEST_CODE, LARGEST_CODE)
             if largest_sum is not None:
                 above[four] += np.maximum(value, 0)
                 below[four] += np.minimum(value, 0)
-            codes[:, column] = value + ZERO_CODE
-            error = (left[:, place] - value * scale) / factor[place, place]
-            left[:, place:stop] -= np.outer(error, factor[place, place:stop])
-            errors[:, place - start] = error
-        left[:, stop:] -= errors @ factor[start:stop, stop:]
-    return GroupedWeight(codes.reshape(len(left), -1, group_size), scales)
+            codes[row] = value + ZERO_CODE
+            error = (left[place] - value * scale) / factor[place, place]
+            left[place:stop] -= np.outer(factor[place, place:stop], error)
+            errors[place - start] = error
+        left[stop:] -= factor[start:stop, stop:].T @ errors
+    return GroupedWeight(np.ascontiguousarray(codes.T).reshape(outputs, -1, group_size), scales)
 
 
 def rotated(matrix: npt.NDArray[Any], order: int) -> npt.NDArray[Any]:
@@ -108,10 +109,13 @@ def rotated(matrix: npt.NDArray[Any], order: int) -> npt.NDArray[Any]:
 
 def _inverse_factor(hessian: Hessian) -> FloatMatrix:
     """Upper Cholesky factor of the damped Hessian's inverse."""
-    damped = hessian.astype(np.float64)
-    diagonal = np.diag_indices_from(damped)
-    damped[diagonal] += _DAMPING * max(float(damped[diagonal].mean()), 1e-30)
-    return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped)).T, dtype=np.float32)
+    damped = torch.from_numpy(hessian.astype(np.float64))
+    diagonal = damped.diagonal()
+    diagonal += _DAMPING * max(float(diagonal.mean()), 1e-30)
+    # The Hessian is U Uᵀ, where U is its lower factor from the last row and column on; so its inverse is U⁻ᵀ U⁻¹.
+    upper = torch.linalg.cholesky(damped.flip(0, 1)).flip(0, 1)
+    factor = torch.linalg.solve_triangular(upper, torch.eye(len(upper), dtype=torch.float64), upper=True)
+    return np.ascontiguousarray(factor.numpy(), dtype=np.float32)
 
 
 def _scales(groups: FloatMatrix, largest_sum: int | None = None) -> FloatMatrix:

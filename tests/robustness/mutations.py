@@ -64,7 +64,7 @@ FAULTS = (
     Fault(
         "GPTQ does not correct the weights behind a rounded one",
         "export/quantization/gptq.py",
-        "        left[:, stop:] -= errors @ factor[start:stop, stop:]\n",
+        "        left[stop:] -= factor[start:stop, stop:].T @ errors\n",
         "",
         ("tests/export/test_gptq.py",),
     ),
