@@ -84,7 +84,7 @@ def bench(
             rounds=rounds,
             long=long,
             environments=peers,
-            say=_say_nothing if quiet else _say,
+            say=(lambda line: None) if quiet else _say,
         )
     except RuntimeError as error:
         raise PairscoreError(f"no benchmark was written: {error}") from error
@@ -113,7 +113,3 @@ def require_bench_extra() -> None:
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
-
-
-def _say_nothing(line: str) -> None:
-    del line

@@ -7,15 +7,15 @@ It writes a checkpoint of XLM-RoBERTa-large's sizes, with the tokenizer of --che
 precision, and scores some pairs with PyTorch and with each engine in turns.
 """
 
-import os
 import statistics
-import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import torch
 from transformers import AutoTokenizer, XLMRobertaConfig, XLMRobertaForSequenceClassification
@@ -52,9 +52,9 @@ def main() -> None:
     costs: dict[str, Any] = {}
     for precision, more in PRECISIONS.items():
         fitted = ["--calibration", str(calibration)] if precision == "int8" else []
-        seconds, peak = run("export", source, bundle, "--overwrite", *more, *fitted)
-        size = sum((bundle / name).stat().st_size for name in Bundle.open(bundle).variant(precision).files)
-        costs[precision] = {"seconds": seconds, "peak_bytes": peak, "bytes": size}
+        costs[precision] = run("export", source, bundle, "--overwrite", *more, *fitted)
+        files = Bundle.open(bundle).variant(precision).files
+        costs[precision]["bytes"] = sum((bundle / name).stat().st_size for name in files)
         print(precision, costs[precision], flush=True)
     write_result(options.output, timed(options, source, bundle, costs))
 
@@ -63,9 +63,8 @@ def timed(options: Any, source: Path, bundle: Path, costs: dict[str, Any]) -> di
     """PyTorch and every engine in turns."""
     pairs = read_pairs(options.pairs, "claim", "evidence", _TIMED)
     reference = load_reference(open_checkpoint(str(source)), MAX_LENGTH)
-    systems: dict[str, Any] = {"pytorch": reference.logits}
-    for precision in ("fp32", "int8"):
-        systems[precision] = Scorer.from_pretrained(bundle, precision=precision).predict
+    ours = {name: Scorer.from_pretrained(bundle, precision=name).predict for name in ("fp32", "int8")}
+    systems: dict[str, Any] = {"pytorch": reference.logits, **ours}
     seconds, _ = time_in_turns(systems, pairs, options.rounds)
     parameters = sum(weight.numel() for weight in reference.encoder.parameters())
     return study_result(
@@ -102,14 +101,22 @@ def write_checkpoint(tokenizer_of: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def run(*arguments: object) -> tuple[float, int]:
-    """Seconds and peak memory, in bytes, of `pairscore` in a process. Raises RuntimeError where it fails."""
+def run(*arguments: object) -> dict[str, float]:
+    """Seconds of `pairscore` in a process, and the most memory that it held, in bytes: its own, and with mapped files.
+
+    Raises RuntimeError where it fails.
+    """
     command = [str(Path(sys.executable).with_name("pairscore")), *map(str, arguments)]
-    started = time.perf_counter()
-    _, status, usage = os.wait4(subprocess.Popen(command).pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024
+    started, own, resident = time.perf_counter(), 0, 0
+    process = psutil.Popen(command)
+    while process.poll() is None:
+        with suppress(psutil.Error):  # it may have ended
+            now = process.memory_info()
+            own, resident = max(own, now.rss - now.shared), max(resident, now.rss)
+        time.sleep(0.01)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return {"seconds": time.perf_counter() - started, "peak_bytes": own, "peak_resident_bytes": resident}
 
 
 if __name__ == "__main__":

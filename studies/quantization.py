@@ -14,6 +14,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,31 +140,26 @@ def make(bundle: Path, reference: Reference, fitted: Sequence[Pair], folder: Pat
     seen_by = {name: seen[rows] for name, rows in rows_of.items()}
     ways = [Way(f"fp32, {engine}", graph, engine, "fp32", {}) for engine in ("onnxruntime", "openvino")]
 
-    def grouped(name: str, size: int, made: Callable[[], onnx_ir.Model]) -> None:
+    def grouped(name: str, size: int, made: Callable[[], tuple[onnx_ir.Model, str]]) -> None:
         if not any(text in f"{name}, {engine}" for text in only for engine in ("onnxruntime", "openvino")):
             return
         file = folder / f"{len(ways)}.onnx"
-        onnx_ir.save(made(), file)
+        onnx_ir.save(made()[0], file)
         ways.append(Way(f"{name}, onnxruntime", file, "onnxruntime", "int8", {}))
         settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(size)}
         ways.append(Way(f"{name}, openvino", file, "openvino", "int8", settings))
 
-    def gptq(size: int) -> Callable[[], onnx_ir.Model]:
-        return lambda: quantize(graph, size, seen_by)[0]
-
     for size in GROUP_SIZES:
-        grouped(f"GPTQ, groups of {size}", size, gptq(size))
-    smallest = GROUP_SIZES[0]
-    grouped(f"round to nearest, groups of {smallest}", smallest, lambda: quantize(graph, smallest)[0])
-    every = len(products(onnx_ir.load(graph)))
+        grouped(f"GPTQ, groups of {size}", size, partial(quantize, graph, size, seen_by))
+    smallest, every = GROUP_SIZES[0], len(products(onnx_ir.load(graph)))
+    grouped(f"round to nearest, groups of {smallest}", smallest, partial(quantize, graph, smallest))
     kept = every // 4
     grouped(
         f"GPTQ, groups of {smallest}, all but {kept} of {every} products",
         smallest,
-        lambda: quantize(graph, smallest, seen_by, list(sensitivities(graph, batches))[:kept])[0],
+        lambda: quantize(graph, smallest, seen_by, list(sensitivities(graph, batches))[:kept]),
     )
-    every_recipe = (*fitting(encoder), *NOT_ROTATED)
-    recipes = [each for each in every_recipe if any(text in f"{each} on native" for text in only)]
+    recipes = [each for each in (*fitting(encoder), *NOT_ROTATED) if any(text in f"{each} on native" for text in only)]
     if is_installed("native"):
         ways += [
             Way(each.name, each.files[0], each.engine, "int8", {})

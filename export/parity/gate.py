@@ -60,7 +60,7 @@ def try_out(
     """
     reference.release()  # its logits are known
     pairs = parity_set.pairs
-    scorers: dict[str, Scorer] = {FP32: open_unproven(folder, "fp32")}
+    scorers: dict[str, Scorer] = {}
     trials: dict[str, Trial] = {}
     for name, variant in candidates:
         try:
@@ -73,6 +73,8 @@ def try_out(
         scorers[name] = scorer
         measured = replace(variant, parity=report)
         trials[name] = Trial(name, measured, 0.0, 0.0, tuple(report.violations(variant.tier)))
+    # Last, since a candidate takes more memory while it is opened than later.
+    scorers[FP32] = open_unproven(folder, "fp32")
     timed = list(pairs[-_TIMED_PAIRS:])
     seconds = _seconds(scorers, timed)
     for name in trials.keys() & seconds.keys():
