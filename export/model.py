@@ -5,61 +5,44 @@ import math
 from typing import Any
 
 import torch
-from sentence_transformers import CrossEncoder
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from pairscore.export.checkpoint import Checkpoint
-from pairscore.export.reference import Reference, open_crossencoder, quiet
+from pairscore.export.reference import open_crossencoder, quiet
 from pairscore.runtime.errors import PairscoreError
 
 
 class LogitsModel(torch.nn.Module):
-    """Token ids in, logits out. `inputs`: the names that `forward` takes, in the graph's order."""
+    """Token ids in, logits out, of a loaded CrossEncoder: one transformer, or a stack of modules.
 
-    def __init__(self, model: torch.nn.Module, config: Any) -> None:
+    `inputs`: the names that `forward` takes, in the graph's order. It shares the encoder's weights.
+    """
+
+    def __init__(self, encoder: Any) -> None:
         super().__init__()
-        self.model = model
-        names = ["input_ids", "attention_mask"]
-        takes_types = "token_type_ids" in inspect.signature(self.transformer.forward).parameters
-        if takes_types and (getattr(config, "type_vocab_size", 0) or 0) > 1:
-            names.append("token_type_ids")
-        self.inputs: tuple[str, ...] = tuple(names)
+        self.stacked = len(encoder) > 1
+        self.model: Any = encoder if self.stacked else encoder.model
+        for place, module in enumerate(encoder if self.stacked else ()):
+            if getattr(module, "pooling_mode", None) == "cls" and encoder.tokenizer.padding_side == "right":
+                encoder[place] = FirstToken()
+        taken = inspect.signature(self.transformer.forward).parameters
+        typed = "token_type_ids" in taken and (getattr(encoder.config, "type_vocab_size", 0) or 0) > 1
+        self.inputs: tuple[str, ...] = ("input_ids", "attention_mask", *(["token_type_ids"] if typed else []))
+        self.eval()
 
     @property
     def transformer(self) -> Any:
-        """The model of `transformers`."""
-        return self.model
+        """The model of `transformers`, with which a stack begins."""
+        return next(self.model.children()).model if self.stacked else self.model
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
     ) -> torch.Tensor:
         """All of Shape (batch, length) to (batch, labels)."""
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        return self._logits({"input_ids": input_ids, "attention_mask": attention_mask, **types})
-
-    def _logits(self, given: dict[str, torch.Tensor]) -> torch.Tensor:
-        logits: torch.Tensor = self.model(**given).logits
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, **types}
+        logits: torch.Tensor = self.model(given)["scores"] if self.stacked else self.model(**given).logits
         return logits
-
-
-class StackModel(LogitsModel):
-    """A stack of modules as sentence-transformers runs it."""
-
-    def __init__(self, encoder: CrossEncoder) -> None:
-        super().__init__(encoder, encoder.config)
-        for place, module in enumerate(encoder):
-            if getattr(module, "pooling_mode", None) == "cls" and encoder.tokenizer.padding_side == "right":
-                encoder[place] = FirstToken()
-
-    @property
-    def transformer(self) -> Any:
-        """The transformer that the stack begins with."""
-        first: Any = next(self.model.children())
-        return first.model
-
-    def _logits(self, given: dict[str, torch.Tensor]) -> torch.Tensor:
-        scores: torch.Tensor = self.model(given)["scores"]
-        return scores
 
 
 class FirstToken(torch.nn.Module):
@@ -70,18 +53,13 @@ class FirstToken(torch.nn.Module):
         return {**features, "sentence_embedding": features["token_embeddings"][:, 0]}
 
 
-def logits_model(reference: Reference) -> LogitsModel:
-    """The reference as one module, sharing its weights."""
-    return _as_module(reference.encoder)
-
-
 def load_model(checkpoint: Checkpoint) -> LogitsModel:
     """The checkpoint's model in fp32, ready to be traced.
 
     Raises PairscoreError when weights are missing (the libraries would make them up at random) or not finite.
     """
     name = checkpoint.source.name
-    found = _as_module(open_crossencoder(checkpoint, attn_implementation="eager"))
+    found = LogitsModel(open_crossencoder(checkpoint, attn_implementation="eager"))
     kind = AutoModel if checkpoint.modules else AutoModelForSequenceClassification
     options = {"torch_dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
     with quiet():  # loaded once more for what is missing, without reading the weights
@@ -97,8 +75,3 @@ def load_model(checkpoint: Checkpoint) -> LogitsModel:
         if not all(map(math.isfinite, parameter.detach().aminmax())):  # NaN comes through, and no copy is made
             raise PairscoreError(f"weight {weight} of {name!r} holds values that are not finite: export another one")
     return found
-
-
-def _as_module(encoder: Any) -> LogitsModel:
-    """A loaded CrossEncoder, which is a stack of modules or one transformer."""
-    return (StackModel(encoder) if len(encoder) > 1 else LogitsModel(encoder.model, encoder.model.config)).eval()

@@ -7,7 +7,7 @@ from pairscore.export.graphs.editing import data_file, save_graph
 from pairscore.export.graphs.exporter import GRAPH_NAME, export_graph, input_names
 from pairscore.export.graphs.fp16 import fp16_graph
 from pairscore.export.graphs.rewrites import rewrite_file
-from pairscore.export.model import load_model, logits_model
+from pairscore.export.model import LogitsModel, load_model
 from pairscore.export.reference import Reference
 from pairscore.runtime.bundle.manifest import Variant
 from pairscore.runtime.bundle.parity import ParityReport
@@ -34,7 +34,7 @@ def build_bf16(reference: Reference, folder: Path) -> Variant:
 def build_fp16(reference: Reference, folder: Path) -> Variant:
     """The fp32 graph, which is in `folder` already, without padding where possible, converted to fp16."""
     path = folder / GRAPH_FOLDER / GRAPH_NAME
-    made, name, note = fp16_graph(logits_model(reference), path, reference.max_length)
+    made, name, note = fp16_graph(LogitsModel(reference.encoder), path, reference.max_length)
     reference.release()  # while a graph is written, its weights are in memory two times more
     notes = (note, "fp16: weights and arithmetic in half precision")
     return unmeasured(folder, "fp16", save_graph(made, path.with_name(name)), ("onnxruntime",), notes)

@@ -24,7 +24,7 @@ import onnx_ir
 from pairscore.benchmarks.samples import long_pairs
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.encoder.read import read_encoder
-from pairscore.export.model import logits_model
+from pairscore.export.model import LogitsModel
 from pairscore.export.parity.gate import batch_difference
 from pairscore.export.parity.measure import open_unproven
 from pairscore.export.quantization.calibration import CalibrationPairs, observe, rows_of_weights
@@ -133,7 +133,7 @@ def make(bundle: Path, reference: Reference, fitted: Sequence[Pair], folder: Pat
     fp32 = open_unproven(bundle, "fp32", "onnxruntime")
     graph = bundle / fp32.bundle.variant("fp32").files[0]
     batches = batches_of(fp32, fitted)
-    pytorch = logits_model(reference)
+    pytorch = LogitsModel(reference.encoder)
     encoder = read_encoder(pytorch, fp32.max_length)
     rows_of = rows_of_weights(pytorch, weights(graph), encoder)
     seen = observe(pytorch, [*rows_of.values(), *(each.input for _, each in encoder.products())], batches)
@@ -146,8 +146,7 @@ def make(bundle: Path, reference: Reference, fitted: Sequence[Pair], folder: Pat
         file = folder / f"{len(ways)}.onnx"
         onnx_ir.save(made()[0], file)
         ways.append(Way(f"{name}, onnxruntime", file, "onnxruntime", "int8", {}))
-        settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(size)}
-        ways.append(Way(f"{name}, openvino", file, "openvino", "int8", settings))
+        ways.append(Way(f"{name}, openvino", file, "openvino", "int8", {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(size)}))
 
     for size in GROUP_SIZES:
         grouped(f"GPTQ, groups of {size}", size, partial(quantize, graph, size, seen_by))

@@ -97,7 +97,8 @@ def modernbert(source: SourceModel) -> EncoderWeights:
                 up,
                 source.linear(each.mlp.Wo),
                 norm(each.mlp_norm),
-                Modern(gate, *_modernbert_positions(base, each, config.local_attention)),
+                gate,
+                Modern(*_modernbert_positions(base, each, config.local_attention)),
             )
         )
     return EncoderWeights(

@@ -55,11 +55,10 @@ class Norm:
 
 @dataclass(frozen=True)
 class Modern:
-    """What is ModernBERT's own in a layer. `gate`: the feed-forward's second factor. `window`: a token sees those at
-    most window // 2 away; 0: all. `frequencies`: Shape (columns of a head / 2,), radians from one position to the next.
+    """How ModernBERT's attention sees positions. `window`: a token sees those at most window // 2 away; 0: all.
+    `frequencies`: Shape (columns of a head / 2,), radians from one position to the next.
     """
 
-    gate: Linear
     window: int
     frequencies: FloatArray
 
@@ -76,8 +75,8 @@ class Relative:
 class Layer:
     """One layer's products and norms; `output` follows the attention.
 
-    ModernBERT's norms precede the attention and the feed-forward, and its first layer has no `attention_norm`. BERT's
-    follow them, and `modern` is None.
+    ModernBERT's norms precede the attention and the feed-forward, its first layer has no `attention_norm`, and its
+    feed-forward has a second factor, `gate`. BERT's norms follow them, and `gate` and `modern` are None.
     """
 
     query: Linear
@@ -88,14 +87,14 @@ class Layer:
     up: Linear
     down: Linear
     output_norm: Norm
+    gate: Linear | None = None
     modern: Modern | None = None
     relative: Relative | None = None
 
     def products(self) -> dict[str, Linear]:
         """The matrix products by name, in the order in which they run."""
-        names = ("query", "key", "value", "output", "up", "down")
-        found = {name: getattr(self, name) for name in names}
-        return found if self.modern is None else {**found, "gate": self.modern.gate}
+        names = ("query", "key", "value", "output", "up", "down", "gate")
+        return {name: linear for name in names if (linear := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)
@@ -187,10 +186,7 @@ class EncoderWeights:
         if self.projection is not None:
             rows = _product(self.projection, rows)
         for layer in self.layers:
-            if layer.modern is None:
-                rows = self._bert_layer(layer, rows)
-            else:
-                rows = self._modern_layer(layer, layer.modern, rows)
+            rows = (self._bert_layer if layer.modern is None else self._modern_layer)(layer, rows)
         if self.final_norm is not None:
             rows = self._norm(rows, self.final_norm)
         pooled = rows[:, 0] if self.pooling == "first" else rows.mean(dim=1)
@@ -207,12 +203,12 @@ class EncoderWeights:
         inner = ACTIVATIONS[self.activation](_product(layer.up, rows))
         return self._norm(rows + _product(layer.down, inner), layer.output_norm)
 
-    def _modern_layer(self, layer: Layer, modern: Modern, rows: torch.Tensor) -> torch.Tensor:
+    def _modern_layer(self, layer: Layer, rows: torch.Tensor) -> torch.Tensor:
         context = self._attention(layer, self._norm(rows, layer.attention_norm))
         rows = rows + _product(layer.output, context)
         normed = self._norm(rows, layer.output_norm)
         inner = ACTIVATIONS[self.activation](_product(layer.up, normed))
-        inner = inner * _product(modern.gate, normed)
+        inner = inner if layer.gate is None else inner * _product(layer.gate, normed)
         return rows + _product(layer.down, inner)
 
     def _attention(self, layer: Layer, rows: torch.Tensor) -> torch.Tensor:

@@ -8,12 +8,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from pairscore.export.encoder.families import SourceModel, UnknownEncoderError
-from pairscore.export.encoder.formula import EncoderWeights, Layer, Linear
+from pairscore.export.encoder.formula import EncoderWeights, Layer
 from pairscore.export.encoder.heads import FAMILIES, read_head
 from pairscore.export.model import LogitsModel
 from pairscore.export.reference import quiet
@@ -74,15 +75,9 @@ def largest_difference(model: LogitsModel, encoder: EncoderWeights, lengths: Seq
 
 def _of_first_row(layer: Layer) -> Layer:
     """A last layer of which the head reads the first row: all its products but keys and values see that row alone."""
-
-    def narrowed(linear: Linear) -> Linear:
-        return replace(linear, input=linear.input._replace(first_only=True))
-
-    return replace(
-        layer,
-        query=narrowed(layer.query),
-        output=narrowed(layer.output),
-        up=narrowed(layer.up),
-        down=narrowed(layer.down),
-        modern=layer.modern and replace(layer.modern, gate=narrowed(layer.modern.gate)),
-    )
+    narrow: dict[str, Any] = {
+        name: replace(linear, input=linear.input._replace(first_only=True))
+        for name, linear in layer.products().items()
+        if name not in ("key", "value")
+    }
+    return replace(layer, **narrow)

@@ -15,7 +15,7 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from pairscore.export.graphs.editing import LARGEST_GRAPH, save_graph
-from pairscore.export.model import LogitsModel, StackModel
+from pairscore.export.model import LogitsModel
 from pairscore.export.reference import quiet
 from pairscore.runtime.errors import PairscoreError, one_line
 
@@ -57,7 +57,7 @@ def export_graph(model: LogitsModel, folder: Path, exporter: str = "auto") -> tu
     Returns the files written, the graph first, then its external data where it is too large for one file; and a
     sentence about the exporter. Raises PairscoreError for an architecture that the exporter cannot export.
     """
-    exporter = choose_exporter(exporter, isinstance(model, StackModel))
+    exporter = choose_exporter(exporter, model.stacked)
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
         try:

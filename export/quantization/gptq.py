@@ -39,25 +39,22 @@ class GroupedWeight:
         return np.ascontiguousarray(values.reshape(len(values), -1).T)
 
 
-def round_to_nearest(weight: FloatMatrix, group_size: int) -> GroupedWeight:
-    """Quantize without data. weight: Shape (inputs, outputs); `group_size` divides the inputs."""
-    groups = np.ascontiguousarray(weight.T).reshape(weight.shape[1], -1, group_size)
-    scales = _scales(groups)
-    return GroupedWeight(_codes(groups, scales[..., None]), scales)
-
-
-def gptq(weight: FloatMatrix, hessian: Hessian, group_size: int, largest_sum: int | None = None) -> GroupedWeight:
+def gptq(
+    weight: FloatMatrix, hessian: Hessian | None, group_size: int, largest_sum: int | None = None
+) -> GroupedWeight:
     """Quantize so that the layer's outputs change little on the data behind `hessian`.
 
     weight: Shape (inputs, outputs); `group_size` divides the inputs. hessian: Shape (inputs, inputs), the sum of
-    x xᵀ over the rows x that the layer saw. largest_sum: the most that the codes of one side of `ZERO_CODE` may add up
-    to among four inputs, so that a processor can add their products in 16 bits: of each eight inputs 0, 1, 4 and 5,
-    and 2, 3, 6 and 7. `group_size` is a multiple of eight then, and a group's scale the smallest that allows it.
+    x xᵀ over the rows x that the layer saw; None rounds to nearest. largest_sum: the most that the codes of one side of
+    `ZERO_CODE` may add up to among four inputs, so that a processor can add their products in 16 bits: of each eight
+    inputs 0, 1, 4 and 5, and 2, 3, 6 and 7. `group_size` is a multiple of eight then, and a group's scale the smallest
+    that allows it.
 
     The inputs with the largest values are rounded first, since more weights are left to make up for them: `act_order`
     of the authors' code. So scales are those of the weights as they are given.
     """
     inputs, outputs = weight.shape
+    hessian = np.eye(inputs, dtype=np.float32) if hessian is None else hessian
     order = np.argsort(np.negative(np.diag(hessian)), kind="stable")
     factor = _inverse_factor(hessian[np.ix_(order, order)])
     groups = np.ascontiguousarray(weight.T, dtype=np.float32).reshape(outputs, -1, group_size)
@@ -132,10 +129,3 @@ def _fours(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]
     """Inputs 0, 1, 4 and 5 of each eight, and 2, 3, 6 and 7: each of Shape (..., eights, 4)."""
     eights = values.reshape(*values.shape[:-1], -1, 8)
     return eights[..., [0, 1, 4, 5]], eights[..., [2, 3, 6, 7]]
-
-
-def _codes(values: FloatMatrix, scales: FloatMatrix) -> npt.NDArray[np.uint8]:
-    codes: npt.NDArray[np.uint8] = (np.clip(np.rint(values / scales), -LARGEST_CODE, LARGEST_CODE) + ZERO_CODE).astype(
-        np.uint8
-    )
-    return codes

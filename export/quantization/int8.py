@@ -21,7 +21,7 @@ from onnx_ir.tape import Tape
 
 from pairscore.export.graphs.editing import MICROSOFT, data_file
 from pairscore.export.quantization.calibration import Seen
-from pairscore.export.quantization.gptq import gptq, round_to_nearest
+from pairscore.export.quantization.gptq import gptq
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.onnxruntime.session import input_types
 from pairscore.runtime.engines.registry import is_installed
@@ -101,11 +101,7 @@ def quantize(
             missing = -product.inputs % group_size
             matrix = np.pad(product.weight.numpy().astype(np.float32), ((0, missing), (0, 0)))
             rows = (seen or {}).get(name)
-            rounded = (
-                round_to_nearest(matrix, group_size)
-                if rows is None
-                else gptq(matrix, np.pad(rows.hessian, (0, missing)), group_size)
-            )
+            rounded = gptq(matrix, None if rows is None else np.pad(rows.hessian, (0, missing)), group_size)
             tape = Tape(model.graph)
             codes_of[name] = (
                 tape.initializer(onnx_ir.tensor(rounded.codes, name=f"{name}.codes")),

@@ -88,24 +88,15 @@ _COLUMNS = 16
 
 def unfit(encoder: EncoderWeights) -> str | None:
     """Why the kernels cannot compute this encoder, its sizes or its activations; None where they can."""
-    embedded = encoder.words.shape[1] if encoder.projection is not None else 0
-    sizes = [
-        ("columns of the embeddings", embedded, _COLUMNS),
-        *(("columns of a norm in its head", len(each.linear.weight), _COLUMNS) for each in encoder.head if each.norm),
-    ]
-    odd = [f"{size} {name}, which {by}" for name, size, by in sizes if size % by]
-    if odd:
-        return f"the model has {odd[0]} does not divide"
+    columns = [] if encoder.projection is None else [("of the embeddings", encoder.words.shape[1])]
+    columns += [("of a norm in its head", len(each.linear.weight)) for each in encoder.head if each.norm]
+    for whose, count in columns:
+        if count % _COLUMNS:
+            return f"the model has {count} columns {whose}, which {_COLUMNS} does not divide"
     if encoder.activation not in ("gelu", "gelu_tanh", "relu"):
         return f"its feed-forward has the activation {encoder.activation}"
-    return next(
-        (
-            f"its head has the activation {each.activation}"
-            for each in encoder.head
-            if each.activation not in ("none", "tanh", "relu", "gelu")
-        ),
-        None,
-    )
+    odd = [each.activation for each in encoder.head if each.activation not in ("none", "tanh", "relu", "gelu")]
+    return f"its head has the activation {odd[0]}" if odd else None
 
 
 def fitting(encoder: EncoderWeights) -> list[Recipe]:
@@ -210,19 +201,15 @@ def plan(encoder: EncoderWeights, recipe: Recipe) -> dict[str, Any]:
 
 def quantized(encoder: EncoderWeights, recipe: Recipe, seen: Mapping[Rows, Seen]) -> Tensors:
     """Every tensor that the plan names. seen: by `Linear.input`."""
+    tables = {"words": encoder.words, "positions": encoder.positions, "types": encoder.types}
     tensors: dict[str, npt.NDArray[Any]] = {
-        "embeddings.words": encoder.words,
-        **_exact("embeddings.norm", encoder.embedding_norm),
+        f"embeddings.{name}": table for name, table in tables.items() if table is not None
     }
-    if encoder.positions is not None:
-        tensors["embeddings.positions"] = encoder.positions
+    tensors |= _exact("embeddings.norm", encoder.embedding_norm)
+    tensors |= _exact("embeddings.projection", encoder.projection)
     for place, frequencies in enumerate(_rotary_tables(encoder)):
         cosines, sines = angles(encoder.longest, np.frombuffer(frequencies, np.float32))
         tensors |= {f"rotary.{place}.cosines": cosines, f"rotary.{place}.sines": sines}
-    if encoder.types is not None:
-        tensors["embeddings.types"] = encoder.types
-    if encoder.projection is not None:
-        tensors |= _exact("embeddings.projection", encoder.projection)
     if encoder.relative_rows is not None:
         tensors["relative.rows"] = encoder.relative_rows
     for number, layer in enumerate(encoder.layers):
@@ -230,11 +217,9 @@ def quantized(encoder: EncoderWeights, recipe: Recipe, seen: Mapping[Rows, Seen]
         if layer.relative is not None:
             positions = quantized_positions(layer.relative, layer.key.bias, encoder.heads)
             tensors |= {f"layers.{number}.{name}": tensor for name, tensor in positions.items()}
-    if encoder.final_norm is not None:
-        tensors |= _exact("final_norm", encoder.final_norm)
+    tensors |= _exact("final_norm", encoder.final_norm)
     for place, each in enumerate(encoder.head):
-        tensors |= _exact(f"head.{place}", each.linear)
-        tensors |= _exact(f"head.{place}.norm", each.norm) if each.norm else {}
+        tensors |= {**_exact(f"head.{place}", each.linear), **_exact(f"head.{place}.norm", each.norm)}
     return tensors
 
 
@@ -258,7 +243,7 @@ def _quantized_layer(name: str, layer: Layer, recipe: Recipe, seen: Mapping[Rows
         for each, linear in together.items():
             tensors |= _rounded(each, linear, recipe, smooth, seen[linear.input])
     for which, norm in norms.items():
-        tensors |= _exact(f"{name}.{which}", norm) if norm else {}
+        tensors |= _exact(f"{name}.{which}", norm)
     return tensors
 
 
@@ -271,8 +256,8 @@ def write(plan: Mapping[str, Any], tensors: Tensors, path: Path) -> tuple[Path, 
     return path, beside
 
 
-def _exact(name: str, part: Linear | Norm) -> Tensors:
-    return {f"{name}.weight": part.weight, f"{name}.bias": part.bias}
+def _exact(name: str, part: Linear | Norm | None) -> Tensors:
+    return {f"{name}.weight": part.weight, f"{name}.bias": part.bias} if part else {}
 
 
 def _rotary_tables(encoder: EncoderWeights) -> list[bytes]:

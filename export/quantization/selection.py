@@ -11,7 +11,7 @@ import onnx_ir
 from pairscore.export.encoder.formula import EncoderWeights
 from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
 from pairscore.export.errors import ParityError
-from pairscore.export.model import LogitsModel, logits_model
+from pairscore.export.model import LogitsModel
 from pairscore.export.parity.gate import Trial, choose, try_out
 from pairscore.export.parity.measure import ParitySet, open_unproven
 from pairscore.export.parity.ranking import ranking_figures
@@ -127,7 +127,7 @@ def _candidates(  # noqa: PLR0917
     its products' rows take in memory is free when this returns, before any candidate is opened. Raises PairscoreError
     where there are none.
     """
-    model = logits_model(reference)
+    model = LogitsModel(reference.encoder)
     encoder, left_out = None, None
     if NATIVE in engines and not keep:
         try:

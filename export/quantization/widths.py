@@ -6,6 +6,7 @@ and queries make up for the kernels' division by the square root of a wider head
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def _layer(layer: Layer, products: dict[str, Any], heads: _Places, hidden: _Plac
     if modern is not None:
         pairs = len(modern.frequencies)
         frequencies = np.pad(modern.frequencies, (0, pairs * heads[1] // len(heads[0]) - pairs))
-        modern = replace(modern, gate=products.pop("gate"), frequencies=frequencies)
+        modern = replace(modern, frequencies=frequencies)
     if relative is not None:
         relative = Relative(_filled(relative.key, None, heads), _filled(relative.query, None, heads) * factor)
     norms = {name: _norm(getattr(layer, name), hidden) for name in ("attention_norm", "output_norm")}
@@ -94,11 +95,7 @@ def _norm(norm: Norm | None, places: _Places) -> Any:
 
 def _filled(values: FloatArray, *places: _Places | None) -> FloatArray:
     """`values` at their places along each axis, and zeros elsewhere; None leaves an axis as it is."""
-    for axis, where in enumerate(places):
-        if where is not None:
-            shape = list(values.shape)
-            shape[axis] = where[1]
-            wide = np.zeros(shape, np.float32)
-            np.moveaxis(wide, axis, 0)[where[0]] = np.moveaxis(values, axis, 0)
-            values = wide
-    return values
+    axes = [where or (np.arange(size), size) for where, size in zip_longest(places, values.shape)]
+    wide = np.zeros([size for _, size in axes], np.float32)
+    wide[np.ix_(*(where for where, _ in axes))] = values
+    return wide

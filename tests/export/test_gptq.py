@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pairscore.export.quantization.gptq import ZERO_CODE, gptq, round_to_nearest
+from pairscore.export.quantization.gptq import ZERO_CODE, gptq
 
 # Whose products AVX2 adds in 16 bits.
 FOURS = ([0, 1, 4, 5], [2, 3, 6, 7])
@@ -86,12 +86,12 @@ def test_outputs_are_closer_than_after_rounding_to_nearest(seed):
     def error(grouped):
         return np.square(data @ grouped.dequantized() - expected).mean()
 
-    assert error(gptq(weight, data.T @ data, 64)) < 0.8 * error(round_to_nearest(weight, 64))
+    assert error(gptq(weight, data.T @ data, 64)) < 0.8 * error(gptq(weight, None, 64))
 
 
 def test_rounding_to_nearest_is_off_by_at_most_half_a_step():
     weight, _ = problem(96, 10)
-    grouped = round_to_nearest(weight, 32)
+    grouped = gptq(weight, None, 32)
     assert grouped.codes.shape == (10, 3, 32)
     assert grouped.scales.shape == (10, 3)
     off = np.abs(grouped.dequantized() - weight).T.reshape(10, 3, 32)
@@ -101,6 +101,6 @@ def test_rounding_to_nearest_is_off_by_at_most_half_a_step():
 def test_zeros_stay_zero_and_dead_channels_are_no_trouble():
     weight = np.zeros((64, 4), np.float32)
     weight[:32, 0] = 1.0
-    for grouped in (round_to_nearest(weight, 32), gptq(weight, np.zeros((64, 64), np.float32), 32)):
+    for grouped in (gptq(weight, None, 32), gptq(weight, np.zeros((64, 64), np.float32), 32)):
         np.testing.assert_allclose(grouped.dequantized(), weight, atol=1e-6)
         assert (grouped.codes[1:] == ZERO_CODE).all()

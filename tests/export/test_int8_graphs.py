@@ -10,7 +10,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.encoder.read import read_encoder
 from pairscore.export.errors import ParityError
-from pairscore.export.model import logits_model
+from pairscore.export.model import LogitsModel
 from pairscore.export.parity.gate import Trial, batch_difference, choose
 from pairscore.export.parity.measure import open_unproven
 from pairscore.export.quantization.calibration import CalibrationPairs, observe, rows_of_weights
@@ -102,7 +102,7 @@ def test_a_last_group_is_filled_up_with_zeros(exported, batches):
 
 @pytest.fixture(scope="module")
 def model(exported):
-    return logits_model(load_reference(open_checkpoint(str(exported("bert").checkpoint))))
+    return LogitsModel(load_reference(open_checkpoint(str(exported("bert").checkpoint))).encoder)
 
 
 def test_every_row_that_a_product_reads_is_seen(exported, model, batches):

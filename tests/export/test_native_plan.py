@@ -7,7 +7,7 @@ import pytest
 
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.encoder.read import read_encoder
-from pairscore.export.model import logits_model
+from pairscore.export.model import LogitsModel
 from pairscore.export.quantization.calibration import observe
 from pairscore.export.quantization.gptq import rotated
 from pairscore.export.quantization.native import Recipe, fitting, plan, quantized, unfit
@@ -40,7 +40,7 @@ def batch(encoder, pairs, length, seed):
 
 
 def model_of(folder):
-    return logits_model(load_reference(open_checkpoint(str(folder))))
+    return LogitsModel(load_reference(open_checkpoint(str(folder))).encoder)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_a_norm_before_a_product_smooths_its_rows(fitted):
     assert smooth == {"layers.0.query.smooth", *whole}
     norm, planned = encoder.layers[2].output_norm, tensors["layers.2.output_norm.weight"]
     rows = size_of(seen[encoder.layers[2].up.input]) * planned / norm.weight
-    both = np.concatenate([encoder.layers[2].up.weight, encoder.layers[2].modern.gate.weight])
+    both = np.concatenate([encoder.layers[2].up.weight, encoder.layers[2].gate.weight])
     np.testing.assert_allclose(rows, np.linalg.norm(both * norm.weight / planned, axis=0), rtol=1e-4)
 
 

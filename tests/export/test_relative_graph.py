@@ -11,7 +11,7 @@ import torch
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.encoder.read import read_encoder
 from pairscore.export.graphs.fp16 import unpadded
-from pairscore.export.model import logits_model
+from pairscore.export.model import LogitsModel
 from pairscore.export.reference import load_reference
 
 MAX_LENGTH = 64
@@ -22,7 +22,7 @@ def encoder_of(checkpoint):
     """`encoder_of(**changes)`: with weights large enough for attention to depend on positions."""
 
     def read(**changed):
-        model = logits_model(load_reference(open_checkpoint(str(checkpoint("deberta-v2", **changed)))))
+        model = LogitsModel(load_reference(open_checkpoint(str(checkpoint("deberta-v2", **changed)))).encoder)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for name, weight in model.model.named_parameters():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.encoder.read import read_encoder
 from pairscore.export.graphs.fp16 import unpadded
-from pairscore.export.model import logits_model
+from pairscore.export.model import LogitsModel
 from pairscore.export.reference import load_reference
 
 MAX_LENGTH = 64
@@ -27,7 +27,7 @@ def made(checkpoint):
         key = (family, *changes)
         if key not in known:
             source = open_checkpoint(str(checkpoint(family, **changes)))
-            encoder = read_encoder(logits_model(load_reference(source)), MAX_LENGTH)
+            encoder = read_encoder(LogitsModel(load_reference(source).encoder), MAX_LENGTH)
             graph = unpadded(encoder)
             graph = graph and onnx_ir.to_proto(graph)
             session = graph and ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -83,7 +83,7 @@ def test_the_last_layer_computes_the_first_row_alone(made):
 
 def test_fp16_rounds_the_weights_and_no_logit_to_infinity(checkpoint):
     source = open_checkpoint(str(checkpoint("bert")))
-    encoder = read_encoder(logits_model(load_reference(source)), MAX_LENGTH)
+    encoder = read_encoder(LogitsModel(load_reference(source).encoder), MAX_LENGTH)
     encoder.layers[0].up.bias[0] = 1e6  # beyond fp16
     graph = onnx_ir.to_proto(unpadded(encoder, np.float16))
     kinds = {tensor.data_type for tensor in graph.graph.initializer}
