@@ -108,11 +108,11 @@ INLINE void drop(float* scores, std::size_t end, std::size_t columns) {
 
 // For `height` rows from `row` on: weights of the tokens that a row sees, 4095 * 2^(factor * (score - largest)) as whole
 // numbers, 0 for all others, and in place of the row's factor 1 / their sum. Step by step for all rows, as above. `first`:
-// the token of the first score. `columns` are whole vectors.
+// the token of the first score. `columns` are whole vectors. Up to a vector of weights is written behind the last row.
 INLINE void exponentials(const AttentionShape& shape, std::size_t row, std::size_t height, std::size_t first,
                          std::size_t columns, float* scores, float* factors, std::int16_t* weights) {
   float largest_of[kFloatRows];
-  F16 totals[kFloatRows];
+  alignas(kAlignment) std::int32_t totals[kFloatRows * kLanes];
   for (std::size_t i = 0; i < height; i++) {
     float* x = scores + i * columns;
     Range seen = seen_from(shape, row + i);
@@ -122,20 +122,28 @@ INLINE void exponentials(const AttentionShape& shape, std::size_t row, std::size
     for (std::size_t j = kLanes; j < columns; j += kLanes) high = max(load(x + j), high);
     largest_of[i] = largest(high);
   }
-  // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the lower half; what is no number stays none.
+  // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the lower half.
   const F16 top = splat(11.999647792f), nothing = splat(-2.0f), magic = splat(12582912.0f);
   for (std::size_t i = 0; i < height; i++) {
     const F16 factor = splat(factors[i]), high = splat(largest_of[i]);
-    F16 total = splat(0.0f);
-    for (std::size_t j = 0; j < columns; j += kLanes) {
-      F16 x = fma(load(scores + i * columns + j) - high, factor, top);
-      F16 whole = power_of_two(max(nothing, x)) + magic;
-      store_halves(weights + i * columns + j, bits(whole));
-      total = total + (whole - magic);
+    auto whole = [&](std::size_t j) INLINE_LAMBDA {
+      return bits(power_of_two(max(nothing, fma(load(scores + i * columns + j) - high, factor, top))) + magic);
+    };
+    I16 total = splat(0);
+    for (std::size_t j = 0; j < columns; j += 2 * kLanes) {
+      const bool both = kPanelColumns % (2 * kLanes) == 0 || j + kLanes < columns;
+      const I16 two = low_halves(whole(j), both ? whole(j + kLanes) : splat(0));
+      store(reinterpret_cast<std::int32_t*>(weights + i * columns + j), two);
+      total = dot_pairs(total, splat(0x10001), two);
     }
-    totals[i] = total;
+    store(totals + i * kLanes, total);
   }
-  for (std::size_t i = 0; i < height; i++) factors[i] = 1.0f / sum(totals[i]);
+  for (std::size_t i = 0; i < height; i++) {
+    std::int32_t total = 0;
+    for (std::size_t lane = 0; lane < kLanes; lane++) total += totals[i * kLanes + lane];
+    // No number, where the largest score or the factor is none.
+    factors[i] = 1.0f / static_cast<float>(total) + (largest_of[i] - largest_of[i]) * factors[i];
+  }
 }
 
 // Values of one head as whole numbers of at most kLargestValue, a scale a column, two tokens in a word: [pairs][size].
@@ -232,9 +240,12 @@ INLINE void weigh(std::size_t height, const std::int16_t* weights, std::size_t w
   }
 }
 
-void attention(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
-               const float* values, std::size_t stride, float* out, std::size_t out_stride, unsigned char* scratch) {
-  std::size_t length = shape.length, size = shape.head_size, padded = round_up(length, kPanelColumns);
+// kSize: the head's columns where the compiler is to know them, else 0.
+template <std::size_t kSize>
+void attention_of(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
+                  const float* values, std::size_t stride, float* out, std::size_t out_stride, unsigned char* scratch) {
+  const std::size_t size = kSize ? kSize : shape.head_size;
+  std::size_t length = shape.length, padded = round_up(length, kPanelColumns);
   Parts parts(scratch);
   float* mean = parts.take<float>(size);
   Keys quantized{parts.take<Weight>(padded * size), parts.take<std::int32_t>(padded), parts.take<float>(padded)};
@@ -242,7 +253,7 @@ void attention(const AttentionShape& shape, const float* queries, std::size_t qu
   Value* offset_row = parts.take<Value>(size);
   unsigned char* tile = parts.take<unsigned char>(kFloatRows * size * sizeof(Value));
   float* scores = parts.take<float>(kFloatRows * padded);
-  std::int16_t* weights = parts.take<std::int16_t>(kFloatRows * padded);
+  std::int16_t* weights = parts.take<std::int16_t>(kFloatRows * padded + kLanes);
   Value* left = shape.relative ? parts.take<Value>(padded * size) : nullptr;
   quantize_keys(keys, stride, length, size, mean, reinterpret_cast<Weight*>(tile), offset_row, quantized, left);
   quantize_values(values, stride, length, size, answers);
@@ -265,6 +276,16 @@ void attention(const AttentionShape& shape, const float* queries, std::size_t qu
     if (shape.relative) relative.add(asking, row, height, shape.queries, scores, factors);
     exponentials(shape, row, height, first, columns, scores, factors, weights);
     weigh<kFloatRows>(height, weights, columns, answers, first, end, size, factors, out + row * out_stride, out_stride);
+  }
+}
+
+// Loops over the columns of a head are short: unrolled, for the sizes that most models have, they take less time.
+void attention(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
+               const float* values, std::size_t stride, float* out, std::size_t out_stride, unsigned char* scratch) {
+  switch (shape.head_size) {
+    case 32: return attention_of<32>(shape, queries, query_stride, keys, values, stride, out, out_stride, scratch);
+    case 64: return attention_of<64>(shape, queries, query_stride, keys, values, stride, out, out_stride, scratch);
+    default: return attention_of<0>(shape, queries, query_stride, keys, values, stride, out, out_stride, scratch);
   }
 }
 

@@ -108,27 +108,49 @@ void dense(const float* rows, std::size_t stride, std::size_t count, std::size_t
   }
 }
 
+template <std::size_t kRows>
+INLINE void norm_rows(const float* x, std::size_t stride, std::size_t size, std::size_t counted, const float* weight,
+                      const float* bias, float epsilon, float* y, std::size_t out_stride) {
+  float average[kRows];
+  F16 total[kRows], mean[kRows], squares[kRows], factor[kRows];
+  for (std::size_t r = 0; r < kRows; r++) total[r] = squares[r] = splat(0.0f);
+  for (std::size_t i = 0; i < size; i += kLanes) {
+    PAIRSCORE_UNROLL
+    for (std::size_t r = 0; r < kRows; r++) total[r] = total[r] + load(x + r * stride + i);
+  }
+  for (std::size_t r = 0; r < kRows; r++) {
+    average[r] = sum(total[r]) / static_cast<float>(counted);
+    mean[r] = splat(average[r]);
+  }
+  for (std::size_t i = 0; i < size; i += kLanes) {
+    PAIRSCORE_UNROLL
+    for (std::size_t r = 0; r < kRows; r++) {
+      const F16 centred = load(x + r * stride + i) - mean[r];
+      squares[r] = fma(centred, centred, squares[r]);
+    }
+  }
+  for (std::size_t r = 0; r < kRows; r++) {
+    float spread = sum(squares[r]);
+    if (counted < size) spread -= static_cast<float>(size - counted) * (average[r] * average[r]);
+    factor[r] = splat(1.0f / square_root(spread / static_cast<float>(counted) + epsilon));
+  }
+  for (std::size_t i = 0; i < size; i += kLanes) {
+    const F16 times = load(weight + i), plus = load(bias + i);
+    PAIRSCORE_UNROLL
+    for (std::size_t r = 0; r < kRows; r++)
+      store(y + r * out_stride + i, fma((load(x + r * stride + i) - mean[r]) * factor[r], times, plus));
+  }
+}
+
+// Several rows at once: one by one, the processor would wait for each addition to a row's sum.
 void layer_norm(const float* rows, std::size_t stride, std::size_t count, std::size_t size, std::size_t counted,
                 const float* weight, const float* bias, float epsilon, float* out, std::size_t out_stride) {
-  for (std::size_t row = 0; row < count; row++) {
-    const float* x = rows + row * stride;
-    float* y = out + row * out_stride;
-    F16 total = splat(0.0f);
-    for (std::size_t i = 0; i < size; i += kLanes) total = total + load(x + i);
-    const float average = sum(total) / static_cast<float>(counted);
-    F16 mean = splat(average);
-    F16 squares = splat(0.0f);
-    for (std::size_t i = 0; i < size; i += kLanes) {
-      F16 centred = load(x + i) - mean;
-      squares = fma(centred, centred, squares);
-    }
-    float spread = sum(squares);
-    if (counted < size) spread -= static_cast<float>(size - counted) * (average * average);
-    float variance = spread / static_cast<float>(counted);
-    F16 factor = splat(1.0f / square_root(variance + epsilon));
-    for (std::size_t i = 0; i < size; i += kLanes)
-      store(y + i, fma((load(x + i) - mean) * factor, load(weight + i), load(bias + i)));
-  }
+  constexpr std::size_t kRows = 2 * kFloatVectors;
+  std::size_t row = 0;
+  for (; row + kRows <= count; row += kRows)
+    norm_rows<kRows>(rows + row * stride, stride, size, counted, weight, bias, epsilon, out + row * out_stride, out_stride);
+  for (; row < count; row++)
+    norm_rows<1>(rows + row * stride, stride, size, counted, weight, bias, epsilon, out + row * out_stride, out_stride);
 }
 
 void embed(const std::int32_t* ids, const std::int32_t* type_ids, std::size_t length, std::size_t size,

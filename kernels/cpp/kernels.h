@@ -34,8 +34,10 @@ struct QuantizedRows {
   std::size_t row_bytes;          // from one row to the next
   float* scales;                  // [rows][groups]
   float* zero_points;             // [rows][groups], whole numbers
-  float* prepared;                // one row of floats, for `quantize` to work in
+  float* prepared;                // kGroupsAtOnce groups of floats, for `quantize` to work in
 };
+
+constexpr std::size_t kGroupsAtOnce = 4;
 
 // 8-bit keys or queries of relative positions for one head, as the plan's tensors give them: scale * values.
 struct PositionTable {
@@ -136,7 +138,7 @@ constexpr std::size_t kMostPanelColumns = 32;
 static inline std::size_t attention_scratch(std::size_t length, std::size_t head_size) {
   std::size_t keys = round_up(length, kMostPanelColumns);
   return head_size * 4 + keys * (head_size * 2 + 8) + length * head_size * 4 + (kMostFloatRows + 1) * head_size * 2 +
-         kMostFloatRows * keys * 6 + head_size * 8 + 10 * kAlignment;
+         kMostFloatRows * keys * 6 + head_size * 8 + 11 * kAlignment;
 }
 
 // Columns of relative positions for pairs of so many tokens.

@@ -73,7 +73,7 @@ void RowsBuffer::reserve(const Kernels& kernels, std::size_t count, std::size_t 
   values_.reserve(count * view_.row_bytes);
   scales_.reserve(count * groups);
   zero_points_.reserve(count * groups);
-  prepared_.reserve(inputs);
+  prepared_.reserve(kGroupsAtOnce * group_size);
   view_.values = values_.data();
   view_.scales = scales_.data();
   view_.zero_points = zero_points_.data();

@@ -77,44 +77,61 @@ INLINE void rotate_block(const float* from, const float* smooth, float* to, Boun
   }
 }
 
-// One row. prepared: room for what is rounded, where that is not the row itself.
+// Smooths and rotates a group of values, and finds its bounds. Returns what is to be rounded: `prepared`, or the values
+// themselves where nothing changes them.
 template <std::size_t kOrder, bool kSmooth>
-INLINE void quantize_row(const float* x, std::size_t inputs, std::size_t group_size, const float* smooth,
-                         float* prepared, Value* out, float* scales, float* zero_points) {
-  const float* rounded = kOrder > 1 || kSmooth ? prepared : x;
-  for (std::size_t first = 0; first < inputs; first += group_size) {
-    const std::size_t end = first + group_size;
-    Bounds bounds;
-    if constexpr (kOrder > 1) {
-      for (std::size_t i = first; i < end; i += kOrder * kLanes)
-        rotate_block<kOrder, kSmooth>(x + i, kSmooth ? smooth + i : nullptr, prepared + i, &bounds);
-    } else {
-      for (std::size_t i = first; i < end; i += kLanes) {
-        F16 value = kSmooth ? load(x + i) * load(smooth + i) : load(x + i);
-        bounds.include(value);
-        if (kSmooth) store(prepared + i, value);
-      }
+INLINE const float* prepare_group(const float* x, std::size_t size, const float* smooth, float* prepared,
+                                  Bounds& bounds) {
+  if constexpr (kOrder > 1) {
+    for (std::size_t i = 0; i < size; i += kOrder * kLanes)
+      rotate_block<kOrder, kSmooth>(x + i, kSmooth ? smooth + i : nullptr, prepared + i, &bounds);
+  } else {
+    for (std::size_t i = 0; i < size; i += kLanes) {
+      F16 value = kSmooth ? load(x + i) * load(smooth + i) : load(x + i);
+      bounds.include(value);
+      if (kSmooth) store(prepared + i, value);
     }
-    const Steps by = steps(bounds.low, bounds.high);
-    const F16 inverse = splat(by.inverse), zero = splat(by.zero);
-    auto value = [&](std::size_t i) INLINE_LAMBDA { return nearest(fma(load(rounded + i), inverse, zero)); };
-    std::size_t i = first;
-    for (; i + 4 * kLanes <= end; i += 4 * kLanes)
-      store_clamped(out + i, value(i), value(i + kLanes), value(i + 2 * kLanes), value(i + 3 * kLanes));
-    for (; i < end; i += kLanes) store_clamped(out + i, value(i));
-    *scales++ = by.scale;
-    *zero_points++ = by.zero;
   }
+  return kOrder > 1 || kSmooth ? prepared : x;
 }
 
+INLINE void round_group(const float* x, std::size_t size, const Steps& by, Value* out) {
+  const F16 inverse = splat(by.inverse), zero = splat(by.zero);
+  auto value = [&](std::size_t i) INLINE_LAMBDA { return nearest(fma(load(x + i), inverse, zero)); };
+  std::size_t i = 0;
+  for (; i + 4 * kLanes <= size; i += 4 * kLanes)
+    store_clamped(out + i, value(i), value(i + kLanes), value(i + 2 * kLanes), value(i + 3 * kLanes));
+  for (; i < size; i += kLanes) store_clamped(out + i, value(i));
+}
+
+// Each step runs for several groups before the next begins: one by one, the processor would wait for the bounds of a
+// group and for two divisions.
 template <std::size_t kOrder, bool kSmooth>
 NOINLINE void quantize_with(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
                             std::size_t group_size, const float* smooth, const QuantizedRows& quantized) {
   const std::size_t groups = inputs / group_size;
-  for (std::size_t row = 0; row < count; row++)
-    quantize_row<kOrder, kSmooth>(rows + row * stride, inputs, group_size, smooth, quantized.prepared,
-                                  reinterpret_cast<Value*>(quantized.values + row * quantized.row_bytes),
-                                  quantized.scales + row * groups, quantized.zero_points + row * groups);
+  std::size_t row = 0, column = 0;
+  for (std::size_t first = 0; first < count * groups; first += kGroupsAtOnce) {
+    const std::size_t n = count * groups - first < kGroupsAtOnce ? count * groups - first : kGroupsAtOnce;
+    const float* rounded[kGroupsAtOnce];
+    Value* out[kGroupsAtOnce];
+    Bounds bounds[kGroupsAtOnce];
+    for (std::size_t k = 0; k < n; k++) {
+      rounded[k] = prepare_group<kOrder, kSmooth>(rows + row * stride + column, group_size,
+                                                  kSmooth ? smooth + column : nullptr,
+                                                  quantized.prepared + k * group_size, bounds[k]);
+      out[k] = reinterpret_cast<Value*>(quantized.values + row * quantized.row_bytes) + column;
+      column += group_size;
+      if (column == inputs) row++, column = 0;
+    }
+    Steps by[kGroupsAtOnce];
+    for (std::size_t k = 0; k < n; k++) {
+      by[k] = steps(bounds[k].low, bounds[k].high);
+      quantized.scales[first + k] = by[k].scale;
+      quantized.zero_points[first + k] = by[k].zero;
+    }
+    for (std::size_t k = 0; k < n; k++) round_group(rounded[k], group_size, by[k], out[k]);
+  }
 }
 
 template <std::size_t kOrder>

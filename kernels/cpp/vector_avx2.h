@@ -83,11 +83,12 @@ INLINE __m256i dot_pairs(__m256i sum, __m256i two, __m256i values) {
 INLINE I16 dot_pairs(I16 sum, I16 two, I16 values) {
   return {dot_pairs(sum.low, two.low, values.low), dot_pairs(sum.high, two.high, values.high)};
 }
-INLINE void store_halves(std::int16_t* to, I16 a) {
+INLINE __m256i low_halves(I16 a) {
   const __m256i low = _mm256_set1_epi32(0xFFFF);
   const __m256i packed = _mm256_packus_epi32(_mm256_and_si256(a.low, low), _mm256_and_si256(a.high, low));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(packed, 0xD8));
+  return _mm256_permute4x64_epi64(packed, 0xD8);
 }
+INLINE I16 low_halves(I16 a, I16 b) { return {low_halves(a), low_halves(b)}; }
 INLINE F16 look_up(const float* table, I16 index) {
   const __m256 eight = _mm256_load_ps(table);
   return {_mm256_permutevar8x32_ps(eight, index.low), _mm256_permutevar8x32_ps(eight, index.high)};

@@ -61,9 +61,9 @@ INLINE I16 dot_pairs(I16 sum, I16 two, I16 values) {
   return {_mm512_add_epi32(sum.all, _mm512_madd_epi16(two.all, values.all))};
 #endif
 }
-INLINE void store_halves(std::int16_t* to, I16 a) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(a.all));
-}
+alignas(kAlignment) const std::int16_t kEven[32] = {0,  2,  4,  6,  8,  10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                                    32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62};
+INLINE I16 low_halves(I16 a, I16 b) { return {_mm512_permutex2var_epi16(a.all, _mm512_load_si512(kEven), b.all)}; }
 INLINE F16 look_up(const float* table, I16 index) {
   const __m256d eight = _mm256_castps_pd(_mm256_load_ps(table));
   const __m512 twice = _mm512_castpd_ps(_mm512_broadcast_f64x4(eight));

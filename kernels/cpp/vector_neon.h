@@ -85,9 +85,12 @@ INLINE I16 dot_pairs(I16 sum, I16 two, I16 values) {
   const int16x4_t halves = vget_low_s16(vreinterpretq_s16_s32(two.part[0]));
   PAIRSCORE_PARTS(I16, dot_pairs(sum.part[i], halves, vreinterpretq_s16_s32(values.part[i])));
 }
-INLINE void store_halves(std::int16_t* to, I16 a) {
-  vst1q_s16(to, vcombine_s16(vmovn_s32(a.part[0]), vmovn_s32(a.part[1])));
-  vst1q_s16(to + 8, vcombine_s16(vmovn_s32(a.part[2]), vmovn_s32(a.part[3])));
+INLINE int32x4_t low_halves(int32x4_t a, int32x4_t b) {
+  return vreinterpretq_s32_s16(vcombine_s16(vmovn_s32(a), vmovn_s32(b)));
+}
+INLINE I16 low_halves(I16 a, I16 b) {
+  return {{low_halves(a.part[0], a.part[1]), low_halves(a.part[2], a.part[3]), low_halves(b.part[0], b.part[1]),
+           low_halves(b.part[2], b.part[3])}};
 }
 // By the four bytes of each entry: 4 * index + 0, 1, 2 and 3.
 INLINE float32x4_t look_up(uint8x16x2_t table, int32x4_t index) {

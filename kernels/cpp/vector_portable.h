@@ -83,9 +83,16 @@ INLINE I16 dot_pairs(I16 sum, I16 two, I16 values) {
   PAIRSCORE_LANES(sum.lane[i] + low_half(two.lane[i]) * low_half(values.lane[i]) +
                   high_half(two.lane[i]) * high_half(values.lane[i]));
 }
-// The lower halves of the lanes.
-INLINE void store_halves(std::int16_t* to, I16 a) {
-  for (std::size_t i = 0; i < kLanes; i++) to[i] = static_cast<std::int16_t>(low_half(a.lane[i]));
+// The lower halves of the lanes of a, then of b, side by side.
+INLINE I16 low_halves(I16 a, I16 b) {
+  std::int16_t halves[2 * kLanes];
+  for (std::size_t i = 0; i < kLanes; i++) {
+    halves[i] = static_cast<std::int16_t>(low_half(a.lane[i]));
+    halves[kLanes + i] = static_cast<std::int16_t>(low_half(b.lane[i]));
+  }
+  I16 result;
+  std::memcpy(result.lane, halves, sizeof halves);
+  return result;
 }
 // Of eight entries, the one that the last three bits of each lane name.
 INLINE F16 look_up(const float* table, I16 index) { F16 result; PAIRSCORE_LANES(table[index.lane[i] & 7]); }

@@ -24,7 +24,6 @@
 #undef _mm512_cmp_ps_mask
 #define _mm512_cmp_ps_mask simde_mm512_cmp_ps_mask
 #define _mm512_cvtepi32_epi8 pairscore_mm512_cvtepi32_epi8
-#define _mm512_cvtepi32_epi16 pairscore_mm512_cvtepi32_epi16
 #define _mm512_cvtepi8_epi16 simde_mm512_cvtepi8_epi16
 #define _mm512_cvtepi32_ps simde_mm512_cvtepi32_ps
 #define _mm512_cvtps_epi32 simde_mm512_cvtps_epi32
@@ -49,6 +48,7 @@
 #define _mm512_or_si512 simde_mm512_or_si512
 #define _mm512_packs_epi32 simde_mm512_packs_epi32
 #define _mm512_packus_epi16 simde_mm512_packus_epi16
+#define _mm512_permutex2var_epi16 simde_mm512_permutex2var_epi16
 #define _mm512_permutexvar_epi32 simde_mm512_permutexvar_epi32
 #define _mm512_permutexvar_ps simde_mm512_permutexvar_ps
 #define _mm512_set1_epi32 simde_mm512_set1_epi32
@@ -74,15 +74,6 @@ static inline __m128i pairscore_mm512_cvtepi32_epi8(simde__m512i a) {
   simde_mm512_store_si512(lanes, a);
   for (int i = 0; i < 16; i++) bytes[i] = static_cast<unsigned char>(lanes[i]);
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
-}
-
-// Nor this: the low half of each.
-static inline __m256i pairscore_mm512_cvtepi32_epi16(simde__m512i a) {
-  alignas(64) int lanes[16];
-  unsigned short halves[16];
-  simde_mm512_store_si512(lanes, a);
-  for (int i = 0; i < 16; i++) halves[i] = static_cast<unsigned short>(lanes[i]);
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves));
 }
 
 // AMX, as the manual's pseudocode has it. A thread has its own tiles.
