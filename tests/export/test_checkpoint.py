@@ -303,16 +303,13 @@ def test_a_revision_from_the_hubs_cache(checkpoint, tmp_path):
     (store / "refs").mkdir()
     (store / "refs" / "main").write_text(commit)
     program = (
-        "from pairscore.export.checkpoint import open_checkpoint; import sys\n"
-        "found = open_checkpoint('someone/model', sys.argv[1] or None); print(found.source.name, found.source.revision)"
+        "from pairscore.export.checkpoint import open_checkpoint\n"
+        f"for revision in (None, 'main', '{commit}', 'other'):\n"
+        "    found = open_checkpoint('someone/model', revision); print(found.source.name, found.source.revision)"
     )
-
-    def opened(revision):
-        """The hub's library reads where its cache is when it is imported, so each look is a process of its own."""
-        environment = os.environ | {"HF_HUB_CACHE": str(tmp_path)}
-        command = [sys.executable, "-c", program, revision]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    for revision in ("", "main", commit):
-        assert opened(revision).stdout == f"someone/model {commit}\n"
-    assert "cannot be reached" in opened("other").stderr
+    # The hub's library reads where its cache is when it is imported: hence a process of its own.
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.stdout == f"someone/model {commit}\n" * 3
+    assert "cannot be reached" in ended.stderr

@@ -141,18 +141,9 @@ def test_small_and_empty_blocks(bundle: Path, pairs: Path, expected: pa.Table, t
     assert max(int(path.read_text()) for path in tmp_path.glob("call-*")) == 60  # put together from blocks of 10
 
 
-@pytest.mark.parametrize(
-    ("folder", "options", "line"),
-    [
-        ("nowhere", {}, "no bundle at '.*nowhere': make one with"),
-        ("", {"claim_column": "title"}, "no column 'title': the input has 'id', 'claim'"),
-        ("", {"claim_column": "id"}, "column 'id' is of type int64, not text"),
-    ],
-)
-def test_ray_s_error_carries_our_line(bundle: Path, folder: str, options: dict[str, Any], line: str) -> None:
-    dataset = ray.data.from_arrow(rich_table(5))
-    with pytest.raises(ray.exceptions.RayError, match=line):
-        score(dataset, str(bundle / folder), **options).materialize()
+def test_ray_s_error_carries_our_line(bundle: Path) -> None:
+    with pytest.raises(ray.exceptions.RayError, match=r"no bundle at '.*nowhere': make one with"):
+        score(ray.data.from_arrow(rich_table(5)), str(bundle / "nowhere")).materialize()
 
 
 def test_every_new_column(bundle: Path) -> None:
