@@ -71,7 +71,10 @@ def test_scores_are_near_fp32(native):
     assert 0 < np.abs(ours - exact).max() <= 0.05
 
 
-@pytest.mark.parametrize(("family", "products"), [("modernbert", 28), ("ettin", 28), ("deberta-v2", 12)])
+@pytest.mark.parametrize(
+    ("family", "products"),
+    [pytest.param("modernbert", 28, marks=pytest.mark.every_combination), ("ettin", 28), ("deberta-v2", 12)],
+)
 def test_another_family_becomes_a_variant(exported, tmp_path, family, products):
     """ModernBERT with its own head on the mean of all tokens, and as a stack of modules on the first; DeBERTa."""
     checkpoint, bundle = exported(family, **changes(family))
