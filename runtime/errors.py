@@ -1,6 +1,7 @@
 """The exceptions that users are meant to read; errors of libraries and long texts made fit for their one line."""
 
 import errno
+import socket
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -31,6 +32,8 @@ def may_pass(error: BaseException) -> bool:
         return isinstance(error, TryAgainError)
     if isinstance(error, ConnectionError | TimeoutError):
         return True
+    if isinstance(error, socket.gaierror):  # its numbers are the resolver's
+        return error.errno == socket.EAI_AGAIN
     if not isinstance(error, OSError) or isinstance(error, _LASTING):
         return False
     # Arrow's own errors about what a file holds are OSErrors without a number.

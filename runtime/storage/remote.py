@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
-from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.errors import PairscoreError, one_line, storage_error
 from pairscore.runtime.machine import import_extra
 
 T = TypeVar("T")
@@ -209,7 +209,8 @@ class _Ranges(io.RawIOBase):
 def open_remote(scheme: str, url: str, **options: Any) -> tuple[RemoteStorage, str]:
     """The store that `url` names and the path within it. options: passed on to fsspec.
 
-    Raises PairscoreError for a scheme that fsspec does not know or whose package is missing.
+    Raises PairscoreError for a scheme that fsspec does not know or whose package is missing, and where a store that is
+    connected to at once (ftp://, sftp://) cannot be reached.
     """
     fsspec = import_extra("fsspec", "remote", f"{scheme}://")
     try:
@@ -219,6 +220,9 @@ def open_remote(scheme: str, url: str, **options: Any) -> tuple[RemoteStorage, s
         raise PairscoreError(f"{scheme}:// needs {package} ({error}): `pip install pairscore[remote]`") from error
     except ValueError as error:
         raise PairscoreError(f"cannot open {url!r} ({error}): use a local path, s3://, gs:// or hf://") from error
+    except Exception as error:  # of the store's own driver
+        message = f"cannot open {url!r} ({one_line(error)}): check the address, and that its server can be reached"
+        raise storage_error(message, error) from error
     return RemoteStorage(scheme, filesystem, retry_seconds=_retry_seconds()), str(path)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -442,6 +443,16 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(PairscoreError, match=r"gs:// needs gcsfs .*pip install pairscore\[remote\]"):
         open_storage("gs://bucket/x")
+
+
+def test_a_store_that_is_connected_to_at_once_and_cannot_be_reached():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        url = f"ftp://127.0.0.1:{closed.getsockname()[1]}/pairs"
+        with pytest.raises(TryAgainError, match=r"cannot open 'ftp://.*refused.*: check the address"):
+            open_storage(url)
+    with pytest.raises(PairscoreError, match=r"cannot open 'ftp://nowhere.invalid/pairs'"):
+        open_storage("ftp://nowhere.invalid/pairs")
 
 
 def test_a_delta_table_on_an_object_store(bundle, store, tmp_path):
