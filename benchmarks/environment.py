@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pairscore.export.environment import library_versions
-from pairscore.runtime.machine import available_cores, processor_name
+from pairscore.runtime.machine import available_cores, library_versions, processor_name
 
 # The instruction sets that decide the speed of matrix products.
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")

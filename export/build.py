@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pairscore.export.checkpoint import ACTIVATION_OF, Checkpoint
-from pairscore.export.environment import library_versions
 from pairscore.export.parity.builtin_pairs import builtin_pairs
 from pairscore.export.parity.measure import ParitySet, check_parity
 from pairscore.export.reference import Reference
@@ -26,6 +25,7 @@ from pairscore.runtime.bundle.manifest import (
 )
 from pairscore.runtime.bundle.parity import Tier
 from pairscore.runtime.errors import PairscoreError
+from pairscore.runtime.machine import library_versions
 
 GOLDEN_ROWS = 32
 # Golden rows are replayed at every load, so all of them together must stay a fraction of a second.

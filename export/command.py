@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict
+from functools import partial
 from inspect import unwrap
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,9 @@ def export(
     the exit code is 1. For int8, pairscore makes several candidates, fits them to half of the claims of --calibration,
     and takes the fastest that keeps the promise on the other half.
     """
-    _clean_up_when_terminated()
-    say = (lambda line: None) if quiet else _say
+    # A polite kill unwinds the stack, so that the half-written folder is removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    say = (lambda line: None) if quiet else partial(click.echo, err=True)
     try:
         manifest = unwrap(export_bundle)(source, bundle, precision=precision, pairs=pairs or (), say=say, **options)
     except ParityError as error:
@@ -162,16 +164,3 @@ def _figures(report: ParityReport, promise: Tier) -> list[tuple[str, ...]]:
         row("Spearman correlation", report.spearman, ".6f", "≥", promise.min_spearman),
         row("same best evidence for a claim", report.top1_agreement, ".2%"),
     ]
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def _clean_up_when_terminated() -> None:
-    """Let a polite kill unwind the stack, so that the half-written folder is removed."""
-
-    def leave(number: int, frame: Any) -> None:
-        sys.exit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)

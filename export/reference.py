@@ -66,7 +66,7 @@ class Reference:
     def logits(self, pairs: Sequence[Pair]) -> FloatArray:
         """`CrossEncoder.predict` without an activation. Shape (pairs, labels)."""
         batch_size = max(1, min(_BATCH_PAIRS, _BATCH_TOKENS // self.max_length))
-        empty = np.array([not ids for ids in self._token_ids(pairs)], dtype=bool)
+        empty = np.array([not ids for ids in self.input_ids(pairs)], dtype=bool)
         logits = np.empty((len(pairs), len(self.labels)), dtype=np.float32)
         with quiet():
             try:
@@ -97,26 +97,23 @@ class Reference:
 
     def input_ids(self, pairs: Sequence[Pair]) -> tuple[tuple[int, ...], ...]:
         """The token ids of each pair, prompt and special tokens included, truncated, not padded."""
-        return tuple(map(tuple, self._token_ids(pairs)))
+        ordered = self.ordered(pairs)
+        first, second = [self.prompt + text for text, _ in ordered], [text for _, text in ordered]
+        encoded = self.tokenizer(first, second, truncation="longest_first", max_length=self.max_length)
+        return tuple(map(tuple, encoded["input_ids"]))
 
     def empty_logits(self) -> tuple[float, ...]:
         """The logits of two empty texts, where those have no token at all; else nothing.
 
         PyTorch has them among other pairs only, where they are all padding and no attention sees anything.
         """
-        if any(self._token_ids([("", "")])):
+        if any(self.input_ids([("", "")])):
             return ()
         with quiet():
             logits: Any = self.encoder.predict(
                 [("", ""), ("a", "b")], activation_fn=torch.nn.Identity(), show_progress_bar=False
             )
         return tuple(np.asarray(logits[0], dtype=np.float32).reshape(-1).tolist())
-
-    def _token_ids(self, pairs: Sequence[Pair]) -> list[list[int]]:
-        ordered = self.ordered(pairs)
-        first, second = [self.prompt + text for text, _ in ordered], [text for _, text in ordered]
-        encoded = self.tokenizer(first, second, truncation="longest_first", max_length=self.max_length)
-        return list(encoded["input_ids"])
 
 
 def load_reference(
@@ -139,8 +136,6 @@ def load_reference(
     model: Any = encoder.model
     activate: Any = encoder.activation_fn
     config = model.config
-    if config.is_encoder_decoder:
-        raise PairscoreError(f"{name!r} is an encoder-decoder: give a classifier on an encoder or a decoder")
     _check_inputs(encoder, model, name)
     prompts: Any = encoder.prompts
     prompt = prompts.get(encoder.default_prompt_name) or ""

@@ -23,9 +23,8 @@ def build_fp32(reference: Reference, folder: Path, exporter: str = "auto") -> Va
     return unmeasured(folder, "fp32", written, ("onnxruntime", "openvino"), (note, *rewrite_file(written[0])))
 
 
-def build_bf16(reference: Reference, folder: Path) -> Variant:
+def build_bf16(_: Reference, folder: Path) -> Variant:
     """The fp32 graph, which is in `folder` already, computed in bf16 by an engine that can."""
-    del reference
     graph = folder / GRAPH_FOLDER / GRAPH_NAME
     files = tuple(filter(Path.is_file, (graph, data_file(graph))))
     return unmeasured(folder, "bf16", files, ("openvino",), ("bf16: the fp32 graph, computed in bf16",))

@@ -13,6 +13,22 @@ from typing import Any
 from pairscore.runtime.errors import PairscoreError, one_line
 
 CACHE_VARIABLE = "PAIRSCORE_CACHE"
+# Those that decide what an export or a training gives.
+_DECISIVE = (
+    "pairscore",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "optimum-onnx",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "pairscore-kernels",
+    "tokenizers",
+    "numpy",
+)
 
 
 def available_cores() -> int:
@@ -60,6 +76,11 @@ def installed_versions(distributions: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def library_versions() -> dict[str, str]:
+    """Library -> release, of those that are installed and decide what an export or a training gives."""
+    return {"python": platform.python_version(), **installed_versions(_DECISIVE)}
 
 
 def import_extra(module: str, extra: str, purpose: str) -> Any:

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir
 
 from pairscore.benchmarks.samples import long_pairs
@@ -26,9 +25,9 @@ from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.encoder.read import read_encoder
 from pairscore.export.model import LogitsModel
 from pairscore.export.parity.gate import batch_difference
-from pairscore.export.parity.measure import open_unproven
-from pairscore.export.quantization.calibration import CalibrationPairs, observe, rows_of_weights
-from pairscore.export.quantization.int8 import GROUP_SIZES, products, quantize, sensitivities, weights
+from pairscore.export.parity.measure import logits_of, open_unproven
+from pairscore.export.quantization.calibration import CalibrationPairs, observe
+from pairscore.export.quantization.int8 import GROUP_SIZES, products, quantize, rows_of_weights, sensitivities
 from pairscore.export.quantization.native import ALPHA, Recipe, fitting, native_candidates
 from pairscore.export.reference import Reference, load_reference
 from pairscore.runtime.bundle.activation import activate
@@ -135,7 +134,7 @@ def make(bundle: Path, reference: Reference, fitted: Sequence[Pair], folder: Pat
     batches = batches_of(fp32, fitted)
     pytorch = LogitsModel(reference.encoder)
     encoder = read_encoder(pytorch, fp32.max_length)
-    rows_of = rows_of_weights(pytorch, weights(graph), encoder)
+    rows_of = rows_of_weights(pytorch, graph, encoder)
     seen = observe(pytorch, [*rows_of.values(), *(each.input for _, each in encoder.products())], batches)
     seen_by = {name: seen[rows] for name, rows in rows_of.items()}
     ways = [Way(f"fp32, {engine}", graph, engine, "fp32", {}) for engine in ("onnxruntime", "openvino")]
@@ -184,7 +183,7 @@ def opened(bundle: Path, way: Way) -> Scorer:
 
 def parity(scorer: Scorer, pairs: Sequence[Pair], expected: FloatArray) -> dict[str, Any]:
     """Differences to PyTorch, and the promises of int8 that they break."""
-    logits = np.asarray(scorer.predict(list(pairs), activation="identity"), dtype=np.float32).reshape(expected.shape)
+    logits = logits_of(scorer, pairs)
     activation = scorer.bundle.manifest.activation
     scores, reference = activate(activation, logits), activate(activation, expected)
     report = compare(logits, expected, scores, reference, [claim for claim, _ in pairs])

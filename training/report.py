@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from transformers import TrainerState
 
-from pairscore.export.environment import library_versions
 from pairscore.runtime.bundle.manifest import sha256
-from pairscore.runtime.machine import processor_name
+from pairscore.runtime.machine import library_versions, processor_name
 from pairscore.training.presets import CHOICES_ON_DEV
 from pairscore.training.run import TrainingRun
 from pairscore.training.samples import HARD_NEGATIVES, HARD_RANKS, NEGATIVES

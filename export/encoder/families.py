@@ -162,10 +162,11 @@ def known_activation(name: object) -> str:
     return known
 
 
-def _bert_layer(source: SourceModel, layer: Any) -> Layer:
+def _bert_layer(source: SourceModel, layer: Any, suffix: str = "") -> Layer:
+    """suffix: of the names of queries, keys and values."""
     read, after, up, down = layer.attention.self, layer.attention.output, layer.intermediate.dense, layer.output
-    products = (read.query, read.key, read.value, after.dense, up, down.dense)
-    return _layer(source, products, (after.LayerNorm, down.LayerNorm))
+    scored = [getattr(read, f"{name}{suffix}") for name in ("query", "key", "value")]
+    return _layer(source, (*scored, after.dense, up, down.dense), (after.LayerNorm, down.LayerNorm))
 
 
 def _layer(source: SourceModel, products: Sequence[Any], norms: tuple[Any, Any]) -> Layer:
@@ -179,12 +180,8 @@ def _deberta_layer(source: SourceModel, layer: Any, encoder: Any) -> Layer:
     attention = layer.attention.self
     terms = {"c2p", "p2c"}.intersection(attention.pos_att_type)
     factor = np.float32((1 + len(terms)) ** -0.5)
-    shared = attention.share_att_key
-    value = source.linear(attention.value_proj)
-    # Shared projections read the relative embeddings too; what they read of the tokens is what the value's reads.
-    query, key = (
-        replace(source.linear(each), input=value.input) for each in (attention.query_proj, attention.key_proj)
-    )
+    found = _bert_layer(source, layer, "_proj")
+    query, key, shared = found.query, found.key, attention.share_att_key
     tables = {"c2p": np.zeros((2 * attention.pos_ebd_size, len(key.weight)), np.float32)}
     tables["p2c"] = tables["c2p"]
     with torch.inference_mode():
@@ -192,15 +189,12 @@ def _deberta_layer(source: SourceModel, layer: Any, encoder: Any) -> Layer:
         for term in terms:
             own = ("key_proj", "pos_key_proj") if term == "c2p" else ("query_proj", "pos_query_proj")
             tables[term] = array(getattr(attention, own[0] if shared else own[1])(embeddings))
-    return Layer(
-        replace(query, weight=query.weight * factor, bias=query.bias * factor),
-        key,
-        value,
-        source.linear(layer.attention.output.dense),
-        norm(layer.attention.output.LayerNorm),
-        source.linear(layer.intermediate.dense),
-        source.linear(layer.output.dense),
-        norm(layer.output.LayerNorm),
+    # Shared projections read the relative embeddings too; what they read of the tokens is what the value's reads.
+    rows = found.value.input
+    return replace(
+        found,
+        query=Linear(rows, query.weight * factor, query.bias * factor),
+        key=replace(key, input=rows),
         relative=Relative(tables["c2p"], tables["p2c"] * factor),
     )
 

@@ -19,8 +19,6 @@ from pairscore.export.encoder.heads import FAMILIES, read_head
 from pairscore.export.model import LogitsModel
 from pairscore.export.reference import quiet
 
-__all__ = ["UnknownEncoderError", "largest_difference", "read_encoder"]
-
 # Logits of the formula and of PyTorch, both in fp32: relative to the largest, and never less than of 1.
 TOLERANCE = 1e-4
 # Lengths at which they are compared, beside the longest; beyond the last they would cost minutes.

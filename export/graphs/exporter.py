@@ -7,7 +7,6 @@ with dynamic batch and length from the same modules; everything behind this seam
 import shutil
 import tempfile
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 import onnx_ir
@@ -18,6 +17,7 @@ from pairscore.export.graphs.editing import LARGEST_GRAPH, save_graph
 from pairscore.export.model import LogitsModel
 from pairscore.export.reference import quiet
 from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.machine import installed_versions
 
 EXPORTERS = ("auto", "optimum", "torch")
 GRAPH_NAME = "model.onnx"
@@ -37,16 +37,15 @@ def choose_exporter(asked: str, stack: bool = False, *, weights: int = 0) -> str
     """
     if asked not in EXPORTERS:
         raise PairscoreError(f"unknown exporter {asked!r}: use {', '.join(EXPORTERS)}")
-    packages = {"optimum": ("optimum-onnx", "optimum.exporters.onnx"), "torch": ("onnxscript", "onnxscript")}
+    packages = {"optimum": "optimum-onnx", "torch": "onnxscript"}
     if asked == "auto":
-        asked = "optimum" if _found(packages["optimum"][1]) and not stack and weights <= LARGEST_GRAPH else "torch"
+        asked = "optimum" if _found(packages["optimum"]) and not stack and weights <= LARGEST_GRAPH else "torch"
     if stack and asked == "optimum":
         raise PairscoreError("optimum's exporter takes no stack of modules: use --exporter torch")
-    distribution, module = packages[asked]
-    if not _found(module):
-        extra = "optimum" if asked == "optimum" else "export"
+    if not _found(packages[asked]):
         raise PairscoreError(
-            f'--exporter {asked} needs {distribution}, which is not installed: `pip install "pairscore[{extra}]"`'
+            f"--exporter {asked} needs {packages[asked]}, which is not installed: `pip install "
+            f'"pairscore[{"optimum" if asked == "optimum" else "export"}]"`'
         )
     return asked
 
@@ -123,8 +122,5 @@ def _by_torch(model: LogitsModel, target: Path) -> tuple[Path, ...]:
     return written
 
 
-def _found(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # a parent package is missing
-        return False
+def _found(distribution: str) -> bool:
+    return bool(installed_versions([distribution]))

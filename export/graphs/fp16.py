@@ -21,8 +21,9 @@ import onnx_ir
 from onnx.external_data_helper import load_external_data_for_model
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from pairscore.export.encoder.families import UnknownEncoderError
 from pairscore.export.encoder.formula import EncoderWeights
-from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
+from pairscore.export.encoder.read import read_encoder
 from pairscore.export.graphs.relative import RelativeWriter
 from pairscore.export.graphs.writer import Writer
 from pairscore.export.model import LogitsModel

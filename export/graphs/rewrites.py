@@ -1,10 +1,7 @@
 """Exact graph rewrites: less work for the same logits.
 
 A rewrite needs to know what each axis of each tensor stands for. ONNX Runtime infers shapes whose dynamic axes have
-names, whatever the architecture (`Shapes`); what a rewrite does not understand, it leaves as it was.
-
-A graph without attention mask was tried too, for batches of one length, which have no padding: on two AVX2 cores it
-gained nothing that could be told from noise, so one graph serves everybody.
+names, whatever the architecture; what a rewrite does not understand, it leaves as it was.
 """
 
 import sys
@@ -89,7 +86,7 @@ class _Narrowing:
         self._clones: dict[Value, Node] = {}  # by outputs of the original nodes
         self._nodes = tuple(model.graph)
         heads = [node for node in self._nodes if self._reads_first_row(node)]
-        self._heads = {node: self._narrow(_first(node), 1) for node in heads}
+        self._heads = {node: self._narrow(node.inputs[0], 1) for node in heads}
 
     def shared(self) -> frozenset[str]:
         """Tensors that were narrowed, and that the graph needs whole all the same: better sliced than computed twice.
@@ -125,15 +122,17 @@ class _Narrowing:
     def _reads_first_row(self, node: Node) -> bool:
         if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 1:
             return False
-        index, data = _constant(node.inputs[1]), _first(node)
+        data, index = node.inputs[0], _constant(node.inputs[1])
         return index is not None and index.shape == () and index == 0 and len(_shape(data)) == 3 and self._long(data, 1)
 
-    def _long(self, value: Value, axis: int) -> bool:
+    def _long(self, value: Value | None, axis: int) -> bool:
         """Whether an axis is the sequence's."""
         return axis < len(_shape(value)) and _shape(value)[axis] == self._length
 
-    def _narrow(self, value: Value, axis: int) -> Value:
+    def _narrow(self, value: Value | None, axis: int) -> Value:
         """Row 0 of `axis` of a tensor, the axis kept with size 1."""
+        if value is None:
+            raise ValueError("an input is missing")
         if (value, axis) not in self._narrowed:
             node = value.producer()
             inputs = None
@@ -163,15 +162,15 @@ class _Narrowing:
         return None if rule is None else rule(node, axis)
 
     def _broadcast(self, node: Node, axis: int) -> _Inputs:
-        rank = len(_shape(node.outputs[0]))
-        return [self._narrowed_if_long(each, axis - (rank - len(_shape(each)))) for each in node.inputs if each]
-
-    def _narrowed_if_long(self, value: Value, axis: int) -> Value:
-        return self._narrow(value, axis) if axis >= 0 and self._long(value, axis) else value
+        rank, inputs = len(_shape(node.outputs[0])), []
+        for value in node.inputs:
+            own = axis - (rank - len(_shape(value)))
+            inputs.append(self._narrow(value, own) if own >= 0 and self._long(value, own) else value)
+        return inputs
 
     def _on_other_axes(self, node: Node, axis: int) -> _Inputs | None:
         """Operations that keep the number of axes and treat every row of `axis` alike."""
-        rank = len(_shape(_first(node)))
+        rank = len(_shape(node.inputs[0]))
         match node.op_type:
             case "LayerNormalization":
                 axes: Any = range(node.attributes.get_int("axis", -1) % rank, rank)
@@ -187,39 +186,39 @@ class _Narrowing:
         if axis in {int(each) % rank for each in np.atleast_1d(axes)}:
             return None
         narrowed = len(node.inputs) if node.op_type == "Concat" else 1
-        return [*(self._narrow(each, axis) for each in node.inputs[:narrowed] if each), *node.inputs[narrowed:]]
+        return [*(self._narrow(each, axis) for each in node.inputs[:narrowed]), *node.inputs[narrowed:]]
 
     def _matmul(self, node: Node, axis: int) -> _Inputs | None:
-        left, right = (len(_shape(each)) for each in node.inputs if each)
-        return None if axis != left - 2 or left < right else [self._narrow(_first(node), axis), node.inputs[1]]
+        left, right = (len(_shape(each)) for each in node.inputs)
+        return None if axis != left - 2 or left < right else [self._narrow(node.inputs[0], axis), node.inputs[1]]
 
     def _transpose(self, node: Node, axis: int) -> _Inputs:
-        order = node.attributes.get_ints("perm", range(len(_shape(_first(node))))[::-1])
-        return [self._narrow(_first(node), order[axis])]
+        order = node.attributes.get_ints("perm", range(len(_shape(node.inputs[0])))[::-1])
+        return [self._narrow(node.inputs[0], order[axis])]
 
     def _reshape(self, node: Node, axis: int) -> _Inputs | None:
         """Only where the axes up to and with `axis` stay: they are copied, and the rest must be constant."""
-        before, after = (_shape(each)[: axis + 1] for each in (_first(node), node.outputs[0]))
+        before, after = (_shape(each)[: axis + 1] for each in (node.inputs[0], node.outputs[0]))
         rest = [each for each in _shape(node.outputs[0])[axis + 1 :] if isinstance(each, int)]
         if before != after or len(after) + len(rest) != len(_shape(node.outputs[0])):
             return None
-        return [self._narrow(_first(node), axis), self._numbers([0] * (axis + 1) + rest)]
+        return [self._narrow(node.inputs[0], axis), self._numbers([0] * (axis + 1) + rest)]
 
     def _squeeze(self, node: Node, axis: int) -> _Inputs | None:
         """Only where the axes that go away are named, by input (since opset 13)."""
         axes = _constant(node.inputs[1]) if len(node.inputs) > 1 else None
         if axes is None:
             return None
-        rank = len(_shape(_first(node)))
+        rank = len(_shape(node.inputs[0]))
         kept = [each for each in range(rank) if each not in {int(gone) % rank for gone in axes}]
-        return [self._narrow(_first(node), kept[axis]), node.inputs[1]]
+        return [self._narrow(node.inputs[0], kept[axis]), node.inputs[1]]
 
     def _gather_on_another_axis(self, node: Node, axis: int) -> _Inputs | None:
         index = node.inputs[1]
-        if index is None or _shape(index) != ():
+        if _shape(index) != ():
             return None
-        gathered = node.attributes.get_int("axis", 0) % len(_shape(_first(node)))
-        return [self._narrow(_first(node), axis if axis < gathered else axis + 1), index]
+        gathered = node.attributes.get_int("axis", 0) % len(_shape(node.inputs[0]))
+        return [self._narrow(node.inputs[0], axis if axis < gathered else axis + 1), index]
 
     def _clone(self, node: Node, inputs: _Inputs) -> Node:
         # Without the flag by which a zero in a new shape copies no axis.
@@ -235,17 +234,10 @@ class _Narrowing:
         return known or self._tape.initializer(onnx_ir.tensor(np.array(numbers, np.int64), name=name))
 
 
-def _first(node: Node) -> Value:
-    value = node.inputs[0]
-    if value is None:
-        raise ValueError(f"{node.op_type} has no first input")
-    return value
-
-
-def _shape(value: Value) -> tuple[int | str | None, ...]:
+def _shape(value: Value | None) -> tuple[int | str | None, ...]:
     """Dynamic axes by their names."""
-    if value.shape is None:
-        raise ValueError(f"that of {value.name} is missing")
+    if value is None or value.shape is None:
+        raise ValueError(f"that of {value and value.name} is missing")
     return tuple(each if isinstance(each, int) else each.value for each in value.shape)
 
 

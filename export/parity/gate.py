@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pairscore.export.errors import ParityError
-from pairscore.export.parity.measure import ParitySet, measure, open_unproven
+from pairscore.export.parity.measure import ParitySet, logits_of, measure, open_unproven
 from pairscore.export.reference import Reference
 from pairscore.runtime.bundle.manifest import Variant
 from pairscore.runtime.errors import PairscoreError
@@ -111,9 +111,8 @@ def batch_difference(scorer: Scorer, pairs: Sequence[Pair], together: FloatArray
     together: the scorer's logits of all pairs, Shape (pairs, labels).
     """
     rows = np.unique(np.linspace(0, len(pairs) - 1, min(_ALONE, len(pairs))).astype(int))
-    alone = [scorer.predict([pairs[row]], activation="identity") for row in rows]
-    differences = np.abs(np.asarray(alone).reshape(len(rows), -1) - together[rows])
-    return float(differences.max(initial=0.0))
+    alone = np.concatenate([logits_of(scorer, [pairs[row]]) for row in rows])
+    return float(np.abs(alone - together[rows]).max(initial=0.0))
 
 
 def _seconds(scorers: dict[str, Scorer], pairs: Sequence[Pair]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Measure a bundle's variant, through the runtime that will score with it, against PyTorch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,11 +58,15 @@ def check_token_ids(scorer: Scorer, pairs: Sequence[Pair], reference: Reference)
             )
 
 
+def logits_of(scorer: Scorer, pairs: Iterable[Pair]) -> FloatArray:
+    """The scorer's logits, Shape (pairs, labels)."""
+    return np.asarray(scorer.predict(list(pairs), activation="identity"), np.float32).reshape(-1, len(scorer.labels))
+
+
 def measure(scorer: Scorer, reference: Reference, parity_set: ParitySet) -> tuple[ParityReport, FloatArray]:
     """Compare the scorer's logits and scores with PyTorch's. Returns the report and the scorer's logits."""
     pairs, expected = parity_set.pairs, parity_set.logits
-    logits = np.asarray(scorer.predict(list(pairs), activation="identity"), dtype=np.float32).reshape(expected.shape)
-    claims = [claim for claim, _ in pairs]
+    logits, claims = logits_of(scorer, pairs), [claim for claim, _ in pairs]
     return compare(logits, expected, scorer.scores(logits), reference.scores(expected), claims), logits
 
 

@@ -3,14 +3,12 @@
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pairscore.export.encoder.families import array
-from pairscore.export.encoder.formula import EncoderWeights, Rows
+from pairscore.export.encoder.formula import Rows
 from pairscore.export.model import LogitsModel
 from pairscore.export.reference import quiet
 from pairscore.runtime.engines.batch import Batch
@@ -96,27 +94,3 @@ def observe(model: LogitsModel, wanted: Iterable[Rows], batches: Iterable[Batch]
         for handle in handles:
             handle.remove()
     return seen
-
-
-def rows_of_weights(
-    model: LogitsModel, weights: Iterable[tuple[str, npt.NDArray[np.float32]]], encoder: EncoderWeights | None
-) -> dict[str, Rows]:
-    """Which rows each matrix of a graph multiplies. weights: each with its name, of Shape (inputs, outputs).
-
-    A matrix is known by its numbers, which are those of a linear layer of `model`; one that no layer has is left out.
-    encoder: says of which layers only the first row is needed.
-    """
-    inputs = [] if encoder is None else [linear.input for _, linear in encoder.products()]
-    whole = {rows.module for rows in inputs if not rows.first_only}
-    narrow = {rows.module for rows in inputs} - whole
-    known = {
-        _digest(array(module.weight).T): Rows(name, name in narrow)
-        for name, module in model.model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
-    digests = {name: _digest(weight) for name, weight in weights}
-    return {name: known[digest] for name, digest in digests.items() if digest in known}
-
-
-def _digest(matrix: npt.NDArray[np.float32]) -> bytes:
-    return sha256(np.ascontiguousarray(matrix, np.float32).tobytes()).digest() + str(matrix.shape).encode()

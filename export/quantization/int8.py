@@ -6,8 +6,9 @@ by itself, in groups of channels, while it is multiplied: by ONNX Runtime's `Mat
 OpenVINO's dynamic quantization, which reads the same graph. Weights are rounded with GPTQ on the user's own pairs.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir
 import onnxruntime as ort
+import torch
 from onnx_ir.convenience import replace_nodes_and_values
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnx_ir.tape import Tape
 
+from pairscore.export.encoder.families import array
+from pairscore.export.encoder.formula import EncoderWeights, Rows
 from pairscore.export.graphs.editing import MICROSOFT, data_file
+from pairscore.export.model import LogitsModel
 from pairscore.export.quantization.calibration import Seen
 from pairscore.export.quantization.gptq import gptq
 from pairscore.runtime.engines.batch import Batch
@@ -30,8 +35,6 @@ INT8_NAME = "onnx/model_int8.onnx"
 GROUP_SIZES = (32, 64, 128)
 # Engines that run these graphs.
 ENGINES = ("openvino", "onnxruntime")
-# Activations in int8 too; OpenVINO goes by its own property instead.
-_ACCURACY_LEVEL = 4
 # Smaller matrices, such as a classifier's single column, cost no time and would only lose precision.
 _SMALLEST_OUTPUTS = 16
 _SENSITIVITY_BATCHES = 8
@@ -44,11 +47,8 @@ class Product:
     name: str
     node: onnx_ir.Node
     weight: onnx_ir.TensorProtocol
-
-    @property
-    def inputs(self) -> int:
-        """Channels of a row."""
-        return int(self.weight.shape[0])
+    inputs: int
+    outputs: int
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,32 @@ def products(model: onnx_ir.Model) -> list[Product]:
     found = []
     for node in model.graph:
         weight = None if node.op_type != "MatMul" or node.inputs[1] is None else node.inputs[1].const_value
-        if weight is not None and len(weight.shape) == 2 and weight.shape[1] >= _SMALLEST_OUTPUTS:
-            found.append(Product(str(node.outputs[0].name), node, weight))
+        shape = () if weight is None else tuple(map(int, weight.shape))
+        if weight is not None and len(shape) == 2 and shape[1] >= _SMALLEST_OUTPUTS:
+            found.append(Product(str(node.outputs[0].name), node, weight, *shape))
     return found
 
 
-def weights(graph: Path) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """The weights of `products`, each with its name; those outside of the graph are read one by one."""
-    for weight in {each.weight.name: each.weight for each in products(onnx_ir.load(graph))}.values():
-        yield str(weight.name), weight.numpy()
+def rows_of_weights(model: LogitsModel, graph: Path, encoder: EncoderWeights | None) -> dict[str, Rows]:
+    """Which rows each weight of `products` multiplies, by its name.
+
+    A weight is known by its numbers, which are those of a linear layer of `model`; one that no layer has is left out.
+    encoder: says of which layers only the first row is needed.
+    """
+    inputs = [] if encoder is None else [linear.input for _, linear in encoder.products()]
+    whole = {rows.module for rows in inputs if not rows.first_only}
+    narrow = {rows.module for rows in inputs} - whole
+    known = {
+        _digest(array(module.weight).T): Rows(name, name in narrow)
+        for name, module in model.model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    digests = {str(each.weight.name): _digest(each.weight.numpy()) for each in products(onnx_ir.load(graph))}
+    return {name: known[digest] for name, digest in digests.items() if digest in known}
+
+
+def _digest(matrix: npt.NDArray[np.float32]) -> bytes:
+    return sha256(np.ascontiguousarray(matrix, np.float32).tobytes()).digest() + str(matrix.shape).encode()
 
 
 def quantize(
@@ -107,19 +124,10 @@ def quantize(
                 tape.initializer(onnx_ir.tensor(rounded.codes, name=f"{name}.codes")),
                 tape.initializer(onnx_ir.tensor(rounded.scales.reshape(-1), name=f"{name}.scales")),
             )
-        made = onnx_ir.node(
-            "MatMulNBits",
-            [node.inputs[0], *codes_of[name]],
-            {
-                "K": product.inputs,
-                "N": int(product.weight.shape[1]),
-                "bits": 8,
-                "block_size": group_size,
-                "accuracy_level": _ACCURACY_LEVEL,
-            },
-            domain=MICROSOFT,
-            name=node.name,
-        )
+        # Level 4 is activations in int8 too; OpenVINO goes by its own property instead.
+        settings = {"K": product.inputs, "N": product.outputs, "bits": 8, "block_size": group_size, "accuracy_level": 4}
+        inputs = [node.inputs[0], *codes_of[name]]
+        made = onnx_ir.node("MatMulNBits", inputs, settings, domain=MICROSOFT, name=node.name)
         replace_nodes_and_values(model.graph, node, [node], [made], node.outputs, made.outputs)
     model.opset_imports.setdefault(MICROSOFT, 1)
     RemoveUnusedNodesPass()(model)

@@ -51,13 +51,10 @@ class Recipe:
     down_rotation: int = 0
     narrow: bool = False
 
-    def group_size_of(self, name: str) -> int:
-        """The group size of a product such as `layers.3.down`."""
-        return self.down_group_size if name.endswith(".down") else self.group_size
-
-    def rotation_of(self, name: str) -> int:
-        """The order of the matrix that turns what a product such as `layers.3.down` reads."""
-        return self.down_rotation if name.endswith(".down") else self.rotation
+    def of(self, name: str) -> tuple[int, int]:
+        """The group size of a product such as `layers.3.down`, and the order of the matrix that turns what it reads."""
+        down = name.endswith(".down")
+        return (self.down_group_size, self.down_rotation) if down else (self.group_size, self.rotation)
 
     def __str__(self) -> str:
         groups = f"groups of {self.group_size}" if self.group_size else "whole rows"
@@ -270,11 +267,10 @@ def _rounded(name: str, linear: Linear, recipe: Recipe, smooth: FloatArray | Non
     mean = seen.total.astype(np.float64) / seen.rows
     # About the mean: the bias makes up for what rounding does to the mean row.
     hessian: npt.NDArray[Any] = seen.hessian - seen.rows * np.outer(mean, mean)
-    group_size = recipe.group_size_of(name)
+    group_size, order = recipe.of(name)
     if smooth is not None:
         weight, mean = weight / smooth[:, None], mean * smooth
         hessian = hessian * smooth * smooth[:, None]
-    order = recipe.rotation_of(name)
     weight = rotated(np.ascontiguousarray(weight, dtype=np.float32), order)
     weight = np.divide(weight, order or 1, dtype=np.float32)
     hessian, mean = rotated(rotated(hessian, order).T, order), rotated(mean[:, None], order)[:, 0]

@@ -8,16 +8,24 @@ from pathlib import Path
 import numpy as np
 import onnx_ir
 
+from pairscore.export.encoder.families import UnknownEncoderError
 from pairscore.export.encoder.formula import EncoderWeights
-from pairscore.export.encoder.read import UnknownEncoderError, read_encoder
+from pairscore.export.encoder.read import read_encoder
 from pairscore.export.errors import ParityError
 from pairscore.export.model import LogitsModel
 from pairscore.export.parity.gate import Trial, choose, try_out
-from pairscore.export.parity.measure import ParitySet, open_unproven
+from pairscore.export.parity.measure import ParitySet, logits_of, open_unproven
 from pairscore.export.parity.ranking import ranking_figures
-from pairscore.export.quantization.calibration import CalibrationPairs, observe, rows_of_weights
+from pairscore.export.quantization.calibration import CalibrationPairs, observe
 from pairscore.export.quantization.int8 import ENGINES as GRAPH_ENGINES
-from pairscore.export.quantization.int8 import GROUP_SIZES, Candidate, candidates, products, sensitivities, weights
+from pairscore.export.quantization.int8 import (
+    GROUP_SIZES,
+    Candidate,
+    candidates,
+    products,
+    rows_of_weights,
+    sensitivities,
+)
 from pairscore.export.quantization.native import ENGINE as NATIVE
 from pairscore.export.quantization.native import native_candidates, unfit
 from pairscore.export.reference import Reference
@@ -27,7 +35,6 @@ from pairscore.runtime.bundle.parity import Tier
 from pairscore.runtime.engines.batch import Batch
 from pairscore.runtime.engines.registry import is_installed
 from pairscore.runtime.errors import PairscoreError
-from pairscore.runtime.scorer import Scorer
 from pairscore.runtime.stream.batching import plan_batches, tokenize_pairs
 from pairscore.runtime.stream.columns import pair_arrays
 from pairscore.runtime.text.tokenizer import PairTokenizer
@@ -62,7 +69,8 @@ def best_int8(
     say(f"Fitting int8 to {len(fitted.pairs)} pairs and judging it on {len(every.pairs)} others")
     bundle = Bundle.open(folder)
     graph = bundle.graph(bundle.variant("fp32"))
-    batches = _batches(PairTokenizer.of_bundle(bundle), fitted)
+    tokenized = tokenize_pairs(PairTokenizer.of_bundle(bundle), *pair_arrays(fitted.pairs))
+    batches = [tokenized.batch(rows) for rows in plan_batches(tokenized.lengths, _BATCH_TOKENS)]
     notes: list[str] = []
     targets: dict[str, tuple[str, ...]] = {}
 
@@ -104,10 +112,12 @@ def best_int8(
     variant = replace(chosen.variant, files=targets[chosen.name], notes=(*chosen.variant.notes, note, *notes))
     scorer = open_unproven(folder, "int8", variant.engines[0], variant=variant)
     if variant.engines[0] == NATIVE:
-        variant = replace(variant, golden_logits=_golden_logits(scorer))
+        golden = bundle.golden_rows()
+        logits = logits_of(scorer, zip(golden.claims, golden.evidence, strict=True))
+        variant = replace(variant, golden_logits=tuple(map(tuple, logits.tolist())))
     if judged.labels and len(reference.labels) == 1:
-        ours = np.asarray(scorer.predict(list(judged.pairs), activation="identity"))
-        systems = {"PyTorch fp32": every.logits[-len(judged.pairs) :, 0], "int8": ours}
+        ours = logits_of(scorer, judged.pairs)
+        systems = {"PyTorch fp32": every.logits[-len(ours) :, 0], "int8": ours[:, 0]}
         figures = {name: ranking_figures(judged.pairs, judged.labels, logits) for name, logits in systems.items()}
         variant = replace(variant, ranking={name: each for name, each in figures.items() if each})
     return variant
@@ -136,7 +146,7 @@ def _candidates(  # noqa: PLR0917
             left_out = f"{NATIVE} left out: {error}"
             if len(engines) == 1:
                 raise PairscoreError(left_out) from error
-    rows_of = rows_of_weights(model, weights(graph), encoder)
+    rows_of = rows_of_weights(model, graph, encoder)
     read = [each.input for _, each in (encoder.products() if encoder else ())]
     seen = observe(model, [*rows_of.values(), *read], batches)
     seen_by = {name: seen[rows] for name, rows in rows_of.items()}
@@ -159,8 +169,7 @@ def _encoder(model: LogitsModel, max_length: int) -> EncoderWeights:
     if not is_installed(NATIVE):
         raise UnknownEncoderError(f"pairscore-kernels is not installed: `pip install pairscore[{_EXTRAS[NATIVE]}]`")
     encoder = read_encoder(model, max_length)
-    reason = unfit(encoder)
-    if reason:
+    if reason := unfit(encoder):
         raise UnknownEncoderError(reason)
     return encoder
 
@@ -175,15 +184,3 @@ def _engines(engine: str) -> tuple[str, ...]:
     if not is_installed(engine):
         raise PairscoreError(f"the engine {engine} is not installed: `pip install pairscore[{_EXTRAS[engine]}]`")
     return (engine,)
-
-
-def _golden_logits(scorer: Scorer) -> tuple[tuple[float, ...], ...]:
-    golden = scorer.bundle.golden_rows()
-    pairs = list(zip(golden.claims, golden.evidence, strict=True))
-    logits = np.asarray(scorer.predict(pairs, activation="identity"), dtype=np.float32).reshape(len(pairs), -1)
-    return tuple(tuple(row) for row in logits.tolist())
-
-
-def _batches(tokenizer: PairTokenizer, calibration: CalibrationPairs) -> list[Batch]:
-    tokenized = tokenize_pairs(tokenizer, *pair_arrays(calibration.pairs))
-    return [tokenized.batch(rows) for rows in plan_batches(tokenized.lengths, _BATCH_TOKENS)]

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from pairscore.export.checkpoint import open_checkpoint
+from pairscore.export.encoder.families import UnknownEncoderError
 from pairscore.export.encoder.heads import FAMILIES as MAPPED
-from pairscore.export.encoder.read import UnknownEncoderError, largest_difference, read_encoder
+from pairscore.export.encoder.read import largest_difference, read_encoder
 from pairscore.export.model import LogitsModel
 from pairscore.export.reference import load_reference
 from tests.native import FAMILIES, MODERN, built_as, changes

@@ -28,16 +28,16 @@ PAIRS = [(claim, evidence) for claim in corpus.SENTENCES[::6] for evidence in co
 
 @pytest.fixture
 def installed(monkeypatch):
-    """`installed("onnxscript")`: as if only these modules were."""
+    """`installed("onnxscript")`: as if only these distributions were."""
 
-    def only(*modules):
-        monkeypatch.setattr(seam, "_found", lambda module: module in modules)
+    def only(*distributions):
+        monkeypatch.setattr(seam, "_found", lambda distribution: distribution in distributions)
 
     return only
 
 
 def test_auto_takes_optimum_where_it_is_installed(installed):
-    installed("optimum.exporters.onnx", "onnxscript")
+    installed("optimum-onnx", "onnxscript")
     assert choose_exporter("auto") == choose_exporter("optimum") == "optimum"
     assert choose_exporter("auto", stack=True) == choose_exporter("torch") == "torch"
     installed("onnxscript")
@@ -48,7 +48,7 @@ def test_what_is_not_installed_says_how_to_get_it(installed):
     installed("onnxscript")
     with pytest.raises(PairscoreError, match=r'needs optimum-onnx, .*`pip install "pairscore\[optimum\]"`'):
         choose_exporter("optimum")
-    installed("optimum.exporters.onnx")
+    installed("optimum-onnx")
     with pytest.raises(PairscoreError, match=r'needs onnxscript, .*`pip install "pairscore\[export\]"`'):
         choose_exporter("torch")
 

@@ -13,8 +13,8 @@ from pairscore.export.errors import ParityError
 from pairscore.export.model import LogitsModel
 from pairscore.export.parity.gate import Trial, batch_difference, choose
 from pairscore.export.parity.measure import open_unproven
-from pairscore.export.quantization.calibration import CalibrationPairs, observe, rows_of_weights
-from pairscore.export.quantization.int8 import candidates, products, quantize, sensitivities, weights
+from pairscore.export.quantization.calibration import CalibrationPairs, observe
+from pairscore.export.quantization.int8 import candidates, products, quantize, rows_of_weights, sensitivities
 from pairscore.export.reference import load_reference
 from pairscore.export.variants import unmeasured
 from pairscore.runtime.bundle.parity import ParityReport
@@ -108,7 +108,7 @@ def model(exported):
 def test_every_row_that_a_product_reads_is_seen(exported, model, batches):
     """By what the graph, which computes the last layer's first row alone, gives its products."""
     every = products(onnx_ir.load(graph_of(exported)))
-    rows_of = rows_of_weights(model, weights(graph_of(exported)), read_encoder(model, 64))
+    rows_of = rows_of_weights(model, graph_of(exported), read_encoder(model, 64))
     found = observe(model, rows_of.values(), batches)
     assert set(rows_of) == {each.weight.name for each in every}
     names = {each.node.inputs[0].name: rows_of[each.weight.name] for each in every}
@@ -138,7 +138,7 @@ def test_sensitivities_come_largest_first(exported, batches):
 
 def test_candidates_are_every_group_size_on_every_engine(exported, model, batches, tmp_path):
     graph = graph_of(exported)
-    rows_of = rows_of_weights(model, weights(graph), None)
+    rows_of = rows_of_weights(model, graph, None)
     seen = observe(model, rows_of.values(), batches)
     found = list(candidates(graph, tmp_path, {name: seen[rows] for name, rows in rows_of.items()}))
     assert {each.engine for each in found} == {"onnxruntime", "openvino"}

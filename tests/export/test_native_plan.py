@@ -116,7 +116,7 @@ def test_the_bias_makes_up_for_what_rounding_does_to_the_mean_row(fitted, recipe
     for name, linear in encoder.products():
         mean, kind = seen[linear.input].total / seen[linear.input].rows, name.rpartition(".")[2]
         smooth = name.replace(f".{kind}", ".query" if kind in ("key", "value") else f".{kind}") + ".smooth"
-        row = rotated((mean * tensors.get(smooth, 1))[:, None], recipe.rotation_of(name))[:, 0]
+        row = rotated((mean * tensors.get(smooth, 1))[:, None], recipe.of(name)[1])[:, 0]
         codes, scales = tensors[f"{name}.weight"], tensors[f"{name}.scale"].reshape(len(linear.weight), -1)
         weights = codes * np.repeat(scales, codes.shape[1] // scales.shape[1], axis=1)
         expected = linear.weight @ mean + linear.bias
