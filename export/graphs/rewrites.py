@@ -162,7 +162,8 @@ class _Narrowing:
         return None if rule is None else rule(node, axis)
 
     def _broadcast(self, node: Node, axis: int) -> _Inputs:
-        rank, inputs = len(_shape(node.outputs[0])), []
+        rank = len(_shape(node.outputs[0]))
+        inputs: list[Value | None] = []
         for value in node.inputs:
             own = axis - (rank - len(_shape(value)))
             inputs.append(self._narrow(value, own) if own >= 0 and self._long(value, own) else value)

@@ -72,7 +72,7 @@ def products(model: onnx_ir.Model) -> list[Product]:
     found = []
     for node in model.graph:
         weight = None if node.op_type != "MatMul" or node.inputs[1] is None else node.inputs[1].const_value
-        shape = () if weight is None else tuple(map(int, weight.shape))
+        shape = () if weight is None else weight.shape.numpy()
         if weight is not None and len(shape) == 2 and shape[1] >= _SMALLEST_OUTPUTS:
             found.append(Product(str(node.outputs[0].name), node, weight, *shape))
     return found

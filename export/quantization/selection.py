@@ -1,5 +1,6 @@
 """int8 for one model and one user's pairs: fit every candidate, judge each, take the fastest that keeps the promise."""
 
+import math
 import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -42,8 +43,8 @@ from pairscore.runtime.text.tokenizer import PairTokenizer
 # Tokens of a batch whose activations are kept at once while int8 is fitted.
 _BATCH_TOKENS = 1024
 _EXTRAS = {NATIVE: "kernels", "openvino": "openvino", "onnxruntime": "cpu"}
-# Where no candidate keeps the promise, these shares of the matrix products stay in fp32, the most sensitive ones.
-_KEPT_SHARES = (0.25, 0.5)
+# Shares of the matrix products that stay in fp32, the most sensitive ones, until a candidate keeps the promise.
+_KEPT_SHARES = (0.0, 0.25, 0.5)
 
 
 def best_int8(
@@ -74,7 +75,10 @@ def best_int8(
     notes: list[str] = []
     targets: dict[str, tuple[str, ...]] = {}
 
-    def attempt(scratch: Path, keep: Collection[str]) -> Trial:
+    def attempt(scratch: Path, ranked: Sequence[str] = (), shares: Sequence[float] = _KEPT_SHARES) -> Trial:
+        keep = ranked[: math.ceil(len(ranked) * shares[0])]
+        if keep:
+            say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
         made, left_out = _candidates(reference, graph, batches, scratch, engines, keep)
         if left_out:
             say(f"  {left_out}")
@@ -88,22 +92,16 @@ def best_int8(
         for trial in trials:
             say(f"  {trial}")
             notes.append(f"tried: {trial}")
-        return choose(trials, "int8")
+        try:
+            return choose(trials, "int8")
+        except ParityError:
+            # The native engine has no product in fp32 to fall back to.
+            if len(shares) == 1 or engine == NATIVE:
+                raise
+        return attempt(scratch, ranked or list(sensitivities(graph, batches)), shares[1:])
 
-    keep: list[str] = []
-    ranked: list[str] = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        for share in (*_KEPT_SHARES, None):
-            try:
-                chosen = attempt(Path(scratch), keep)
-                break
-            except ParityError:
-                # The native engine has no product in fp32 to fall back to.
-                if share is None or engine == NATIVE:
-                    raise
-                ranked = ranked or list(sensitivities(graph, batches))
-                keep = ranked[: max(1, round(len(ranked) * share))]
-            say(f"None keeps the promise: trying with the {len(keep)} most sensitive matrix products in fp32")
+        chosen = attempt(Path(scratch))
         for file, target in zip(chosen.variant.files, targets[chosen.name], strict=True):
             (folder / target).parent.mkdir(exist_ok=True)
             (folder / file).replace(folder / target)
