@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from inspect import unwrap
@@ -67,7 +68,7 @@ def export(
     """
     # A polite kill unwinds the stack, so that the half-written folder is removed.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    say = (lambda line: None) if quiet else partial(click.echo, err=True)
+    say: Callable[[str], None] = (lambda line: None) if quiet else partial(click.echo, err=True)
     try:
         manifest = unwrap(export_bundle)(source, bundle, precision=precision, pairs=pairs or (), say=say, **options)
     except ParityError as error:
