@@ -3,10 +3,11 @@
     python -m studies.deberta --start models/climate-claims-minilm-l6 --out out/deberta-start
     pairscore train --preset climate-verdicts --start out/deberta-start \
         --pairs ../shared/climate-fever/train.parquet --out out/deberta
+    sed -i s/linear.Identity/activation.Softmax/ out/deberta/config.json  # scores are probabilities, not logits
 
 6 layers of 384 columns in 12 heads, with the published ones' relative positions: 256 logarithmic buckets on each side,
 and shared keys and queries. The embeddings, absolute positions among them, and the layers are the BERT's, the relative
-embeddings are random until they are trained. Scores are probabilities. `studies.quantization` then takes it.
+embeddings are random until they are trained. `studies.quantization` then takes it.
 """
 
 import argparse
@@ -36,7 +37,6 @@ def main() -> None:
         position_biased_input=True,
         pooler_hidden_act="tanh",
         num_labels=1,
-        sentence_transformers={"activation_fn": "torch.nn.modules.activation.Softmax"},
     )
     torch.manual_seed(0)
     model = DebertaV2ForSequenceClassification(config)
