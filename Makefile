@@ -17,7 +17,7 @@ INSTALL_KERNELS := $(BIN)/python -m pip install --quiet --no-deps --upgrade ./ke
 BUNDLE := out/bundle
 CHECKPOINT := models/climate-claims-minilm-l6
 
-.PHONY: demo test test-all test5 lint format fuzz kills mutations kernels kernels-emulate kernels-sanitize kernels-arm check-wheel bench bench-again bench-quick bench-bundle bench-peers bench-report clean
+.PHONY: demo test test-all test5 lint format fuzz kills mutations kernels kernels-emulate kernels-sanitize kernels-profile kernels-arm check-wheel bench bench-again bench-quick bench-bundle bench-peers bench-report clean
 
 demo: $(VENV)/.demo $(VENV)/.kernels
 	$(BIN)/pairscore export $(CHECKPOINT) $(BUNDLE) --overwrite
@@ -89,6 +89,13 @@ kernels-sanitize: $(VENV)/.test
 	CXX=g++ $(INSTALL_KERNELS) --target out/$@ -C cmake.define.PAIRSCORE_SANITIZE=ON
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=out/$@ $(BIN)/python -m pytest --numprocesses 2 tests/kernels --timeout 900
+
+# Where the kernels' time goes: a build that keeps the names of functions, sampled by perf (Debian 12: apt install linux-perf).
+kernels-profile: $(VENV)/.bench
+	$(INSTALL_KERNELS) --target out/$@ -C cmake.build-type=RelWithDebInfo \
+		-C "cmake.define.CMAKE_CXX_FLAGS_RELWITHDEBINFO=-O3 -DNDEBUG"
+	PYTHONPATH=out/$@ $(BIN)/python -m studies.kernel_profile --bundle $(BUNDLE) --checkpoint $(CHECKPOINT) --pairs $(PAIRS) \
+		--output benchmarks/results/kernel-profile.json
 
 # The kernels for 64-bit Arm under qemu-user (Debian 12: apt install qemu-user): the bytes that tests/kernels/golden.json
 # holds for every processor. Slow; KERNELS_ARM_TESTS=tests/kernels runs all.

@@ -29,7 +29,8 @@ Product = Callable[[], object]
 def rates(files: Files, library: str, hidden: int, inner: int, threads: int) -> Predict:
     """Operations a second by "precision rows inputs outputs". `hidden`, `inner`: the model's sizes.
 
-    Each of the threads computes products of its own.
+    Each of the threads computes products of its own. Our kernels also have rates of the instruction sets that they can
+    be made to use, as "int8-avx2".
     """
     del files
     make = {"onnxruntime": _onnxruntime, "openvino": _openvino, "pairscore_kernels": _kernels}[library]
@@ -154,6 +155,7 @@ def _openvino(shape: Shape, threads: int) -> dict[str, Callable[[], Product]]:
 
 def _kernels(shape: Shape, threads: int) -> dict[str, Callable[[], Product]]:
     import pairscore_kernels.operations as kernels  # pyright: ignore[reportMissingImports]
+    from pairscore_kernels import available  # pyright: ignore[reportMissingImports]
 
     del threads
     rows, inputs, outputs = shape
@@ -164,10 +166,12 @@ def _kernels(shape: Shape, threads: int) -> dict[str, Callable[[], Product]]:
         for a, b in ((inputs, outputs), (outputs, inputs))
     ]
 
-    def opened() -> Product:
+    def opened(isa: str) -> Product:
         # Results go where the last call's went: new memory costs as much as a fifth of the products.
         outs = [np.empty((rows * LINKS, size), np.float32) for size in (outputs, inputs)]
         given = list(zip(values, layers, outs, strict=True))
-        return lambda: [kernels.linear(x, *layer, out=out) for x, layer, out in given]
+        return lambda: [kernels.linear(x, *layer, isa=isa, out=out) for x, layer, out in given]
 
-    return {"int8": opened}
+    best, *others = available()
+    named = {"int8": best} | {f"int8-{isa}": isa for isa in others if isa != "portable"}
+    return {name: partial(opened, isa) for name, isa in named.items()}

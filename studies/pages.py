@@ -18,7 +18,7 @@ from pairscore.benchmarks.agreement import compare
 from pairscore.benchmarks.environment import processor_kind
 from pairscore.benchmarks.tables.table import Table, markdown
 from pairscore.benchmarks.tables.throughput import limits_table, throughput_picture, throughput_table
-from studies import chapters, processors, sizes
+from studies import chapters, kernel_profile, processors, sizes
 from studies.processors import RESULTS, kinds, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +31,7 @@ PAGES = tuple(
         "benchmarks/studies.md",
         "docs/daily-jobs.md",
         "docs/install.md",
+        "docs/kernels.md",
         "docs/billion-pairs.md",
         "docs/robustness.md",
         "docs/verdicts.md",
@@ -83,6 +84,7 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "large": lambda: chapters.large_table(load("large")),
         "gpu": lambda: chapters.gpu_line(load("gpu")),
         "gpu-systems": lambda: chapters.gpu_table(load("gpu")),
+        "kernel-profile": lambda: kernel_profile.profile_table(load("kernel-profile")),
         "sizes": lambda: sizes.sizes_table(load("sizes")),
         "fuzz": lambda: chapters.fuzz_table(load("fuzz")),
         "refine": lambda: chapters.refine_table(*map(load, ("refine-200000", "refine-20000", "refine"))),

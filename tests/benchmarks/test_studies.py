@@ -3,7 +3,7 @@
 import pyarrow.parquet as pq
 import pytest
 
-from studies import harness
+from studies import harness, kernel_profile
 from tests.pairs_files import write_pairs
 
 
@@ -26,3 +26,16 @@ def test_a_job_that_fails_is_seen(exported, tmp_path):
     assert harness.score(bundle, tmp_path / "pairs.parquet", tmp_path / "out")["rows"] == 20
     with pytest.raises(RuntimeError, match=r"ended with 2: .*missing"):
         harness.score(bundle, tmp_path / "pairs.parquet", tmp_path / "none", "--claim-column", "missing")
+
+
+def test_samples_are_counted_by_operation():
+    lines = {
+        "dot_tile<12ul, pairscore::x::ScaledSums<true, true, (pairscore::Activation)0> >": 40.0,
+        "dot_tile<12ul, pairscore::x::ScaledSums<true, true, (pairscore::Activation)2> >": 20.0,
+        "pairscore::x::attention_of<32ul>": 10.0,
+        "_PyEval_EvalFrameDefault": 5.0,
+        "handle_softirqs": 5.0,
+    }
+    found = kernel_profile.shares("\n".join(f"    {share:.2f}%  [.] {name}" for name, share in lines.items()))
+    assert [share for share in found.values() if share] == pytest.approx([0.5, 0.25, 0.125, 0.125])
+    assert list(found) == list(kernel_profile.OPERATIONS)
