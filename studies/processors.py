@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pairscore.benchmarks.environment import processor_kind
-from pairscore.benchmarks.tables.table import Table, table_of
+from pairscore.benchmarks.tables.table import Row, Table
 from pairscore.benchmarks.tables.throughput import (
     COMPARABLE_SPEARMAN,
     best_peers,
@@ -223,11 +223,5 @@ def machines_line() -> str:
 
 
 def _table(rows: list[Measured], columns: Mapping[str, Callable[[Measured], str]], *notes: str) -> Table:
-    words = ("precision", "fastest other library in this precision")
-    told = [{"row": row} for row in rows]
-    cells = {heading: _of_row(cell) for heading, cell in columns.items()}
-    return table_of(told, cells, *notes, words=tuple(word for word in words if word in columns))
-
-
-def _of_row(cell: Callable[[Measured], str]) -> Callable[[Any], str]:
-    return lambda each: cell(each["row"])
+    cells = (Row(tuple(cell(row) for cell in columns.values())) for row in rows)
+    return Table(tuple(columns), tuple(cells), notes, words=("precision", "fastest other library in this precision"))
