@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,10 @@ OPERATIONS = {
 
 def shares(report: str) -> dict[str, float]:
     """The share of each operation in a report of perf, whose lines are a percentage and a function."""
-    found: Counter[str] = Counter()
+    found = dict.fromkeys(OPERATIONS, 0.0)
     for percent, name in re.findall(r"^ *([\d.]+)% +\[.\] (.+)$", report, re.MULTILINE):
         found[next(each for each, pattern in OPERATIONS.items() if re.search(pattern, name))] += float(percent)
-    return {operation: found[operation] / found.total() for operation in OPERATIONS}
+    return {operation: share / sum(found.values()) for operation, share in found.items()}
 
 
 def profile(scorer: Scorer, pairs: Pairs) -> dict[str, float]:
