@@ -62,8 +62,8 @@ def find_files(
     versions_left = iter(versions)
     for url in inputs:
         storage, path = open_storage(url)
-        inside = target is not None and target[0].scheme == storage.scheme and _takes_in(storage, path, target[1])
         try:
+            inside = target is not None and target[0].scheme == storage.scheme and _takes_in(storage, path, target[1])
             files = _expand(storage, path, url, left_out, versions_left)
         except OSError as error:
             message = f"cannot read input {url!r} ({one_line(error)}): check the path and its permissions"

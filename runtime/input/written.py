@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairscore.runtime.errors import PairscoreError, one_line
+from pairscore.runtime.errors import PairscoreError, one_line, storage_error
 from pairscore.runtime.storage.local import Storage, open_storage
 from pairscore.runtime.storage.parquet import read_batches
 from pairscore.runtime.storage.parts import RECORD, SUCCESS_NAME, listed_parts
@@ -61,21 +61,24 @@ class Written:
             yield
         except (OSError, pa.ArrowException) as error:
             name = f"{self.option} {self.storage.display(path)!r}".strip()
-            raise PairscoreError(
-                f"{name} cannot be read ({one_line(error)}): leave it out, or score it again"
-            ) from error
+            message = f"{name} cannot be read ({one_line(error)}): leave it out, or score it again"
+            raise storage_error(message, error) from error
 
 
 def find_written(url: str, option: str = "") -> Written:
     """The output at `url`: a file, or a folder of parts. option: that named it, for messages.
 
-    Raises PairscoreError where nothing is there, and for a folder that no run has written to.
+    Raises PairscoreError where nothing is there, for a folder that no run has written to, and for a store that is lost.
     """
     storage, path = open_storage(url)
-    kind = storage.kind(path)
+    try:
+        kind = storage.kind(path)
+        names = storage.files(path) if kind == "folder" else []
+    except OSError as error:
+        message = f"cannot look at {option or 'output'} {url!r} ({one_line(error)}): check its path and permissions"
+        raise storage_error(message, error) from error
     if kind == "file":
         return Written(storage, (path,), True, option)
-    names = storage.files(path) if kind else []
     parts = listed_parts(names)
     if not parts and RECORD not in names:
         fault = "holds no part" if kind else "cannot be read, since nothing is there"

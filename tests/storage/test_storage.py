@@ -192,6 +192,20 @@ def test_a_store_that_stays_away_ends_the_run_in_one_line(bundle, store, remote_
     assert same(read_output(fetched(store, tmp_path, "out")), expected)
 
 
+def test_a_store_that_is_lost_while_a_job_begins_is_to_be_tried_again(bundle, store, remote_data, faults, monkeypatch):
+    """Whatever the job looks at: its inputs, its output, the old scores."""
+    monkeypatch.setenv("PAIRSCORE_RETRY_SECONDS", "0")
+    run_job(job(bundle, (remote_data,), f"s3://{BUCKET}/old"))
+    options = replace(job(bundle, (remote_data,), f"s3://{BUCKET}/out.parquet"), reuse=(f"s3://{BUCKET}/old",))
+    for last in range(24):
+        faults.log.clear()
+        faults.choose = lambda method, path, number, last=last: "reset" if number >= last else None
+        with pytest.raises(TryAgainError, match="attempts"):
+            run_job(options)
+    faults.choose = lambda method, path, number: None
+    assert run_job(options).whole
+
+
 def test_the_command_tells_of_repeated_requests(bundle, store, remote_data, faults, capsys, tmp_path):  # noqa: PLR0917
     faults.choose = lambda method, path, number: "error" if number % 5 == 4 else None
     code, _, said = run(capsys, "score", bundle, remote_data, "-o", tmp_path / "out", "--log-json", tmp_path / "log")
