@@ -18,12 +18,17 @@ from typing import NamedTuple
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 # Before any test imports a library that would try the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Every core has a process of tests already, and tiny models gain nothing from PyTorch's threads: a third of an export.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# On a machine with other work, a case takes as long as it takes.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -140,7 +140,7 @@ def test_lone_surrogate(scorer: Scorer) -> None:
         scorer.predict([("a", "\ud800")])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(order=st.permutations(range(len(PAIRS))), budget=st.integers(1, 300))
 def test_a_score_does_not_depend_on_its_neighbours(scorer: Scorer, order: list[int], budget: int) -> None:
     expected = scorer.predict(PAIRS, activation="identity")

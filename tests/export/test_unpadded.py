@@ -38,7 +38,7 @@ def made(checkpoint):
 
 
 @pytest.mark.parametrize("family", FUSED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(pairs=st.integers(1, 5), length=st.integers(1, MAX_LENGTH), seed=st.integers(0, 2**32 - 1))
 def test_logits_are_those_of_the_formula(made, family, pairs, length, seed):
     encoder, _, session = made(family)

@@ -26,7 +26,7 @@ def opened(path):
     return open_file(find_files([str(path)])[0])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.integers(0, 60),
     group=st.integers(1, 40),

@@ -98,8 +98,9 @@ def test_linear_equals_the_reference(
         arguments["smooth"] = np.exp(floats(seed + 1, inputs, scale=0.1))
     if data.draw(st.booleans(), "residual"):
         arguments["residual"] = floats(seed + 2, rows, outputs)
-    actual = operations.linear(**arguments, isa=isa)
-    np.testing.assert_allclose(actual, reference.linear(**arguments), rtol=3e-6, atol=3e-6)
+    actual, expected = operations.linear(**arguments, isa=isa), reference.linear(**arguments)
+    # A residual may take most of a value away, but not its rounding.
+    np.testing.assert_allclose(actual, expected, rtol=3e-6, atol=3e-6 + 2e-7 * np.abs(expected).max())
 
 
 @every_isa

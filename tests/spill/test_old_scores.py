@@ -19,7 +19,7 @@ def arrays(pairs):
 
 
 @given(old=st.lists(PAIRS, max_size=4), new=PAIRS, bits=st.sampled_from([1, 2, 8, 64]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_it_finds_what_a_dictionary_finds(old, new, bits):
     """The first score of a pair counts. With few bits nearly every hash collides."""
     known: dict[tuple[str, str], list[float]] = {}

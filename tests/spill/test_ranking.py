@@ -52,7 +52,7 @@ def ranked_in_parts(rows, cuts, top_k, stop_after=None):
 
 
 @given(rows=ROWS, cuts=st.lists(st.integers(0, 60), max_size=5), top_k=st.integers(1, 4), stop=st.integers(0, 6))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_best_rows_are_those_of_sorting_everything(rows, cuts, top_k, stop):
     """Whatever the parts, and when the last step stops half way and starts again."""
     expected = reference(rows, top_k)

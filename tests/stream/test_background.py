@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pairscore.runtime.stream.background import ahead, behind
@@ -26,7 +26,6 @@ def numbers(count: int, fails: int | None, made: list[int], closed: list[str]) -
         closed.append(threading.current_thread().name)
 
 
-@settings(deadline=None)
 @given(count=st.integers(0, 8), fails=st.none() | st.integers(0, 8), most=st.integers(1, 4), taken=st.integers(0, 9))
 def test_ahead_is_the_iterator_itself(count: int, fails: int | None, most: int, taken: int) -> None:
     """Against the obvious reference: no thread at all."""
@@ -75,7 +74,6 @@ def test_ahead_makes_items_in_its_own_thread_and_no_further() -> None:
     assert {name.rpartition("_")[0] for name in where} == {"reader"}
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(), max_size=8), st.none() | st.integers(0, 7))
 def test_behind_does_everything_in_order_up_to_the_first_error(items: list[int], fails: int | None) -> None:
     done: list[int] = []

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification
@@ -78,7 +78,6 @@ def test_passages_are_those_of_cutting_by_hand(lengths, overlap, evidence_first,
         assert pairs.truncated[pair] == any(len(claim) < len(ids[0]) for claim, _, _ in expected)
 
 
-@settings(deadline=None)
 @given(st.integers(0, ROOM - 6), st.integers(0, 200), st.integers(0, 5))
 def test_passages_are_the_windows_of_the_library(claim: int, evidence: int, overlap: int) -> None:
     """`tokenizers` cuts the second text alone into windows that overlap; it needs a claim that leaves room."""

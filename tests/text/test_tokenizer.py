@@ -41,7 +41,7 @@ def reference(path: Path, max_length: int, side: str) -> Tokenizer:
     return tokenizer
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_assembled_ids_equal_the_library(tokenizer_file: Path, data: st.DataObject) -> None:
     side = data.draw(st.sampled_from(["right", "left"]))

@@ -99,7 +99,7 @@ def with_one_more(rows: Iterator[int], encoded: Ragged) -> Ragged:
 
 
 @needs_nanotoken
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(texts, min_size=1, max_size=8))
 def test_any_text_gets_the_ids_of_the_library(file: Path, unique: list[str]) -> None:
     assert same(_nanotoken(file)(unique), library(file)(unique))

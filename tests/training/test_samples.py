@@ -27,7 +27,7 @@ def grouped(samples: list[Sample], annotations: Annotations) -> list[tuple[Claim
     return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(6, 40), st.integers(1, 3), st.integers(0, 2), st.integers(0, 5), st.integers(0, 3))
 def test_every_claim_has_its_relevant_evidence_and_twelve_negatives(claims, relevant, irrelevant, seed, epoch):
     table = rows(claims, relevant, irrelevant)
