@@ -5,7 +5,7 @@ rates of a GPU and of the cores beside it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 from pairscore.benchmarks.environment import processor_kind
 from pairscore.benchmarks.tables.table import Row, Table
 from pairscore.benchmarks.tables.throughput import (
-    COMPARABLE_SPEARMAN,
     best_peers,
     fastest_of_ours,
     quotient,
@@ -71,83 +70,52 @@ def kinds() -> dict[str, Result]:
 def measured_rates() -> list[Measured]:
     """One row a processor and precision of ours."""
     found = kinds()
-    rows = [row for kind, result in found.items() for row in _of_bench(kind, result)]
-    return rows + [row for row in _of_gpu(load("gpu")) if row.kind not in found]
+    beside = {kind: result for kind, result in _of_gpu(load("gpu")).items() if kind not in found}
+    return [row for kind, result in (found | beside).items() for row in _rows(kind, result)]
 
 
-def _of_bench(kind: str, result: Result) -> list[Measured]:
-    reference, peers = reference_of(result), best_peers(result)
+def _rows(kind: str, result: Result) -> Iterator[Measured]:
+    machine, reference, peers = result["environment"], reference_of(result), best_peers(result)
     if reference is None:
-        raise ValueError(f"throughput-{kind}.json has no rate of {result['reference']}")
-    rows = []
+        raise ValueError(f"the result of {kind} has no rate of {result['reference']}")
+    processor = machine["processor"].replace("(R)", "").replace(" Processor", "")
     for precision, system in fastest_of_ours(result).items():
         peer = peers.get(precision)
-        rows.append(
-            Measured(
-                _name(KINDS[kind], result["environment"]),
-                kind,
-                result["environment"]["cores"],
-                precision,
-                system["engine"],
-                system["pairs_per_second"],
-                system["parity"]["spearman"],
-                reference["pairs_per_second"],
-                _broken_promise(peer["name"], peer["violations"]) if peer else None,
-                peer["pairs_per_second"] if peer else None,
-                result["limits"].get(precision, {}).get("pairs_per_second"),
-            )
+        yield Measured(
+            f"GPU: one {processor}" if kind == "gpu" else f"{KINDS[kind]}: {machine['cores']} cores of {processor}",
+            kind,
+            machine["cores"],
+            precision,
+            system["name"].split(", ")[1],
+            system["pairs_per_second"],
+            system["parity"]["spearman"],
+            reference["pairs_per_second"],
+            peer["name"] + (" (breaks the promise)" if peer["violations"] else "") if peer else None,
+            peer["pairs_per_second"] if peer else None,
+            result["limits"].get(precision, {}).get("pairs_per_second"),
         )
-    return rows
 
 
-def _of_gpu(result: Result) -> list[Measured]:
-    """Rows of the GPU, and of the processor beside it."""
+def _of_gpu(result: Result) -> dict[str, Result]:
+    """What `studies.gpu` measured on the processor beside the GPU and on the GPU, in the form of `make bench`."""
     machine, engine, limits = result["environment"], result["engine"], result["limits"]
-    ran = [each for each in result["systems"]["systems"] if "error" not in each]
-    kind = processor_kind(machine["instruction_sets"])
-    precision_rates = limits["matrix_flops_per_second"]
+    rates = limits["matrix_flops_per_second"]
     # At this rate, nothing but the model's matrix products would keep the GPU busy.
-    top = engine["pairs_per_second"] / engine["matrix_share"] / precision_rates[result["precision"]]
-    rows = []
-    for on_gpu in (False, True):
-        here = sorted(
-            (each for each in ran if ("cuda" in each["name"]) == on_gpu),
-            key=lambda each: float(each["crossed"]["pairs_per_second"]),
-        )
-        theirs = {each["tier"]: each for each in here if not each["ours"] and _is_comparable(each)}
+    top = engine["pairs_per_second"] / engine["matrix_share"] / rates[result["precision"]]
+    most = {precision: {"pairs_per_second": top * rate} for precision, rate in rates.items()}
+    ran = [
+        {**each, **each["judged"], **each["crossed"]} for each in result["systems"]["systems"] if "error" not in each
+    ]
+    found = {}
+    for kind, processor, known in (
+        (processor_kind(machine["instruction_sets"]), machine["processor"], {}),
+        ("gpu", limits["name"], most),
+    ):
+        here = {"systems": [each for each in ran if ("cuda" in each["name"]) == (kind == "gpu")], "limits": known}
         # On the GPU the fastest batch size; on the processor the reference alone runs PyTorch.
-        torch = theirs["fp32"]["crossed"]["pairs_per_second"]
-        for precision, system in {each["tier"]: each for each in here if each["ours"]}.items():
-            peer = theirs.get(precision)
-            rows.append(
-                Measured(
-                    f"GPU: one {limits['name']}" if on_gpu else _name(KINDS[kind], machine),
-                    "gpu" if on_gpu else kind,
-                    machine["cores"],
-                    precision,
-                    system["name"].split(", ")[1],
-                    system["crossed"]["pairs_per_second"],
-                    system["judged"]["parity"]["spearman"],
-                    torch,
-                    _broken_promise(peer["name"], peer["judged"]["violations"]) if peer else None,
-                    peer["crossed"]["pairs_per_second"] if peer else None,
-                    top * precision_rates[precision] if on_gpu else None,
-                )
-            )
-    return rows
-
-
-def _is_comparable(system: Mapping[str, Any]) -> bool:
-    return bool(system["judged"]["parity"]["spearman"] >= COMPARABLE_SPEARMAN)
-
-
-def _name(kind: str, machine: Mapping[str, Any]) -> str:
-    processor = machine["processor"].replace("(R)", "").replace(" Processor", "")
-    return f"{kind}: {machine['cores']} cores of {processor}"
-
-
-def _broken_promise(name: str, violations: list[str]) -> str:
-    return f"{name} (breaks the promise)" if violations else name
+        reference = best_peers(here)["fp32"]["name"]
+        found[kind] = {**here, "reference": reference, "environment": {**machine, "processor": processor}}
+    return found
 
 
 _COLUMNS: dict[str, Callable[[Measured], str]] = {
