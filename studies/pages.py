@@ -9,10 +9,9 @@ A table stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; NAME is on
 import argparse
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pairscore.benchmarks.agreement import compare
 from pairscore.benchmarks.environment import processor_kind
@@ -22,21 +21,7 @@ from studies import chapters, kernel_profile, processors, sizes
 from studies.processors import RESULTS, kinds, load
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = tuple(
-    ROOT / name
-    for name in (
-        "README.md",
-        "benchmarks/README.md",
-        "benchmarks/processors.md",
-        "benchmarks/studies.md",
-        "docs/daily-jobs.md",
-        "docs/install.md",
-        "docs/kernels.md",
-        "docs/billion-pairs.md",
-        "docs/robustness.md",
-        "docs/verdicts.md",
-    )
-)
+PAGES = tuple(sorted([ROOT / "README.md", *ROOT.glob("benchmarks/*.md"), *ROOT.glob("docs/*.md")]))
 
 
 def agreement_lines(kind: str) -> str:
@@ -55,26 +40,9 @@ def agreement_lines(kind: str) -> str:
     return "\n\n".join(lines) or "No other run of this commit is published."
 
 
-def long_table(result: Mapping[str, Any]) -> Table:
-    """The second set."""
-    return throughput_table({**result, **result["long"]})
-
-
-def _of_kind(kind: str, result: dict[str, Any]) -> dict[str, Callable[[], Table | str]]:
-    return {
-        kind: partial(throughput_table, result),
-        f"{kind}-long": partial(long_table, result),
-        f"{kind}-limits": partial(limits_table, result),
-        f"{kind}-agreement": partial(agreement_lines, kind),
-    }
-
-
 def tables() -> dict[str, Callable[[], Table | str]]:
     """Name -> what renders it."""
-    by_kind: dict[str, Callable[[], Table | str]] = {
-        name: render for kind, result in kinds().items() for name, render in _of_kind(kind, result).items()
-    }
-    others: dict[str, Callable[[], Table | str]] = {
+    found: dict[str, Callable[[], Table | str]] = {
         "summary": processors.summary_table,
         "processors": processors.processors_table,
         "machines": processors.machines_line,
@@ -93,7 +61,12 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "long-evidence": lambda: chapters.long_evidence_table(load("long-evidence")),
         "calibration": lambda: chapters.calibration_table(load("calibration")),
     }
-    return by_kind | others
+    for kind, result in kinds().items():
+        found[kind] = partial(throughput_table, result)
+        found[f"{kind}-long"] = partial(throughput_table, {**result, **result["long"]})
+        found[f"{kind}-limits"] = partial(limits_table, result)
+        found[f"{kind}-agreement"] = partial(agreement_lines, kind)
+    return found
 
 
 def drawn() -> dict[Path, str]:
