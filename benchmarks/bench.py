@@ -16,7 +16,7 @@ from pairscore.benchmarks.loaders import Files, Pairs
 from pairscore.benchmarks.samples import long_pairs, sample, token_lengths
 from pairscore.benchmarks.systems import REFERENCE, System, own_systems, peers
 from pairscore.benchmarks.tables.throughput import best_peers
-from pairscore.benchmarks.throughput import Turn, Worker, Workers, figures, promise_of, stages, take_turns
+from pairscore.benchmarks.throughput import Turns, Worker, Workers, figures, promise_of, stages, take_turns
 from pairscore.benchmarks.work import matrix_shapes, operations, padding_by_policy
 from pairscore.export.parity.ranking import ranking_figures
 from pairscore.runtime.bundle.activation import activate
@@ -29,7 +29,6 @@ LONG_PAIRS, LONG_ROUNDS = 200, 1
 MAX_SCATTER_POINTS = 400
 
 Say = Callable[[str], None]
-Turns = Mapping[str, Sequence[Turn]]
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,12 @@ def run_bench(
         with Workers(files, pairs, environments, say, more=longer, others=theirs) as starting:
             opened = dict(zip((each.name for each in systems), starting.start_all(systems), strict=True))
             workers = {name: each for name, each in opened.items() if isinstance(each, Worker)}
+            if REFERENCE.name not in workers:
+                raise RuntimeError(f"the reference did not run: {opened[REFERENCE.name]}")
             meters = _meters(starting, config)
             say(f"Measuring {len(workers)} systems, {rounds} rounds of {len(pairs)} pairs")
             rates = _rates(meters)
-            turns = _turns_of(workers, opened[REFERENCE.name], rounds, range(len(pairs)))
+            turns = take_turns(workers, rounds, REFERENCE.name, range(len(pairs)))
             limits = roofline.best([*rates, *_rates(meters)])
             model = _Model(manifest, config, limits)
             short: dict[str, Any] = {
@@ -103,20 +104,23 @@ def run_bench(
             for each in short["systems"]:
                 if each["ours"] and "error" not in each and (whole := workers[each["name"]].run()) is not None:
                     each["stages"] = stages(whole, len(pairs))
-            second = []
+            second: dict[str, Any] = {}
             if longer:
                 say(f"Measuring {len(longer)} long pairs")
                 fast = {REFERENCE.name, *(each["name"] for each in best_peers(short).values())}
                 chosen = [each for each in systems if each.name in workers and (each.ours or each.name in fast)]
                 places = range(len(pairs), len(pairs) + len(longer))
-                of_long = _turns_of(
-                    {each.name: workers[each.name] for each in chosen}, opened[REFERENCE.name], LONG_ROUNDS, places
-                )
-                second = [_result(each, workers[each.name], of_long, long_set, model) for each in chosen]
+                compared = {each.name: workers[each.name] for each in chosen}
+                of_long = take_turns(compared, LONG_ROUNDS, REFERENCE.name, places)
+                second["long"] = {
+                    "data": long_set.description(pairs_file) | {"made": made},
+                    "rounds": LONG_ROUNDS,
+                    "systems": [_result(each, workers[each.name], of_long, long_set, model) for each in chosen],
+                }
     scores = {
-        name: np.round(activate(manifest.activation, turn.run.logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
+        name: np.round(activate(manifest.activation, found[0].logits)[:MAX_SCATTER_POINTS, 0], 6).tolist()
         for name, found in turns.items()
-        for turn in found[:1]
+        if found
     }
     least = operations(config, short_set.lengths, first_row_only=True)
     for each in limits.values():
@@ -130,17 +134,7 @@ def run_bench(
         "rounds": rounds,
         "statistic": "mean",
         **short,
-        **(
-            {
-                "long": {
-                    "data": long_set.description(pairs_file) | {"made": made},
-                    "rounds": LONG_ROUNDS,
-                    "systems": second,
-                }
-            }
-            if second
-            else {}
-        ),
+        **second,
         "limits": limits,
         "padding": padding_by_policy(short_set.lengths, [len(a) + len(b) for a, b in pairs], CPU_TOKEN_BUDGET),
         "scores": scores,
@@ -163,7 +157,9 @@ def failures(result: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _result(system: System, worker: Worker | str, turns: Turns, scored: _Set, model: _Model) -> dict[str, Any]:
+def _result(
+    system: System, worker: Worker | str, turns: Mapping[str, Turns], scored: _Set, model: _Model
+) -> dict[str, Any]:
     result: dict[str, Any] = {"name": system.name, "tier": system.tier, "ours": system.ours}
     result |= dict(system.arguments) if system.ours else {}
     result |= {"note": system.note} if system.note else {}
@@ -172,28 +168,18 @@ def _result(system: System, worker: Worker | str, turns: Turns, scored: _Set, mo
     if not turns.get(system.name):
         return result | {"error": worker if isinstance(worker, str) else worker.error}
     manifest, found, pairs = model.manifest, turns[system.name], scored.pairs
-    promise = promise_of(system, {name: variant.tier for name, variant in manifest.variants.items()})
     tokens, reference = sum(scored.lengths), turns[REFERENCE.name]
-    result |= figures(found, reference, pairs, tokens=tokens, activation=manifest.activation, promise=promise)
+    result |= figures(
+        found, reference, pairs, tokens=tokens, activation=manifest.activation, promise=promise_of(system, manifest)
+    )
     if scored.marked is not None and len(manifest.labels) == 1:
-        result["ranking"] = dict(ranking_figures(pairs, scored.marked, found[0].run.logits[:, 0]))
+        result["ranking"] = dict(ranking_figures(pairs, scored.marked, found[0].logits[:, 0]))
     if system.ours and system.arguments["device"] == "cpu" and system.tier in model.limits:
         work = operations(model.config, scored.lengths, first_row_only=_narrowed(manifest))
         limit = model.limits[system.tier]["operations_per_second"]
         seconds = statistics.fmean(result["seconds"])
         result |= {"limit_share": work / seconds / limit} if work else {}
     return result
-
-
-def _turns_of(
-    workers: Mapping[str, Worker], reference: Worker | str, rounds: int, rows: Sequence[int]
-) -> dict[str, list[Turn]]:
-    """As `take_turns`. Raises RuntimeError where the reference does not run."""
-    found = {} if isinstance(reference, str) else take_turns(workers, rounds, REFERENCE.name, rows)
-    error = reference if isinstance(reference, str) else reference.error
-    if error is not None:
-        raise RuntimeError(f"the reference did not run: {error}")
-    return found
 
 
 def _rates(meters: Mapping[str, Worker]) -> list[tuple[str, Mapping[str, float]]]:

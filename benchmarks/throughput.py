@@ -18,10 +18,9 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from pairscore.benchmarks.loaders import Files, Logits, Pairs
 from pairscore.benchmarks.systems import System
 from pairscore.benchmarks.worker import children_of
 from pairscore.runtime.bundle.activation import activate
+from pairscore.runtime.bundle.manifest import Manifest
 from pairscore.runtime.bundle.parity import TIERS, Tier, compare
 
 # Slices that a run is cut into, and the shortest: what a slice finds cold must not count.
@@ -56,6 +56,9 @@ class Run:
     statistics: Mapping[str, float]
     peak_memory_bytes: int
     logits: Logits
+
+
+Turns = dict[int, Run]  # a system's runs by round, from 0
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ class Worker:
         return {"error": f"its process ended with {self._process.wait()}: {''.join(last)[:200]}"}
 
 
-class Workers:
+class Workers(ExitStack):
     """The processes of one measurement, closed together. `more`: pairs behind those that are timed, for runs of chosen
     rows. `others`: what systems that are not ours get in place of both, where it differs. `say`: gets one line for each
     process that starts.
@@ -189,38 +192,25 @@ class Workers:
         more: Sequence[tuple[str, str]] = (),
         others: Sequence[tuple[str, str]] | None = None,
     ) -> None:
+        super().__init__()
         self._files, self._environments, self._say, self._timed = files, environments, say, len(pairs)
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = Path(self.enter_context(tempfile.TemporaryDirectory()))
         ours = [*pairs, *more]
-        self._pairs_files = {
-            True: Path(self._folder.name) / "ours.json",
-            False: Path(self._folder.name) / "others.json",
-        }
+        self._pairs_files = {True: self._folder / "ours.json", False: self._folder / "others.json"}
         self._pairs_files[True].write_text(json.dumps(ours))
         self._pairs_files[False].write_text(json.dumps(ours if others is None else others))
-        self._open: list[Worker] = []
 
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for worker in self._open:
-            worker.close()
-        self._folder.cleanup()
-
-    def start(self, system: System) -> "Worker | str":
+    def start(self, system: System) -> Worker | str:
         """A loaded worker, or why there is none."""
         return self.start_all([system])[0]
 
-    def start_all(self, systems: Sequence[System]) -> "list[Worker | str]":
+    def start_all(self, systems: Sequence[System]) -> list[Worker | str]:
         """As `start`, of each. Several load at once."""
         with ThreadPoolExecutor(LOADING_AT_ONCE) as pool:
             opened = list(pool.map(self._load, systems))
         return [each if isinstance(each, str) else each.error or each for each in opened]
 
-    def _load(self, system: System) -> "Worker | str":
+    def _load(self, system: System) -> Worker | str:
         python = sys.executable
         if system.environment is not None:
             found = None if self._environments is None else self._environments / system.environment / "bin" / "python"
@@ -230,38 +220,27 @@ class Workers:
         if system.missing:
             return system.missing
         self._say(f"Loading {system.name}")
-        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
         pairs_file = self._pairs_files[system.ours]
         worker = Worker(system, self._files, pairs_file, self._timed, folder=folder, python=python)
-        self._open.append(worker)
+        self.callback(worker.close)
         return worker
 
 
-@dataclass(frozen=True)
-class Turn:
-    """A run of a system. `round`: from 0."""
-
-    round: int
-    run: Run
-
-
-def take_turns(
-    workers: Mapping[str, Worker], rounds: int, reference: str, rows: Sequence[int]
-) -> dict[str, list[Turn]]:
+def take_turns(workers: Mapping[str, Worker], rounds: int, reference: str, rows: Sequence[int]) -> dict[str, Turns]:
     """Warm every worker up and take its turns. rows: as of `Worker.run`. Workers whose warm-up failed are left out.
 
     The runs of a round are interleaved slice by slice, in an order that rotates. Up to `MAX_MORE_ROUNDS` more rounds
-    are for those whose ratio no other round confirms, of those that ran in several.
+    are for those whose ratio no other round confirms, of those that ran in several. Raises RuntimeError where the
+    reference does not run.
     """
     tried = {name: worker.run(rows[::WARM_UP_ONE_IN]) for name, worker in workers.items()}
     expected = {name: run.seconds * WARM_UP_ONE_IN for name, run in tried.items() if run is not None}
-    turns: dict[str, list[Turn]] = {name: [] for name in expected}
     if reference not in expected:
-        return turns
+        raise RuntimeError(f"the reference did not run: {workers[reference].error}")
+    turns: dict[str, Turns] = {name: {} for name in expected}
     fast = {name for name, seconds in expected.items() if expected[reference] >= ALL_ROUNDS * seconds}
     for place in range(rounds + MAX_MORE_ROUNDS):
-        if workers[reference].error is not None:
-            break
         names = [name for name in expected if not place or name in fast or name == reference]
         if place >= rounds:
             unsure = {name for name in fast if not confirmed(turns[name], turns[reference])}
@@ -279,19 +258,15 @@ def take_turns(
                 except StopIteration as ended:
                     del going[name]
                     if ended.value is not None:
-                        turns[name].append(Turn(place, ended.value))
+                        turns[name][place] = ended.value
+        if workers[reference].error is not None:
+            raise RuntimeError(f"the reference did not run: {workers[reference].error}")
     return turns
 
 
-def ratios(turns: Sequence[Turn], reference: Sequence[Turn]) -> list[float]:
-    """How many times faster than the reference a system was in each of its rounds."""
-    theirs = {turn.round: turn.run.seconds for turn in reference}
-    return [theirs[turn.round] / turn.run.seconds for turn in turns]
-
-
-def confirmed(turns: Sequence[Turn], reference: Sequence[Turn]) -> bool:
-    """Whether the ratios of its rounds agree."""
-    found = ratios(turns, reference)
+def confirmed(turns: Turns, reference: Turns) -> bool:
+    """Whether the ratios of a system's rounds to the reference's agree."""
+    found = [reference[place].seconds / run.seconds for place, run in turns.items()]
     return not found or max(found) / min(found) - 1 <= CONFIRMED_WITHIN
 
 
@@ -326,18 +301,18 @@ def _numbers(path: Path, columns: slice) -> list[int]:
 
 
 def figures(
-    turns: Sequence[Turn], reference: Sequence[Turn], pairs: Pairs, *, tokens: int, activation: str, promise: Tier
+    turns: Turns, reference: Turns, pairs: Pairs, *, tokens: int, activation: str, promise: Tier
 ) -> dict[str, Any]:
     """What the turns of one system say: rates, memory, and parity with the reference's logits."""
-    runs = [turn.run for turn in turns]
-    logits, expected = runs[0].logits, reference[0].run.logits
+    runs = list(turns.values())
+    logits, expected = runs[0].logits, reference[0].logits
     claims = [claim for claim, _ in pairs]
     parity = compare(logits, expected, activate(activation, logits), activate(activation, expected), claims)
     seconds = statistics.fmean(run.seconds for run in runs)
     return {
         "seconds": [run.seconds for run in runs],
         "others_share": [run.others_share for run in runs],
-        "rounds": [turn.round for turn in turns],
+        "rounds": list(turns),
         "confirmed": confirmed(turns, reference),
         "pairs_per_second": len(pairs) / seconds,
         "tokens_per_second": tokens / seconds,
@@ -353,15 +328,11 @@ def stages(run: Run, pairs: int) -> dict[str, Any]:
     engine = run.statistics["engine_seconds"] / run.statistics["callers"]
     tokens = run.statistics["tokens"]
     return {
-        "tokenize": {
-            "seconds": tokenizing,
-            "pairs_per_second": pairs / tokenizing,
-            "tokens_per_second": tokens / tokenizing,
-        },
-        "engine": {"seconds": engine, "pairs_per_second": pairs / engine, "tokens_per_second": tokens / engine},
+        name: {"seconds": seconds, "pairs_per_second": pairs / seconds, "tokens_per_second": tokens / seconds}
+        for name, seconds in (("tokenize", tokenizing), ("engine", engine))
     }
 
 
-def promise_of(system: System, promises: Mapping[str, Tier]) -> Tier:
+def promise_of(system: System, manifest: Manifest) -> Tier:
     """What a system is compared with: for ours what the bundle promises, for a peer its precision's tier."""
-    return promises.get(system.tier, TIERS[system.tier]) if system.ours else TIERS[system.tier]
+    return manifest.variants[system.tier].tier if system.ours else TIERS[system.tier]

@@ -31,7 +31,7 @@ from pairscore import Scorer
 from pairscore.benchmarks.loaders import Files, Pairs
 from pairscore.benchmarks.samples import long_pairs
 from pairscore.benchmarks.systems import REFERENCE, own_systems, peers
-from pairscore.benchmarks.throughput import Turn, Worker, Workers, figures, promise_of
+from pairscore.benchmarks.throughput import Turns, Worker, Workers, figures, promise_of
 from pairscore.benchmarks.work import activation_bytes, matrix_shapes, operations
 from pairscore.runtime.bundle.manifest import Bundle
 from pairscore.runtime.pairs_file import read_pairs
@@ -217,23 +217,23 @@ def systems(options: argparse.Namespace, so_far: Found) -> Found:
     told = {"pairs": len(longer), "made": made}
     found: Found = {"sample": len(sample), "judged": len(judged), "long": told, "systems": []}
     so_far["systems"] = found
-    reference: dict[str, list[Turn]] = {}
+    reference: dict[str, Turns] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = Files(str(options.checkpoint), str(options.bundle), folder, folder)
         Path(folder, "calibration.json").write_text(json.dumps(sample[:100]))
         for system in [*theirs, *ours, *others]:
             entry: Found = {"name": system.name, "tier": system.tier, "ours": system.ours}
-            promise = promise_of(system, {name: variant.tier for name, variant in manifest.variants.items()})
+            promise = promise_of(system, manifest)
             with Workers(files, sample, options.peers, more=[*judged, *longer]) as starting:
                 worker = starting.start(system)
                 turns = _turns(worker, options.repeats, sample, judged, longer) if isinstance(worker, Worker) else {}
                 entry |= {"error": worker if isinstance(worker, str) else worker.error} if not turns else {}
             reference = reference or turns
             for name, pairs in (("crossed", sample), ("judged", judged), ("long", longer)) if turns else ():
-                seconds = [turn.run.seconds for turn in turns[name]]
-                scored = len(turns[name][0].run.logits)
-                entry[name] = {"pairs": scored, "seconds": seconds}
-                entry[name]["pairs_per_second"] = scored / statistics.median(seconds)
+                seconds = [run.seconds for run in turns[name].values()]
+                scored = len(turns[name][0].logits)
+                rate = scored / statistics.median(seconds)
+                entry[name] = {"pairs": scored, "seconds": seconds, "pairs_per_second": rate}
                 if name != "crossed":
                     compared = figures(
                         turns[name], reference[name], pairs, tokens=0, activation=manifest.activation, promise=promise
@@ -252,18 +252,20 @@ def _pairs_in(worker: Worker, seconds: float, most: int) -> int:
     return count
 
 
-def _turns(worker: Worker, repeats: int, sample: Pairs, judged: Pairs, longer: Pairs) -> dict[str, list[Turn]]:
+def _turns(worker: Worker, repeats: int, sample: Pairs, judged: Pairs, longer: Pairs) -> dict[str, Turns]:
     """Runs over as many crossed pairs as last some seconds, and one over each other set; empty where it broke."""
     sets = {
         "crossed": range(_pairs_in(worker, _SECONDS_A_RUN, len(sample))),
         "judged": range(len(sample), len(sample) + len(judged)),
     }
     sets["long"] = range(sets["judged"].stop, sets["judged"].stop + len(longer))
-    runs = {
-        name: [worker.run(rows) for _ in range(repeats if name == "crossed" else 1) if worker.error is None]
-        for name, rows in sets.items()
-    }
-    return {} if worker.error else {name: [Turn(0, run) for run in each if run] for name, each in runs.items()}
+    turns: dict[str, Turns] = {}
+    for name, rows in sets.items():
+        for place in range(repeats if name == "crossed" else 1):
+            if worker.error or (run := worker.run(rows)) is None:
+                return {}
+            turns.setdefault(name, {})[place] = run
+    return turns
 
 
 def _config(options: argparse.Namespace) -> Found:

@@ -23,7 +23,6 @@ from pairscore.benchmarks.throughput import (
     SLICES,
     Run,
     Slice,
-    Turn,
     Worker,
     Workers,
     figures,
@@ -68,7 +67,7 @@ def test_systems_run_slice_by_slice_and_all_end_together():
     turns = take_turns(workers, 2, "R", ROWS)
     half = SLICES // 2  # of B, whose slices may not get shorter
     assert "".join(log) == "rab" + "RAB" * half + "RA" * half + "ABR" * half + "AR" * half
-    assert [turn.round for turn in turns["A"]] == [0, 1]
+    assert list(turns["A"]) == [0, 1]
 
 
 def test_slow_systems_run_once_and_one_that_failed_not_at_all():
@@ -80,25 +79,23 @@ def test_slow_systems_run_once_and_one_that_failed_not_at_all():
         "failed": FakeWorker([], "failed", 1.0, error="no"),
     }
     turns = take_turns(workers, 3, "R", ROWS)
-    assert {name: [turn.round for turn in found] for name, found in turns.items()} == {
+    assert {name: list(found) for name, found in turns.items()} == {
         "R": [0, 1, 2], "slow": [0], "alike": [0], "fast": [0, 1, 2],
     }  # fmt: skip
 
 
-def test_without_the_reference_there_are_no_turns():
-    workers = {"R": FakeWorker([], "R", 2.0, error="no"), "A": FakeWorker([], "A", 1.0)}
-    assert take_turns(workers, 3, "R", ROWS) == {"A": []}
+@pytest.mark.parametrize("error", ["no", None])
+def test_without_the_reference_there_are_no_turns(error):
+    """Whether it fails as it warms up or later."""
 
-
-def test_a_reference_that_fails_later_ends_the_rounds():
     class Failing(FakeWorker):
         def slices(self, seconds, rows):
             yield
             self.error = "no"
 
-    workers = {"R": Failing([], "R", 2.0), "A": FakeWorker([], "A", 1.0)}
-    turns = take_turns(workers, 3, "R", ROWS)
-    assert {name: len(found) for name, found in turns.items()} == {"R": 0, "A": 1}
+    workers = {"R": Failing([], "R", 2.0, error=error), "A": FakeWorker([], "A", 1.0)}
+    with pytest.raises(RuntimeError, match="the reference did not run: no"):
+        take_turns(workers, 3, "R", ROWS)
 
 
 def test_systems_whose_rounds_disagree_get_another_beside_the_reference():
@@ -115,19 +112,19 @@ def test_systems_whose_rounds_disagree_get_another_beside_the_reference():
 
 
 def test_a_rate_is_the_mean_of_the_rounds_that_a_system_ran_in():
-    reference = [Turn(0, one_run(4.0)), Turn(1, one_run(6.0)), Turn(2, one_run(50.0))]
+    reference = dict(enumerate(map(one_run, (4.0, 6.0, 50.0))))
     pairs = [("claim", "one"), ("claim", "two")]
 
-    def told(*turns):
-        return figures(turns, reference, pairs, tokens=20, activation="sigmoid", promise=TIERS["fp32"])
+    def told(*runs):
+        return figures(dict(enumerate(runs)), reference, pairs, tokens=20, activation="sigmoid", promise=TIERS["fp32"])
 
-    found = told(Turn(0, one_run(1.0)), Turn(1, one_run(1.5, 0.3)))
+    found = told(one_run(1.0), one_run(1.5, 0.3))
     assert found["seconds"] == [1.0, 1.5]
     assert found["others_share"] == [0.0, 0.3]
     assert (found["pairs_per_second"], found["tokens_per_second"]) == (1.6, 16.0)
     assert found["confirmed"]
-    assert not told(Turn(0, one_run(1.0)), Turn(1, one_run(1.4)))["confirmed"]
-    assert told(Turn(0, one_run(1.0)))["confirmed"]
+    assert not told(one_run(1.0), one_run(1.4))["confirmed"]
+    assert told(one_run(1.0))["confirmed"]
 
 
 # A real process that multiplies matrices for some seconds a run.
