@@ -74,9 +74,7 @@ def judged(bundle: Path, precision: str, pairs: list[Pair], relevant: list[bool]
 
 def main() -> None:
     """Measure and write the JSON."""
-    parser = study_options(__doc__)
-    parser.add_argument("--bundle", required=True, type=Path)
-    options = parser.parse_args()
+    options = study_options(__doc__).parse_args()
     kinds = {"candidates": candidates(options.pairs), "annotated": annotated(options.pairs)}
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:

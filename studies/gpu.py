@@ -54,9 +54,8 @@ Found = dict[str, Any]
 def main() -> None:
     """Run the sections and write the JSON."""
     parser = study_options(__doc__)
-    parser.add_argument("--bundle", required=True, help="with a variant of --precision")
     parser.add_argument("--device", default="cuda:0")
-    parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--precision", default="fp16", help="a variant of --bundle")
     parser.add_argument("--judged", type=Path, required=True, help="Parquet whose pairs are compared with PyTorch's")
     parser.add_argument("--sample", type=int, default=100_000, help="pairs that are scored in memory")
     parser.add_argument("--job", type=int, default=1_000_000, help="pairs that are scored from Parquet to Parquet")
@@ -208,7 +207,7 @@ def systems(options: argparse.Namespace, so_far: Found) -> Found:
     manifest = Bundle.open(options.bundle).manifest
     sample = crossed_pairs(options.pairs, options.sample)
     judged = read_pairs(options.judged, "claim", "evidence")
-    longer, made = long_pairs(Path(options.bundle) / "tokenizer.json", judged, _LONG_PAIRS)
+    longer, made = long_pairs(options.bundle / "tokenizer.json", judged, _LONG_PAIRS)
     kind = options.device.partition(":")[0]
     theirs = [each for each in peers() if kind != "cpu" and each.arguments.get("device") == kind] + [REFERENCE]
     others = [each for each in peers() if options.peers and each.environment and each.tier in ("int8", "bf16")]

@@ -20,10 +20,15 @@ _CHUNK_ROWS = 100_000
 _SCHEMA = pa.schema([("id", pa.int64()), ("claim", pa.string()), ("evidence", pa.string())])
 
 
-def study_options(doc: str | None) -> argparse.ArgumentParser:
-    """A parser of --checkpoint, --pairs and --output. doc: the module's, whose first line tells what it measures."""
+def study_options(doc: str | None, *, bundle: bool = True) -> argparse.ArgumentParser:
+    """A parser of --checkpoint, --bundle where it is read, --pairs and --output.
+
+    doc: the module's, whose first line tells what it measures.
+    """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
     parser.add_argument("--checkpoint", required=True, type=Path)
+    if bundle:
+        parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--pairs", required=True, type=Path, help="Parquet with columns claim and evidence")
     parser.add_argument("--output", required=True, type=Path)
     return parser

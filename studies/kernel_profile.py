@@ -59,9 +59,7 @@ def profile(scorer: Scorer, pairs: Pairs) -> dict[str, float]:
 
 def main() -> None:
     """Sample short and long pairs, and write the JSON."""
-    parser = study_options(__doc__)
-    parser.add_argument("--bundle", required=True, type=Path)
-    options = parser.parse_args()
+    options = study_options(__doc__).parse_args()
     rows = read_pairs(options.pairs, "claim", "evidence")
     long, _ = long_pairs(options.bundle / "tokenizer.json", rows, 100)
     scorer = Scorer.from_pretrained(options.bundle, precision="int8", engine="native", threads=1)

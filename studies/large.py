@@ -41,7 +41,7 @@ PRECISIONS: dict[str, list[str]] = {
 
 def main() -> None:
     """Make it, time it and write the JSON."""
-    parser = study_options(__doc__)
+    parser = study_options(__doc__, bundle=False)
     parser.add_argument("--folder", required=True, type=Path, help="7 GB: the checkpoint and its bundle")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()

@@ -55,7 +55,6 @@ def cut_by_hand(scorer: Scorer, pairs: list[Pair]) -> tuple[list[Pair], list[int
 def main() -> None:
     """Measure and write the JSON."""
     parser = study_options(__doc__)
-    parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--texts", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)

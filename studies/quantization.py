@@ -63,7 +63,6 @@ class Way:
 def main() -> None:
     """Measure and write the JSON."""
     parser = study_options(__doc__)
-    parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--calibration", type=Path, help="Parquet file to fit to; by default half of --pairs")
     parser.add_argument("--only", action="append", help="measure only ways whose names hold this text; repeatable")
     parser.add_argument("--timed-long", type=int, default=LONG_PAIRS, help="long pairs that speed is measured on")

@@ -88,7 +88,6 @@ def _agreement(one: pa.Table, other: pa.Table) -> float:
 def main() -> None:
     """Measure and write the JSON."""
     parser = study_options(__doc__)
-    parser.add_argument("--bundle", required=True, type=Path)
     parser.add_argument("--rows", type=int, default=10_000, help="pairs of each number of candidates")
     parser.add_argument("--candidates", type=int, nargs="+", default=[12, 100, 1000], help="of a claim")
     parser.add_argument("--best", type=int, nargs="+", default=[1, 5, 10], help="rows that are kept of a claim")
