@@ -24,7 +24,6 @@ import numpy.typing as npt
 Pairs = list[tuple[str, str]]
 Logits = npt.NDArray[np.float32]
 Predict = Callable[[Pairs], tuple[Logits, Mapping[str, float]]]
-_MOST_TOKENS = "max_position_embeddings"
 
 # Whatever a loader has started; the process closes it when it has served.
 CLOSING = ExitStack()
@@ -105,17 +104,20 @@ def sentence_transformers(
     device: str = "cpu",
 ) -> Predict:
     """`CrossEncoder.predict`. `file_name`: one of those that `prepare_onnx` made."""
-    import torch
-    from sentence_transformers import CrossEncoder
-
     kwargs: dict[str, Any] = {}
     if backend == "torch":
         kwargs["torch_dtype"] = dtype or "float32"
     if file_name:
         kwargs["file_name"] = f"onnx/{file_name}"
     source = files.onnx if backend == "onnx" else files.checkpoint
-    options: dict[str, Any] = {"backend": backend, "model_kwargs": kwargs}
-    model: Any = CrossEncoder(source, device=device, **options)
+    return _cross_encoder(source, batch_size, device=device, backend=backend, model_kwargs=kwargs)
+
+
+def _cross_encoder(source: str, batch_size: int, **options: Any) -> Predict:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    model: Any = CrossEncoder(source, **options)
     identity = torch.nn.Identity()
 
     def predict(pairs: Pairs) -> tuple[Logits, dict[str, float]]:
@@ -131,8 +133,6 @@ def openvino_int8(files: Files, batch_size: int, settings: dict[str, str] | None
     Without `settings`, optimum-intel calibrates scales of weights and activations with the first pairs. With them,
     NNCF makes the weights int8 alone, and OpenVINO quantizes activations as it runs; pooler and classifier stay.
     """
-    import torch
-
     intel: Any = import_module("optimum.intel")  # of the peer's own environment, unknown to the type checkers here
     from sentence_transformers import CrossEncoder
 
@@ -163,10 +163,8 @@ def openvino_int8(files: Files, batch_size: int, settings: dict[str, str] | None
         openvino.save_model(small, graph.with_name("small.xml"), compress_to_fp16=False)
         for file in graph.parent.glob("small.*"):
             file.replace(graph.with_suffix(file.suffix))
-    options: dict[str, Any] = {"backend": "openvino", "model_kwargs": {"ov_config": settings or {}}}
-    quantized: Any = CrossEncoder(str(source), device="cpu", **options)
-    identity = torch.nn.Identity()
-    return lambda pairs: (np.asarray(quantized.predict(pairs, batch_size=batch_size, activation_fn=identity)), {})
+    kwargs = {"ov_config": settings or {}}
+    return _cross_encoder(str(source), batch_size, device="cpu", backend="openvino", model_kwargs=kwargs)
 
 
 def ctranslate2(files: Files, batch_size: int) -> Predict:
@@ -183,7 +181,8 @@ def ctranslate2(files: Files, batch_size: int) -> Predict:
     encoder = library.Encoder(folder, compute_type="int8", inter_threads=threads, intra_threads=1)
     tokenizer = Tokenizer.from_file(str(Path(files.checkpoint) / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(json.loads((Path(files.checkpoint) / "config.json").read_text())[_MOST_TOKENS])
+    config = json.loads((Path(files.checkpoint) / "config.json").read_text())
+    tokenizer.enable_truncation(config["max_position_embeddings"])
     weights = load_file(Path(files.checkpoint) / "model.safetensors")
     classifier, bias = weights["classifier.weight"].T, weights["classifier.bias"]
 
