@@ -1,9 +1,7 @@
 """Which pairs are measured: a sample of whole claims, and pairs of wanted lengths."""
 
 import random
-import statistics
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +42,8 @@ def made_pairs(tokenizer_file: Path, pairs: Pairs, count: int, shortest: int, lo
     if not words:
         raise ValueError("the evidence has no words to make pairs of")
     step = max(1, len(words) // max(1, count))
-    ends = np.array([0, *accumulate(sizes[word] for word in words * 2)])  # a stretch may run over the end
-    double = words * 2
+    double = words * 2  # a stretch may run over the end
+    ends = np.cumsum([0, *(sizes[word] for word in double)])
     special, made = tokenizer.num_special_tokens_to_add(True), []
     for row in range(count):
         claim: list[str] = []
@@ -71,11 +69,6 @@ def token_lengths(tokenizer_file: Path, pairs: Pairs, max_length: int | None = N
     else:
         tokenizer.enable_truncation(max_length)
     return [len(encoding.ids) for encoding in tokenizer.encode_batch(pairs)]
-
-
-def mean_tokens(tokenizer_file: Path, pairs: Pairs) -> float:
-    """Tokens of a pair, special tokens included."""
-    return statistics.fmean(token_lengths(tokenizer_file, pairs))
 
 
 def _token_counts(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, int]:

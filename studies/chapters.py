@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pairscore.benchmarks.tables.table import Row, Table, table_of
-from pairscore.benchmarks.tables.throughput import quotient, rate_text, statistic, where
+from pairscore.benchmarks.tables.throughput import quotient, rate_text, where
 from studies.processors import GPU_HOUR, ON_DEMAND_CORE_HOUR
 
 Result = dict[str, Any]
@@ -49,7 +49,7 @@ def int8_table(result: Result) -> Table:
     note = (
         f"Fitted to {result['fitted_pairs']} pairs of {result['fitted_file']}, judged on {judged:,} pairs of other "
         f"claims and on {judged_long} of 256 to 512 tokens. Speed is relative to fp32 on ONNX Runtime in the same run, "
-        f"over {data['timed']:,} short and {data['timed_long']} long pairs, {statistic(result)} of "
+        f"over {data['timed']:,} short and {data['timed_long']} long pairs, {result['statistic']} of "
         f"{len(fp32['seconds'])} interleaved rounds. {where(result)}"
     )
     return Table(tuple(columns), rows, (note,), ("int8 promise",))

@@ -1,4 +1,4 @@
-"""Points and lines as SVG text, drawn by Matplotlib, in the colours and width of the runtime's bars."""
+"""Points as SVG text, drawn by Matplotlib, in the colours and width of the runtime's bars."""
 
 import io
 import re
@@ -40,13 +40,12 @@ def plot(
     y_label: str,
     series: Sequence[Series],
     *,
-    lines: bool = False,
     log_x: bool = False,
     diagonal: bool = False,
     numbered: bool = False,
     size: float = 7,
 ) -> str:
-    """Points, joined where `lines`, with a legend below. `diagonal`: draw y = x over the unit square.
+    """Points with a legend below. `diagonal`: draw y = x over the unit square.
 
     `numbered`: tell the series apart by numbers, for more of them than there are colours. `size`: of a point.
     """
@@ -67,16 +66,12 @@ def plot(
         for place, each in enumerate(series):
             colour = _COLOURS[int(each.ours) if numbered else place % len(_COLOURS)]
             x, y = [point[0] for point in each.points], [point[1] for point in each.points]
-            (drawn,) = axes.plot(
-                x, y, marker="o", linestyle="-" if lines else "", color=colour, markersize=size, alpha=0.8
-            )
+            (drawn,) = axes.plot(x, y, marker="o", linestyle="", color=colour, markersize=size, alpha=0.8)
             drawn.set_gid(f"series-{place}")
             for point in each.points if numbered else ():
                 axes.annotate(str(place + 1), point, (5, -3), textcoords="offset points", fontsize=9)
             name = f"{place + 1}  {each.name}" if numbered else each.name
             handles.append(Line2D([], [], marker="o", linestyle="", color=colour, label=_shorten(name)))
-        if lines:
-            axes.set_ylim(bottom=0)
         if diagonal:
             axes.plot([0, 1], [0, 1], color=_GRID, linestyle="--")
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

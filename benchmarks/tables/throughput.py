@@ -171,7 +171,7 @@ def measured(result: Result) -> str:
     slow = "; a system that is not much faster than the reference ran in one" if fewer else ""
     return (
         f"Measured on {data['pairs']:,} pairs of {data['file']} ({data['mean_tokens']:.0f} tokens on average{made}). A "
-        f"rate is the {statistic(result)} of {rounds}{slow}. Machine: {where(result)}"
+        f"rate is the {result['statistic']} of {rounds}{slow}. Machine: {where(result)}"
     )
 
 
@@ -184,25 +184,15 @@ def where(result: Result) -> str:
     return f"{machine['cores']} cores of {machine['processor']} ({sets}), commit {commit}, {machine['time'][:10]}."
 
 
-def statistic(result: Result) -> str:
-    """Which of its repeats a figure is, in words; older results have medians."""
-    return str(result.get("statistic", "median"))
-
-
 def frontier(systems: Sequence[System]) -> list[str]:
     """Names of the systems that no other one beats both in rate and in largest score difference, fastest first."""
+    places = [(-each["pairs_per_second"], each["parity"]["max_score_difference"], each["name"]) for each in systems]
 
-    def beaten(system: System) -> bool:
-        rate, difference = system["pairs_per_second"], system["parity"]["max_score_difference"]
-        return any(
-            other["pairs_per_second"] >= rate
-            and other["parity"]["max_score_difference"] <= difference
-            and (other["pairs_per_second"] > rate or other["parity"]["max_score_difference"] < difference)
-            for other in systems
-        )
+    def beaten(rate: float, difference: float) -> bool:
+        return any(a <= rate and b <= difference and (a, b) != (rate, difference) for a, b, _ in places)
 
-    best = [system for system in systems if not beaten(system)]
-    return [system["name"] for system in sorted(best, key=lambda system: -system["pairs_per_second"])]
+    best = [place for place in places if not beaten(*place[:2])]
+    return [name for *_, name in sorted(best, key=lambda place: place[0])]
 
 
 # Pictures -----------------------------------------------------------------------------------------------

@@ -312,6 +312,7 @@ def _result():
         "checkpoint": "c",
         "data": {"file": "f", "sha256": "d", "pairs": 1, "mean_tokens": 2.0},
         "rounds": 1,
+        "statistic": "mean",
         "reference": "reference",
         "systems": [system],
         "padding": [],
