@@ -4,26 +4,15 @@ import json
 import shutil
 import sys
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
-
 from pairscore.benchmarks.work import activation_bytes
 from pairscore.export.api import export_bundle
 from studies import gpu
-from tests import corpus
+from tests.pairs_files import write_pairs
 
 
-@pytest.fixture
-def texts(tmp_path):
-    path = tmp_path / "pairs.parquet"
-    rows = [(claim, text) for claim in corpus.SENTENCES[:6] for text in corpus.SENTENCES[6:16]]
-    claims, evidence = map(list, zip(*rows, strict=True))
-    pq.write_table(pa.table({"claim": claims, "evidence": evidence}), path)
-    return path
-
-
-def test_a_rehearsal_runs_every_section_that_needs_no_gpu(exported, texts, tmp_path, monkeypatch):
+def test_a_rehearsal_runs_every_section_that_needs_no_gpu(exported, tmp_path, monkeypatch):
+    texts = tmp_path / "pairs.parquet"
+    write_pairs(texts, 60)
     checkpoint, bundle = exported("bert")
     made = shutil.copytree(bundle, tmp_path / "bundle")
     export_bundle(str(checkpoint), made, precision="fp16", min_spearman=0.9)
