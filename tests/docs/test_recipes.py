@@ -39,7 +39,9 @@ def test_every_recipe_runs(exported, working_folder):
     for language, code in blocks():
         command = ["sh", "-e", "-c", code] if language == "sh" else [sys.executable, "-c", code]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{code}\n{done.stderr}"
+        # Arrow may abort a process that read through `datasets` at its very end (huggingface/datasets issue 7566).
+        aborted = "datasets" in code and done.stderr.endswith("terminate called without an active exception\n")
+        assert done.returncode == 0 or aborted, f"{code}\n{done.stderr}"
         run.append(language)
     assert (run.count("sh"), run.count("python")) == (4, 4)
 
