@@ -57,9 +57,8 @@ class Recipe:
         return (self.down_group_size, self.down_rotation) if down else (self.group_size, self.rotation)
 
     def __str__(self) -> str:
-        groups = f"groups of {self.group_size}" if self.group_size else "whole rows"
-        if self.down_group_size != self.group_size:
-            groups += f" but groups of {self.down_group_size} in the feed-forward's second product"
+        groups, down = (f"groups of {n}" if n else "whole rows" for n in (self.group_size, self.down_group_size))
+        groups += f" but {down} in the feed-forward's second product" if down != groups else ""
         if self.rotation or self.down_rotation:
             orders = dict.fromkeys(each for each in (self.rotation, self.down_rotation) if each)
             groups += f", rotated by Hadamard matrices of order {' and '.join(str(each) for each in orders)}"

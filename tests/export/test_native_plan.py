@@ -232,3 +232,9 @@ def test_widths_that_no_vector_divides_are_filled_up_with_zeros(checkpoint, fami
     slow = reference.encode(parse_plan(described), tensors, given.input_ids, given.token_type_ids)
     assert np.quantile(np.abs(ours - slow), 0.25) <= 1e-4
     assert 0 < np.quantile(np.abs(ours - exact), 0.9) <= 0.25 * max(1.0, np.abs(exact).max())
+
+
+def test_a_recipe_says_what_its_products_take():
+    assert str(Recipe(0, 0, 0.0)) == "whole rows"
+    assert str(Recipe(128, 0, 0.0)) == "groups of 128 but whole rows in the feed-forward's second product"
+    assert str(Recipe(0, 512, 0.0)) == "whole rows but groups of 512 in the feed-forward's second product"
