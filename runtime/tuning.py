@@ -86,8 +86,8 @@ def tune(
     releases only. Run it while the machine does nothing else.
 
     `pairs`: your own, a Parquet file with `claim_column` and `evidence_column` or a list of pairs; without them, the
-    bundle's golden rows. `seconds`: of measuring, and each setting is measured
-    once at least; opening the engines comes on top. `device`: cpu, cuda or cuda:N.
+    bundle's golden rows. `seconds`: of measuring, and each setting is measured once at least; opening the engines comes
+    on top. `device`: cpu, cuda or cuda:N.
     `threads`: cores to compute on, by default all; what is found is used by whoever asks for as many.
 
     Raises PairscoreError for a precision that the bundle lacks, and where the defaults do not run.
