@@ -24,7 +24,7 @@ from pairscore.runtime.stream.pipeline import Scored, Window
 from pairscore.runtime.stream.score_columns import Outcome, ScoreColumns
 
 # Share of the rows outside the margin that are computed again, only to see how far the two scores are apart.
-_SAMPLED = 0.005
+_SAMPLED = 0.002
 
 Mask = npt.NDArray[np.bool_]
 
