@@ -41,6 +41,8 @@ def shares(report: str) -> dict[str, float]:
     found = dict.fromkeys(OPERATIONS, 0.0)
     for percent, name in re.findall(r"^ *([\d.]+)% +\[.\] (.+)$", report, re.MULTILINE):
         found[next(each for each, pattern in OPERATIONS.items() if re.search(pattern, name))] += float(percent)
+    if not sum(found.values()):
+        raise SystemExit("perf took no samples of this process: see whether `perf record -e cpu-clock` may run here")
     return {operation: share / sum(found.values()) for operation, share in found.items()}
 
 

@@ -39,3 +39,5 @@ def test_samples_are_counted_by_operation():
     found = kernel_profile.shares("\n".join(f"    {share:.2f}%  [.] {name}" for name, share in lines.items()))
     assert [share for share in found.values() if share] == pytest.approx([0.5, 0.25, 0.125, 0.125])
     assert list(found) == list(kernel_profile.OPERATIONS)
+    with pytest.raises(SystemExit, match="perf took no samples"):
+        kernel_profile.shares("")
