@@ -51,6 +51,23 @@ def test_a_fault_of_ours_says_where_to_report_it(capsys, arguments, monkeypatch)
         pairscore.score_files(arguments[1], "in.parquet", "out")
 
 
+def test_a_variable_has_the_name_of_its_option(capsys, arguments, monkeypatch):
+    monkeypatch.setenv("PAIRSCORE_INFO_JSON", "1")
+    assert json.loads(run(capsys, "info", arguments[1])[1])["bundle"] == str(arguments[1])
+
+
+def test_memory_that_ran_out_is_worth_another_try(capsys, arguments, monkeypatch):
+    def refused(*given):
+        raise MemoryError("cannot allocate 8 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "find_work", refused)
+        code, _, said = run(capsys, *arguments)
+    assert (code, said.count("\n")) == (75, 1)
+    assert "memory ran out (cannot allocate 8 GiB): give the same command again" in said
+    assert run(capsys, *arguments)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("streams", "said"),
     [("| true", ""), (">/dev/full", ""), ("2>/dev/full", "pairs"), (">&- 2>&-", ""), ("2>&1 >/dev/full | true", "")],

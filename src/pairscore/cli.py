@@ -43,6 +43,10 @@ class _LazyGroup(click.Group):
         command = getattr(import_module(module), cmd_name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}.{cmd_name} is not a click command")
+        for option in command.params:
+            if isinstance(option, click.Option):  # its variable is named as users know it, not as its function does
+                flag = max(option.opts, key=len).lstrip("-").replace("-", "_")
+                option.envvar = f"PAIRSCORE_{cmd_name}_{flag}".upper()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -74,9 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     try:
         with called_from_command():
-            code = pairscore.main(
-                args=arguments, prog_name="pairscore", standalone_mode=False, auto_envvar_prefix="PAIRSCORE"
-            )
+            code = pairscore.main(args=arguments, prog_name="pairscore", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except PairscoreError as error:
         message, code = str(error), TRY_AGAIN if may_pass(error) else BAD_CALL
@@ -86,6 +88,9 @@ def _run(arguments: list[str] | None) -> int:
         message, code = "interrupted", INTERRUPTED
     except UnicodeEncodeError as error:
         message, code = f"{error.object!r:.80} is not UTF-8: give it in UTF-8", BAD_CALL
+    except MemoryError as error:
+        message = f"memory ran out ({one_line(error)}): give the same command again when more of it is free"
+        code = TRY_AGAIN
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:  # what nobody below has put into better words
             message = f"cannot use {error.filename!r} ({one_line(error)}): check path, permissions and the space left"
