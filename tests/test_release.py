@@ -38,6 +38,12 @@ def test_the_changelog_dates_this_release():
     assert dated[0] == (PROJECT["version"], str(citation["date-released"]))
 
 
+def test_the_kernels_name_their_own_release():
+    kernels = ROOT / "kernels"
+    release = tomllib.loads((kernels / "pyproject.toml").read_text())["project"]["version"]
+    assert f'__version__ = "{release}"' in (kernels / "src/pairscore_kernels/__init__.py").read_text()
+
+
 def test_the_workflow_checks_every_python_that_the_package_names():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     named = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", each)]

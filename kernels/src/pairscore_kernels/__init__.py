@@ -6,7 +6,7 @@
 from pairscore_kernels.encoder import Encoder, available
 from pairscore_kernels.plan import PLAN_FORMAT
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # All instruction sets, best first. `available()` tells those that this build has and this processor runs.
 ISAS = ("amx", "avx512vnni", "avxvnni", "avx512bw", "avx2", "i8mm", "dotprod", "portable")
