@@ -25,9 +25,9 @@ demo: $(VENV)/.demo $(VENV)/.kernels
 	$(BIN)/pairscore show out/scored.parquet
 	$(BIN)/pairscore verify $(BUNDLE) --reference $(CHECKPOINT) --pairs examples/claims.parquet
 
-# A process a core and two more, since some tests wait for others; one that has run its tests takes over half of what another
+# A process a core and one more, since some tests wait for others; one that has run its tests takes over half of what another
 # has left. FILE: some tests, as pytest takes them. `test-all` adds every combination of families, exporters and options that others cover in pairs.
-PYTEST := -m pytest --numprocesses $$(($$(nproc) + 2)) --maxprocesses 8 --dist worksteal --durations 10
+PYTEST := -m pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 8 --dist worksteal --durations 10
 FILE ?=
 test: $(VENV)/.test $(VENV)/.kernels
 	$(BIN)/python $(PYTEST) $(FILE)

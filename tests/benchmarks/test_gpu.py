@@ -4,12 +4,15 @@ import json
 import shutil
 import sys
 
+import pytest
+
 from pairscore.benchmarks.work import activation_bytes
 from pairscore.export.api import export_bundle
 from studies import gpu
 from tests.pairs_files import write_pairs
 
 
+@pytest.mark.every_combination
 def test_a_rehearsal_runs_every_section_that_needs_no_gpu(exported, tmp_path, monkeypatch):
     texts = tmp_path / "pairs.parquet"
     write_pairs(texts, 60)

@@ -183,6 +183,7 @@ def test_the_code_of_the_guide_runs(bundle: Path, tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "scored").num_rows == 40
 
 
+@pytest.mark.every_combination
 def test_the_example(bundle: Path, tmp_path: Path) -> None:
     claims = ROOT / "examples" / "claims.parquet"
     example("with_ray.py")(str(bundle), str(claims), str(tmp_path / "out"))

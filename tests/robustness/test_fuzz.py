@@ -8,7 +8,7 @@ import pytest
 from tests.robustness.cases import KINDS, kind_of, tiny_bundle
 from tests.robustness.fuzz import run_cases, run_command
 
-CASES = 80
+CASES = 60
 
 
 @pytest.mark.timeout(900)
