@@ -144,7 +144,8 @@ def test_golden_rows_catch_an_engine_that_computes_something_else(
 ) -> None:
     from pairscore.runtime.engines.onnxruntime import cpu as onnxruntime
 
+    bundle = exported("bert").bundle  # by the honest engine
     honest = onnxruntime.OnnxRuntimeEngine.run
     monkeypatch.setattr(onnxruntime.OnnxRuntimeEngine, "run", lambda self, batch: honest(self, batch) + 1e-3)
     with pytest.raises(PairscoreError, match=r"does not reproduce its golden rows.*max_logit_difference 0\.001"):
-        Scorer.from_pretrained(exported("bert").bundle)
+        Scorer.from_pretrained(bundle)
