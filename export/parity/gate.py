@@ -17,11 +17,8 @@ from pairscore.runtime.types import FloatArray, Pair
 
 # Pairs that are scored once more one by one, to see whether their neighbours matter.
 _ALONE = 32
-# Pairs and rounds of the comparison of speed; the fastest round counts.
-_TIMED_PAIRS = 200
-_ROUNDS = 5
-# Scored before each timing: wakes the threads and fills the caches, which others have emptied.
-_LEAD_IN_PAIRS = 16
+# Pairs and rounds of the comparison of speed; the fastest round counts. The pairs scored before each fill the caches.
+_TIMED_PAIRS, _ROUNDS, _LEAD_IN_PAIRS = 200, 5, 16
 # Candidates within this share of the fastest are called equally fast, and the most exact of them is taken.
 _EQUALLY_FAST = 0.05
 FP32 = "fp32"
