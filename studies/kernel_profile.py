@@ -27,6 +27,7 @@ OPERATIONS = {
     "product down, in groups": r"ScaledSums<",
     "attention: queries times keys": r"ScoredSums",
     "attention: sums of values": r"weigh_tile",
+    "attention in the last layer, in float": r"state_attention|float_tile",
     "attention: rounding, exponentials": r"attention",
     "quantizing and rotation": r"quantize",
     "norms": r"layer_norm",

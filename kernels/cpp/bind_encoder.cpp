@@ -66,7 +66,10 @@ class LayerReader {
     Layer layer;
     if (first_row_only) {
       layer.query = packed("query", hidden, {query});
-      layer.key_value = packed("query", hidden, {key, value});
+      if (shape_.architecture == Architecture::bert)
+        layer.heads = heads(key, value);
+      else
+        layer.key_value = packed("query", hidden, {key, value});
     } else {
       layer.query_key_value = packed("query", hidden, {query, key, value});
     }
@@ -102,11 +105,31 @@ class LayerReader {
 
   // `name` is the layer whose smoothing vector the input has.
   PackedLinear packed(const std::string& name, std::size_t inputs, const std::vector<LinearSource>& sources) const {
-    const std::string smooth = prefix_ + name + ".smooth";
-    const bool smoothed = tensors_.contains(smooth.c_str());
     return PackedLinear(kernels_, inputs, group_size(name, inputs),
-                        name == "down" ? shape_.down_rotation : shape_.rotation,
-                        smoothed ? tensor<float>(tensors_, smooth, inputs) : nullptr, sources);
+                        name == "down" ? shape_.down_rotation : shape_.rotation, smoothing(name, inputs), sources);
+  }
+
+  const float* smoothing(const std::string& name, std::size_t inputs) const {
+    const std::string smooth = prefix_ + name + ".smooth";
+    return tensors_.contains(smooth.c_str()) ? tensor<float>(tensors_, smooth, inputs) : nullptr;
+  }
+
+  // The keys' bias moves all scores of a query alike, which softmax does not see.
+  std::vector<AskingHead> heads(const LinearSource& key, const LinearSource& value) const {
+    const std::size_t hidden = shape_.hidden, size = hidden / shape_.heads;
+    const auto weights = [&](const LinearSource& source) {
+      return dequantized(source, hidden, group_size("query", hidden), shape_.rotation, smoothing("query", hidden));
+    };
+    const std::vector<float> keys = weights(key), values = weights(value), none(hidden);
+    std::vector<float> turned(hidden * size);
+    std::vector<AskingHead> made;
+    for (std::size_t head = 0; head < shape_.heads; head++) {
+      for (std::size_t i = 0; i < hidden; i++)
+        for (std::size_t d = 0; d < size; d++) turned[i * size + d] = keys[(head * size + d) * hidden + i];
+      made.push_back({PackedDense(turned.data(), none.data(), hidden, size),
+                      PackedDense(values.data() + head * size * hidden, value.bias + head * size, size, hidden)});
+    }
+    return made;
   }
 
   const Kernels& kernels_;

@@ -75,7 +75,8 @@ void dense(const std::string& isa, const Matrix& x, const Matrix& weight, const 
            const std::string& activation, const OutMatrix& out) {
   PackedDense layer(weight.data(), bias.data(), weight.shape(0), weight.shape(1));
   Buffer<float> padded(x.shape(0) * layer.padded_outputs());
-  layer.run(find_kernels(isa), x.data(), x.shape(1), x.shape(0), parse_activation(activation), padded.data());
+  layer.run(find_kernels(isa), x.data(), x.shape(1), x.shape(0), parse_activation(activation), padded.data(),
+            layer.padded_outputs());
   for (std::size_t i = 0; i < x.shape(0); i++)
     std::copy_n(padded.data() + i * layer.padded_outputs(), layer.outputs(), out.data() + i * layer.outputs());
 }
@@ -104,6 +105,12 @@ void attention(const std::string& isa, const Matrix& queries, const Matrix& keys
   Buffer<unsigned char> scratch(attention_scratch(shape.length, shape.head_size));
   find_kernels(isa).attention(shape, queries.data(), shape.head_size, keys.data(), values.data(), shape.head_size,
                               out.data(), shape.head_size, scratch.data());
+}
+
+void state_attention(const std::string& isa, const Matrix& asking, const Matrix& states, const OutMatrix& out) {
+  const std::size_t heads = asking.shape(0), length = states.shape(0), size = states.shape(1);
+  Buffer<float> scratch(state_attention_scratch(heads, length, size));
+  find_kernels(isa).state_attention(asking.data(), heads, states.data(), length, size, out.data(), scratch.data());
 }
 
 void relative_attention(const std::string& isa, const Matrix& queries, const Matrix& keys, const Matrix& values,
@@ -155,6 +162,7 @@ void bind_operations(nb::module_& module) {
   module.def("dense", &dense);
   module.def("layer_norm", &layer_norm);
   module.def("attention", &attention);
+  module.def("state_attention", &state_attention);
   module.def("relative_attention", &relative_attention);
   module.def("embed", &embed, nb::arg("isa"), nb::arg("ids"), nb::arg("type_ids"), nb::arg("words"),
              nb::arg("types").none(), nb::arg("positions").none(), nb::arg("out"));

@@ -51,6 +51,8 @@ struct Encoder::Workspace {
   RowsBuffer narrow, wide;        // quantized rows of hidden and of intermediate columns
   Buffer<float> first_states;     // [pairs][hidden]: rows of the first tokens, or what else the head reads
   Buffer<float> first_queries;    // [pairs][hidden]
+  Buffer<float> asking;           // [pairs][heads][hidden]: what the heads of a bert's last layer ask, then what they found
+  Buffer<float> state_attention;
   Buffer<float> head[2];
 };
 
@@ -82,6 +84,10 @@ class Encoder::Pass {
                        shape_.down_group_size ? shape_.down_group_size : shape_.intermediate);
     work_.first_states.reserve(pairs * hidden);
     work_.first_queries.reserve(pairs * hidden);
+    if (const std::size_t heads = encoder.weights_.layers.back().heads.size()) {
+      work_.asking.reserve(pairs * heads * hidden);
+      work_.state_attention.reserve(state_attention_scratch(heads, length, hidden));
+    }
   }
 
   void run(const std::int32_t* ids, const std::int32_t* type_ids, float* logits) {
@@ -121,7 +127,7 @@ class Encoder::Pass {
                      embeddings.positions.size() ? positions(ids + pair * length_) : nullptr, rows + pair * length_ * size);
     norm(embeddings.norm, rows, size, tokens_, rows);
     if (size != shape_.hidden)
-      embeddings.projection.run(kernels_, rows, size, tokens_, Activation::none, work_.states.data());
+      embeddings.projection.run(kernels_, rows, size, tokens_, Activation::none, work_.states.data(), shape_.hidden);
   }
 
   // [length][embedding_size]: the positions of one pair's tokens. Padding tokens within a text share one and are not
@@ -162,9 +168,11 @@ class Encoder::Pass {
                     work_.panel.data());
   }
 
-  // Queries, keys and values of a block of rows; keys and values where only the first token of a pair asks.
+  // Queries, keys and values of a block of rows; keys and values, or none of them in a bert, where only the first token
+  // of a pair asks.
   void project(std::size_t index, std::size_t row) {
     const Layer& layer = weights_.layers[index];
+    if (!layer.heads.empty()) return;
     const bool asked_later = first_row_only() && index + 1 == weights_.layers.size();
     const std::size_t hidden = shape_.hidden, count = std::min(kBlockRows, tokens_ - row);
     const float* states = before_product(layer.attention_norm, work_.states.data() + row * hidden, count);
@@ -186,6 +194,22 @@ class Encoder::Pass {
                            keys + hidden + head * size, 3 * hidden, asking, stride, work_.attention.data());
       }
     }
+  }
+
+  // The same for the first query of each pair and the states of its tokens (multi-head latent attention absorbs weights of
+  // keys and values likewise: arXiv 2405.04434).
+  void attend_to_states(const Layer& layer, float* queries) {
+    const std::size_t hidden = shape_.hidden, heads = layer.heads.size(), size = hidden / heads, stride = heads * hidden;
+    float* asking = work_.asking.data();
+    for (std::size_t head = 0; head < heads; head++)
+      layer.heads[head].key.run(kernels_, queries + head * size, hidden, pairs_, Activation::none,
+                                asking + head * hidden, stride);
+    for (std::size_t pair = 0; pair < pairs_; pair++)
+      kernels_.state_attention(asking + pair * stride, heads, work_.states.data() + pair * length_ * hidden, length_,
+                               hidden, asking + pair * stride, work_.state_attention.data());
+    for (std::size_t head = 0; head < heads; head++)
+      layer.heads[head].value.run(kernels_, asking + head * hidden, stride, pairs_, Activation::none,
+                                  queries + head * size, hidden);
   }
 
   void gather_positions(const PositionTables& tables) {
@@ -237,7 +261,10 @@ class Encoder::Pass {
       linear(layer.query, work_.narrow, states, hidden, count, Activation::none, nullptr,
              work_.first_queries.data() + pair * hidden, hidden);
     }
-    attend(layer, work_.first_queries.data(), 1, hidden);
+    if (layer.heads.empty())
+      attend(layer, work_.first_queries.data(), 1, hidden);
+    else
+      attend_to_states(layer, work_.first_queries.data());
     for (std::size_t pair = 0; pair < pairs_; pair += kBlockRows)
       finish_layer(layer, work_.first_queries.data() + pair * hidden, hidden, std::min(kBlockRows, pairs_ - pair),
                    work_.first_states.data() + pair * hidden);
@@ -260,7 +287,7 @@ class Encoder::Pass {
     for (const HeadLayer& layer : weights_.head) {
       Buffer<float>& out = work_.head[buffer];
       out.reserve(pairs_ * layer.dense.padded_outputs());
-      layer.dense.run(kernels_, rows, stride, pairs_, layer.activation, out.data());
+      layer.dense.run(kernels_, rows, stride, pairs_, layer.activation, out.data(), layer.dense.padded_outputs());
       rows = out.data();
       stride = layer.dense.padded_outputs();
       if (layer.norm.weight.size())

@@ -49,9 +49,16 @@ struct PositionTables {
   Buffer<float> key_scales, query_scales, bias;
 };
 
+// A head of a bert's last layer, where only the first token of a pair asks: its query becomes a row that is compared with
+// the tokens' states themselves, and their weighted sum becomes its context. No keys and values are computed.
+struct AskingHead {
+  PackedDense key, value;         // [head size] to [hidden], and back
+};
+
 struct Layer {
   PackedLinear query_key_value;   // of every layer whose rows are all needed
-  PackedLinear query, key_value;  // of the last, where only the first token of a pair asks
+  PackedLinear query, key_value;  // of the last, where only the first token of a pair asks; a bert's has no key_value
+  std::vector<AskingHead> heads;  // but these
   PackedLinear output, up, down;  // modernbert: `up` holds the gate's columns too, behind its own
   Norm attention_norm;            // modernbert: before the attention, and none in the first layer
   Norm output_norm;               // modernbert: before the feed-forward

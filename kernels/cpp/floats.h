@@ -63,6 +63,16 @@ INLINE void float_product(std::size_t height, const float* a, std::size_t a_stri
     float_tile<kRows, 1>(a, a_stride, b + column, b_stride, depth, factors, out + column, out_stride);
 }
 
+// The same for any number of rows.
+INLINE void float_products(std::size_t count, const float* a, std::size_t a_stride, const float* b, std::size_t b_stride,
+                           std::size_t depth, std::size_t columns, const float* factors, float* out,
+                           std::size_t out_stride) {
+  for (std::size_t row = 0; row < count; row += kFloatRows)
+    float_product<kFloatRows>(count - row < kFloatRows ? count - row : kFloatRows, a + row * a_stride, a_stride, b,
+                              b_stride, depth, columns, factors ? factors + row : nullptr, out + row * out_stride,
+                              out_stride);
+}
+
 void activate(Activation activation, const float* values, std::size_t count, float* out) {
   with(activation, [&](auto chosen) {
     for (std::size_t i = 0; i < count; i += kLanes) store(out + i, activated<chosen.value>(load(values + i)));
@@ -98,14 +108,43 @@ void mean(const float* rows, std::size_t stride, std::size_t count, std::size_t 
 
 void dense(const float* rows, std::size_t stride, std::size_t count, std::size_t inputs, const float* weights,
            const float* bias, std::size_t outputs, Activation activation, float* out, std::size_t out_stride) {
-  for (std::size_t row = 0; row < count; row += kFloatRows)
-    float_product<kFloatRows>(count - row < kFloatRows ? count - row : kFloatRows, rows + row * stride, stride, weights,
-                             outputs, inputs, outputs, nullptr, out + row * out_stride, out_stride);
+  float_products(count, rows, stride, weights, outputs, inputs, outputs, nullptr, out, out_stride);
   for (std::size_t row = 0; row < count; row++) {
     float* y = out + row * out_stride;
     for (std::size_t j = 0; j < outputs; j += kLanes) store(y + j, load(y + j) + load(bias + j));
     activate(activation, y, outputs, y);
   }
+}
+
+// Each step runs for sixteen heads at once: their scores lie beside each other.
+void state_attention(const float* asking, std::size_t heads, const float* states, std::size_t length, std::size_t size,
+                     float* out, float* scratch) {
+  const std::size_t columns = round_up(heads, kLanes);
+  float* turned = scratch;                        // [size][columns]: what the heads ask
+  float* scores = turned + size * columns;        // [length][columns]
+  float* weights = scores + length * columns;     // [columns][length]
+  float* factors = weights + length * columns;    // [columns], 1 / the sum of a head's weights
+  for (std::size_t i = 0; i < size; i++)
+    for (std::size_t head = 0; head < columns; head++)
+      turned[i * columns + head] = head < heads ? asking[head * size + i] : 0.0f;
+  float_products(length, states, size, turned, columns, size, columns, nullptr, scores, columns);
+  for (std::size_t head = 0; head < columns; head += kLanes) {
+    F16 high = load(scores + head), all = splat(0.0f), total = splat(0.0f);
+    for (std::size_t token = 0; token < length; token++) {
+      const F16 score = load(scores + token * columns + head);
+      high = max(score, high);
+      all = all + score;
+    }
+    for (std::size_t token = 0; token < length; token++) {
+      const F16 weight = exponential(load(scores + token * columns + head) - high);
+      total = total + weight;
+      alignas(kAlignment) float of_head[kLanes];
+      store(of_head, weight);
+      for (std::size_t lane = 0; lane < kLanes; lane++) weights[(head + lane) * length + token] = of_head[lane];
+    }
+    store(factors + head, splat(1.0f) / total + (all - all));  // no number where a score is none
+  }
+  float_products(heads, weights, length, states, size, length, size, factors, out, size);
 }
 
 template <std::size_t kRows>

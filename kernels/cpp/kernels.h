@@ -108,6 +108,10 @@ struct Kernels {
   void (*attention)(const AttentionShape& shape, const float* queries, std::size_t query_stride, const float* keys,
                     const float* values, std::size_t stride, float* out, std::size_t out_stride,
                     unsigned char* scratch);
+  // out[h] = softmax(asking[h] * states') * states in float, for `heads` rows of `size` columns and one pair of `length`
+  // tokens; out may be `asking` itself. `scratch` holds state_attention_scratch() floats.
+  void (*state_attention)(const float* asking, std::size_t heads, const float* states, std::size_t length,
+                          std::size_t size, float* out, float* scratch);
   // columns = the positions rows[0], rows[step], ... of a table, one for each of the 2 * length - 1 distances; whole panels.
   void (*gather_positions)(const PositionTable& table, const std::int32_t* rows, std::ptrdiff_t step, std::size_t length,
                            std::size_t head_size, const PositionColumns& columns);
@@ -139,6 +143,11 @@ static inline std::size_t attention_scratch(std::size_t length, std::size_t head
   std::size_t keys = round_up(length, kMostPanelColumns);
   return head_size * 4 + keys * (head_size * 2 + 8) + length * head_size * 4 + (kMostFloatRows + 1) * head_size * 2 +
          kMostFloatRows * keys * 6 + head_size * 8 + 11 * kAlignment;
+}
+
+// Floats that `state_attention` needs: what the heads ask, their scores and weights, and a factor each.
+static inline std::size_t state_attention_scratch(std::size_t heads, std::size_t length, std::size_t size) {
+  return round_up(heads, kLanes) * (size + 2 * length + 1);
 }
 
 // Columns of relative positions for pairs of so many tokens.

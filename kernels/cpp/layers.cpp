@@ -48,6 +48,28 @@ PackedLinear::PackedLinear(const Kernels& kernels, std::size_t inputs, std::size
   }
 }
 
+std::vector<float> dequantized(const LinearSource& source, std::size_t inputs, std::size_t group_size,
+                               std::size_t rotation, const float* smooth) {
+  const std::size_t groups = inputs / group_size, block = std::max<std::size_t>(rotation, 1) * kLanes;
+  std::vector<float> weights(source.outputs * inputs);
+  std::vector<std::int32_t> turned(block);
+  for (std::size_t j = 0; j < source.outputs; j++)
+    for (std::size_t first = 0; first < inputs; first += block) {
+      std::copy_n(source.weights + j * inputs + first, block, turned.begin());
+      for (std::size_t half = kLanes; half < block; half *= 2)
+        for (std::size_t i = 0; i < block; i++) {
+          if (i & half) continue;
+          const std::int32_t left = turned[i], right = turned[i + half];
+          turned[i] = left + right;
+          turned[i + half] = left - right;
+        }
+      const double scale = source.scales[j * groups + first / group_size];
+      for (std::size_t i = 0; i < block; i++)
+        weights[j * inputs + first + i] = static_cast<float>(turned[i] * scale * (smooth ? smooth[first + i] : 1.0f));
+    }
+  return weights;
+}
+
 LinearWeights PackedLinear::view() const {
   return {inputs_,         outputs_,           padded_outputs_, group_size_,
           weights_.data(), minus_sums_.data(), scales_.data(),  bias_.data()};
@@ -62,9 +84,9 @@ PackedDense::PackedDense(const float* weights, const float* bias, std::size_t ou
 }
 
 void PackedDense::run(const Kernels& kernels, const float* rows, std::size_t stride, std::size_t count,
-                      Activation activation, float* out) const {
+                      Activation activation, float* out, std::size_t out_stride) const {
   kernels.dense(rows, stride, count, inputs_, weights_.data(), bias_.data(), padded_outputs(), activation, out,
-                padded_outputs());
+                out_stride);
 }
 
 void RowsBuffer::reserve(const Kernels& kernels, std::size_t count, std::size_t inputs, std::size_t group_size) {

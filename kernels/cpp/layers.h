@@ -22,6 +22,10 @@ struct LinearSource {
   float factor = 1.0f;            // multiplies every result: the query's 1 / sqrt(head_size)
 };
 
+// The weights of a source in float, for rows that are neither smoothed nor rotated: [outputs][inputs].
+std::vector<float> dequantized(const LinearSource& source, std::size_t inputs, std::size_t group_size,
+                               std::size_t rotation, const float* smooth);
+
 // Rows between two attentions at once, a multiple of every instruction set's tile. Fewer, and each panel of weights is
 // fetched and widened for too few rows; more, and the inner columns of the feed-forward leave the second-level cache.
 constexpr std::size_t kBlockRows = 96;
@@ -56,7 +60,7 @@ class PackedDense {
   PackedDense() = default;
   PackedDense(const float* weights, const float* bias, std::size_t outputs, std::size_t inputs);
   void run(const Kernels& kernels, const float* rows, std::size_t stride, std::size_t count, Activation activation,
-           float* out) const;  // out: [count][padded_outputs()]
+           float* out, std::size_t out_stride) const;  // out: [count][padded_outputs()]
   std::size_t inputs() const { return inputs_; }
   std::size_t outputs() const { return outputs_; }
   std::size_t padded_outputs() const { return round_up(outputs_, kLanes); }

@@ -31,6 +31,7 @@ constexpr Kernels table() {
   made.rotate = rotate;
   made.mean = mean;
   made.attention = attention;
+  made.state_attention = state_attention;
   made.gather_positions = gather_positions;
   made.embed = embed;
   made.activate = activate;

@@ -38,14 +38,18 @@ INLINE void transform(F16* v) {
   }
 }
 
-// The smallest and the largest of values, a lane each, and 0.
+// The smallest and the largest of values, a lane each, and 0. Found by their bits, for which processors have more units
+// than for floats: as signed integers, positive floats are in order and above all others; as unsigned integers, negative
+// floats are above all others, and the smallest is on top.
 struct Bounds {
-  F16 low = splat(0.0f), high = splat(0.0f);
+  I16 smallest = splat(0), largest = splat(0);
 
   INLINE_MEMBER void include(F16 value) {
-    low = min(value, low);
-    high = max(value, high);
+    smallest = max_unsigned(bits(value), smallest);
+    largest = max(bits(value), largest);
   }
+  INLINE_MEMBER F16 low() const { return min(splat(0.0f), of_bits(smallest)); }
+  INLINE_MEMBER F16 high() const { return of_bits(largest); }
 };
 
 // Transforms kOrder vectors that lie `step` floats after one another.
@@ -126,7 +130,7 @@ NOINLINE void quantize_with(const float* rows, std::size_t stride, std::size_t c
     }
     Steps by[kGroupsAtOnce];
     for (std::size_t k = 0; k < n; k++) {
-      by[k] = steps(bounds[k].low, bounds[k].high);
+      by[k] = steps(bounds[k].low(), bounds[k].high());
       quantized.scales[first + k] = by[k].scale;
       quantized.zero_points[first + k] = by[k].zero;
     }

@@ -23,12 +23,9 @@ class SignedRows {
     F16 zero = splat(0.0f), one = splat(1.0f);
     for (std::size_t i = 0; i < count; i++) {
       rows_[i] = x + (first + i < last ? first + i : last) * stride;
-      F16 high = zero;
-      for (std::size_t d = 0; d < size; d += kLanes) {
-        F16 value = centred(i, d);
-        high = max(max(value, zero - value), high);
-      }
-      inverses_[i] = largest(high);
+      I16 high = splat(0);  // bits, which are in order where no float is negative
+      for (std::size_t d = 0; d < size; d += kLanes) high = max(bits(absolute(centred(i, d))), high);
+      inverses_[i] = largest(of_bits(high));
     }
     for (std::size_t i = 0; i < count; i += kLanes) {
       F16 scale = load(inverses_ + i) / splat(127.0f);

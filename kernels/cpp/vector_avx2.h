@@ -69,6 +69,9 @@ INLINE I16 operator-(I16 a, I16 b) { return {_mm256_sub_epi32(a.low, b.low), _mm
 INLINE std::int32_t nearest(float a) { return _mm_cvtss_si32(_mm_set_ss(a)); }
 INLINE I16 nearest(F16 a) { return {_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high)}; }
 INLINE I16 bits(F16 a) { return {_mm256_castps_si256(a.low), _mm256_castps_si256(a.high)}; }
+INLINE F16 of_bits(I16 a) { return {_mm256_castsi256_ps(a.low), _mm256_castsi256_ps(a.high)}; }
+INLINE I16 max(I16 a, I16 b) { return {_mm256_max_epi32(a.low, b.low), _mm256_max_epi32(a.high, b.high)}; }
+INLINE I16 max_unsigned(I16 a, I16 b) { return {_mm256_max_epu32(a.low, b.low), _mm256_max_epu32(a.high, b.high)}; }
 INLINE __m256i pairs(__m256i a, __m256i b) {
   return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xAA);
 }

@@ -50,6 +50,9 @@ INLINE I16 operator-(I16 a, I16 b) { return {_mm512_sub_epi32(a.all, b.all)}; }
 INLINE std::int32_t nearest(float a) { return _mm_cvtss_si32(_mm_set_ss(a)); }
 INLINE I16 nearest(F16 a) { return {_mm512_cvtps_epi32(a.all)}; }
 INLINE I16 bits(F16 a) { return {_mm512_castps_si512(a.all)}; }
+INLINE F16 of_bits(I16 a) { return {_mm512_castsi512_ps(a.all)}; }
+INLINE I16 max(I16 a, I16 b) { return {_mm512_max_epi32(a.all, b.all)}; }
+INLINE I16 max_unsigned(I16 a, I16 b) { return {_mm512_max_epu32(a.all, b.all)}; }
 INLINE I16 pairs(I16 a, I16 b) {
   const __m512i low = _mm512_and_si512(a.all, _mm512_set1_epi32(0xFFFF));
   return {_mm512_or_si512(low, _mm512_slli_epi32(b.all, 16))};

@@ -74,6 +74,12 @@ INLINE int32x4_t nearest(float32x4_t a) {
 INLINE std::int32_t nearest(float a) { return vgetq_lane_s32(nearest(vdupq_n_f32(a)), 0); }
 INLINE I16 nearest(F16 a) { PAIRSCORE_PARTS(I16, nearest(a.part[i])); }
 INLINE I16 bits(F16 a) { PAIRSCORE_PARTS(I16, vreinterpretq_s32_f32(a.part[i])); }
+INLINE F16 of_bits(I16 a) { PAIRSCORE_PARTS(F16, vreinterpretq_f32_s32(a.part[i])); }
+INLINE I16 max(I16 a, I16 b) { PAIRSCORE_PARTS(I16, vmaxq_s32(a.part[i], b.part[i])); }
+INLINE I16 max_unsigned(I16 a, I16 b) {
+  PAIRSCORE_PARTS(I16, vreinterpretq_s32_u32(
+                           vmaxq_u32(vreinterpretq_u32_s32(a.part[i]), vreinterpretq_u32_s32(b.part[i]))));
+}
 // The halves of four words lie in the two halves of a register: each is multiplied by one of `two`.
 INLINE I16 pairs(I16 a, I16 b) {
   PAIRSCORE_PARTS(I16, vreinterpretq_s32_s16(vcombine_s16(vmovn_s32(a.part[i]), vmovn_s32(b.part[i]))));

@@ -67,6 +67,16 @@ INLINE I16 bits(F16 a) {
   std::memcpy(result.lane, a.lane, sizeof a.lane);
   return result;
 }
+INLINE F16 of_bits(I16 a) {
+  F16 result;
+  std::memcpy(result.lane, a.lane, sizeof a.lane);
+  return result;
+}
+INLINE I16 max(I16 a, I16 b) { I16 result; PAIRSCORE_LANES(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
+INLINE I16 max_unsigned(I16 a, I16 b) {
+  I16 result;
+  PAIRSCORE_LANES(static_cast<std::uint32_t>(a.lane[i]) > static_cast<std::uint32_t>(b.lane[i]) ? a.lane[i] : b.lane[i]);
+}
 // Two rows of whole numbers below 2^15 as words of two halves, in an order that dot_pairs knows.
 INLINE I16 pairs(I16 a, I16 b) {
   I16 result;

@@ -82,6 +82,7 @@ def operations_of(isa: str) -> dict[str, Callable[[], NDArray[Any]]]:
         "attention": lambda: operations.attention(*asking, isa=isa),
         "attention in a window": lambda: operations.attention(*asking, window=9, isa=isa),
         "attention with positions": lambda: operations.attention(*asking, positions=positions, isa=isa),
+        "attention to states": lambda: operations.state_attention(x[:13], x, isa),
         "dense": lambda: operations.dense(x, weight.astype(np.float32) / 128, bias, "tanh", isa),
         "embed": lambda: operations.embed(
             ids, ids % 2, exact(12, 30, 32), exact(13, 2, 32), exact(14, 19, 32), isa=isa

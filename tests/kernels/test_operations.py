@@ -244,6 +244,14 @@ def test_attention_of_512_tokens_equals_the_reference(isa: str, window: int):
     )
 
 
+@every_isa
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_state_that_is_no_number_leaves_no_head_a_number(isa: str, value: float):
+    asking, states = floats(0, 13, 32), floats(1, 20, 32)
+    states[7, 3] = value
+    assert not np.isfinite(operations.state_attention(asking, states, isa)).any()
+
+
 def one_step(values: NDArray[np.float32]) -> float:
     """A value on the edge between two of 1023 steps may fall to either, and so may a weight, of 4095."""
     return float(np.abs(values).max() * (1 / 1023 + 2 / 4095))
@@ -251,6 +259,17 @@ def one_step(values: NDArray[np.float32]) -> float:
 
 def attention_arguments(seed: int, queries: int, length: int, size: int) -> list[NDArray[np.float32]]:
     return [floats(seed + i, n, size, scale=0.3) for i, n in enumerate((queries, length, length))]
+
+
+@every_isa
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, heads=st.integers(1, 40), length=st.integers(1, 70), columns=columns)
+def test_attention_to_states_equals_the_reference(isa: str, *, seed: int, heads: int, length: int, columns: int):
+    asking, states = floats(seed, heads, columns, scale=0.1), floats(seed + 1, length, columns)
+    actual = operations.state_attention(asking, states, isa)
+    # Rounding of the scores, which the exponentials multiply by them.
+    error = 1e-6 * (np.abs(asking) @ np.abs(states.T)).max()
+    np.testing.assert_allclose(actual, reference.state_attention(asking, states), atol=error * np.abs(states).max())
 
 
 @every_isa
@@ -363,6 +382,7 @@ def operations_on(seed: int) -> dict[str, Callable[[str], Any]]:
         "attention": lambda isa: operations.attention(*asking, isa=isa),
         "attention with positions": lambda isa: operations.attention(*asking, positions=positions, isa=isa),
         "attention in a window": lambda isa: operations.attention(*asking, window=9, isa=isa),
+        "attention to states": lambda isa: operations.state_attention(x[:13], residual, isa),
         "dense": lambda isa: operations.dense(x, residual[:, :80], bias[:23], "tanh", isa),
         "exponential": lambda isa: operations.exponential(wide, isa),
         **{name: lambda isa, name=name: operations.activate(name, wide, isa) for name in ACTIVATIONS},

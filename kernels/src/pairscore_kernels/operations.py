@@ -28,6 +28,7 @@ __all__ = [
     "quantize_gated",
     "quantize_rows",
     "rotate",
+    "state_attention",
 ]
 
 Floats = NDArray[np.float32]
@@ -269,6 +270,24 @@ def attention(
         raise ValueError(f"window is {window}, and relative positions have none")
     arrays = [*content, *_positions(positions, length, size), out]
     _core.relative_attention(check_isa(isa), *arrays)
+    return out
+
+
+def state_attention(asking: Floats, states: Floats, isa: str | None = None) -> Floats:
+    """softmax(asking @ states.T) @ states of one pair, in float.
+
+    asking: (heads, columns); states: (length, columns); result: (heads, columns).
+    """
+    heads, size = _shape(asking, "asking")
+    length, _ = _shape(states, "states")
+    _multiple(size, "columns")
+    for name, count in (("asking", heads), ("states", length)):
+        if not count:
+            raise ValueError(f"{name} has no rows")
+    out = np.empty((heads, size), np.float32)
+    _core.state_attention(
+        check_isa(isa), _floats(asking, "asking", heads, size), _floats(states, "states", length, size), out
+    )
     return out
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "activate",
     "attention",
     "dense",
+    "dequantized",
     "embed",
     "encode",
     "layer_norm",
@@ -27,6 +28,7 @@ __all__ = [
     "quantize_rows",
     "rotate",
     "rotated",
+    "state_attention",
 ]
 
 
@@ -162,6 +164,22 @@ def attention(
     return context.astype(np.float32)
 
 
+def state_attention(asking: Floats, states: Floats) -> Floats:
+    """softmax(asking @ states.T) @ states in float. asking: (heads, columns); states: (length, columns)."""
+    scores = asking @ states.T
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    context: Floats = (weights / weights.sum(axis=1, keepdims=True)) @ states
+    return context
+
+
+def dequantized(weight: NDArray[np.int8], scale: Floats, smooth: Floats | None, rotation: int) -> Floats:
+    """An int8 layer's weights in float, for rows that are neither smoothed nor rotated. Shape (outputs, inputs)."""
+    outputs, inputs = weight.shape
+    scales = np.repeat(scale.reshape(outputs, -1), inputs // (scale.size // outputs), axis=1)
+    turned = rotated(weight.astype(np.float32), rotation) * scales.astype(np.float64)
+    return (turned if smooth is None else turned * smooth).astype(np.float32)
+
+
 def _signed(x: Floats) -> tuple[NDArray[np.int32], Floats]:
     scales = np.abs(x).max(axis=1) / np.float32(127)
     scales[scales == 0] = 1
@@ -231,6 +249,17 @@ def _encode(
         x = dense(x, tensors["embeddings.projection.weight"], tensors["embeddings.projection.bias"])
     size = plan.hidden // plan.heads
 
+    def attend_to_states(layer: str, x: Floats, queries: Floats) -> Floats:
+        """Keys and values in float: the kernels multiply queries and context by their weights instead."""
+        smooth = tensors.get(f"{layer}.query.smooth")
+        keys, values = (
+            dequantized(tensors[f"{layer}.{name}.weight"], tensors[f"{layer}.{name}.scale"], smooth, plan.rotation)
+            for name in ("key", "value")
+        )
+        by_head = [each.reshape(plan.heads, size, -1) for each in (queries.T, keys, values)]
+        context = [state_attention(query.T @ key, x) @ value.T for query, key, value in zip(*by_head, strict=True)]
+        return np.hstack(context) + tensors[f"{layer}.value.bias"]
+
     def attend(layer: str, x: Floats, number: int) -> Floats:
         queries, keys, values = (product(f"{layer}.{name}", x, f"{layer}.query") for name in ("query", "key", "value"))
         if plan.modern:
@@ -238,6 +267,8 @@ def _encode(
             cosines, sines = (tensors[f"{rotary}.{name}"][: len(ids)] for name in ("cosines", "sines"))
             queries, keys = rotate(queries, cosines, sines), rotate(keys, cosines, sines)
         queries = queries * np.float32(1 / sqrt(size))
+        if plan.architecture == "bert" and plan.pooling == "first" and number + 1 == plan.layers:
+            return attend_to_states(layer, x, queries)
         heads = [each.reshape(len(ids), plan.heads, size).swapaxes(0, 1) for each in (queries, keys, values)]
         window = plan.windows[number] if plan.modern else 0
         relative = _relative(plan, tensors, layer, len(ids))
