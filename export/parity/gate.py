@@ -26,9 +26,8 @@ FP32 = "fp32"
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate that was measured. `broken`: the promises that it does not keep.
-
-    `ratio_to_fp32`: of its speed to that of the bundle's fp32 variant, in the same run.
+    """A candidate that was measured. `broken`: the promises that it does not keep. `ratio_to_fp32`: of its speed to that
+    of the bundle's fp32 variant, in the same run.
     """
 
     name: str
@@ -43,7 +42,8 @@ class Trial:
         verdict = f"fails: {'; '.join(self.broken)}" if self.broken else "passes"
         return (
             f"{self.name}: {self.pairs_per_second:.0f} pairs/s, {self.ratio_to_fp32:.2f} x fp32, "
-            f"scores differ by at most {report.max_score_difference:.2g}, Spearman {rank}; {verdict}"
+            f"scores differ by at most {report.max_score_difference:.2g}, logits by "
+            f"{report.mean_logit_difference:.2g} in the mean, Spearman {rank}; {verdict}"
         )
 
 
@@ -83,7 +83,7 @@ def try_out(
 
 
 def choose(trials: Sequence[Trial], precision: str) -> Trial:
-    """The fastest trial that passed; of those equally fast, the one with the smallest score difference.
+    """The fastest trial that passed; of those equally fast, the one whose logits differ least in the mean.
 
     Raises ParityError, naming the most exact one, when none passed.
     """
@@ -101,7 +101,7 @@ def choose(trials: Sequence[Trial], precision: str) -> Trial:
         )
     fastest = max(trial.pairs_per_second for trial in passed)
     equal = [trial for trial in passed if trial.pairs_per_second >= fastest * (1 - _EQUALLY_FAST)]
-    return min(equal, key=lambda trial: trial.variant.parity.max_score_difference)
+    return min(equal, key=lambda trial: trial.variant.parity.mean_logit_difference)
 
 
 def batch_difference(scorer: Scorer, pairs: Sequence[Pair], together: FloatArray) -> float:

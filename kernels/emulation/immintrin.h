@@ -41,6 +41,7 @@
 #define _mm512_maddubs_epi16 simde_mm512_maddubs_epi16
 #define _mm512_maskz_mov_ps simde_mm512_maskz_mov_ps
 #define _mm512_max_epi32 simde_mm512_max_epi32
+#define _mm512_max_epu32 simde_mm512_max_epu32
 #define _mm512_max_ps simde_mm512_max_ps
 #define _mm512_min_epi32 simde_mm512_min_epi32
 #define _mm512_min_ps simde_mm512_min_ps

@@ -170,8 +170,8 @@ def test_one_claim_is_too_few():
 # The gate ---------------------------------------------------------------------------------------------
 
 
-def trial(name, speed, difference, *broken):
-    report = ParityReport(10, 0.1, 0.1, difference, 0.9995, None, ())
+def trial(name, speed, difference, *broken, mean=0.1):
+    report = ParityReport(10, 0.1, mean, difference, 0.9995, None, ())
     from dataclasses import replace
 
     from pairscore.runtime.bundle.manifest import Variant
@@ -186,7 +186,9 @@ def test_the_fastest_that_passes_is_taken():
 
 
 def test_of_equally_fast_ones_the_most_exact_is_taken():
-    assert choose([trial("a", 100, 0.05), trial("b", 98, 0.01), trial("c", 90, 0.001)], "int8").name == "b"
+    """In the mean: the largest difference is that of a single pair."""
+    trials = [trial("a", 100, 0.01, mean=0.05), trial("b", 98, 0.05, mean=0.01), trial("c", 90, 0.001, mean=0.001)]
+    assert choose(trials, "int8").name == "b"
 
 
 def test_without_one_that_passes_the_most_exact_is_named():
