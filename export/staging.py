@@ -13,10 +13,7 @@ from pairscore.runtime.storage.local import sync
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """Raise PairscoreError unless a bundle may be written at `target`.
-
-    What is not a bundle is never overwritten.
-    """
+    """Raise PairscoreError unless a bundle may be written at `target`. What is not a bundle is never overwritten."""
     if not target.name:
         raise PairscoreError(f"{str(target)!r} cannot be a bundle's name: give the path of a folder to make")
     if not target.exists() and not target.is_symlink():

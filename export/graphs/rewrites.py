@@ -72,10 +72,8 @@ def first_row_only(model: onnx.ModelProto) -> tuple[onnx_ir.Model | None, str]:
 
 
 class _Narrowing:
-    """Clones of nodes that compute row 0 of an axis of length instead of all its rows.
-
-    model: its shapes are known, and the second axis of its first input is the length. stops: names of tensors that are
-    not computed narrowly but sliced.
+    """Clones of nodes that compute row 0 of an axis of length instead of all its rows. model: its shapes are known, and
+    the second axis of its first input is the length. stops: names of tensors that are not computed narrowly but sliced.
     """
 
     def __init__(self, model: onnx_ir.Model, stops: frozenset[str]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pairscore.export.errors import ParityError
 from pairscore.export.parity.measure import ParitySet, logits_of, measure, open_unproven
@@ -17,8 +18,8 @@ from pairscore.runtime.types import FloatArray, Pair
 
 # Pairs that are scored once more one by one, to see whether their neighbours matter.
 _ALONE = 32
-# Pairs and rounds of the comparison of speed; the fastest round counts. The pairs scored before each fill the caches.
-_TIMED_PAIRS, _ROUNDS, _LEAD_IN_PAIRS = 200, 5, 16
+# Pairs and rounds of the comparison of speed. The pairs scored before each fill the caches.
+_TIMED_PAIRS, _ROUNDS, _LEAD_IN_PAIRS = 200, 8, 16
 # Candidates within this share of the fastest are called equally fast, and the most exact of them is taken.
 _EQUALLY_FAST = 0.05
 FP32 = "fp32"
@@ -26,8 +27,8 @@ FP32 = "fp32"
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate that was measured. `broken`: the promises that it does not keep. `ratio_to_fp32`: of its speed to that
-    of the bundle's fp32 variant, in the same run.
+    """A candidate that was measured. `broken`: promises that it does not keep. `ratio_to_fp32`: of its speed to that of
+    the bundle's fp32 variant, in the same run.
     """
 
     name: str
@@ -54,7 +55,6 @@ def try_out(
     parity_set: ParitySet,
 ) -> list[Trial]:
     """Measure each candidate, a name and a variant whose files are in `folder`, and the bundle's fp32 beside them.
-
     parity_set: none of its pairs was used to calibrate. A candidate whose engine cannot open it fails with that reason.
     """
     reference.release()  # its logits are known
@@ -83,9 +83,8 @@ def try_out(
 
 
 def choose(trials: Sequence[Trial], precision: str) -> Trial:
-    """The fastest trial that passed; of those equally fast, the one whose logits differ least in the mean.
-
-    Raises ParityError, naming the most exact one, when none passed.
+    """The fastest trial that passed; of those equally fast, the one whose logits differ least in the mean. Raises
+    ParityError, naming the most exact one, when none passed.
     """
     passed = [trial for trial in trials if not trial.broken]
     if not passed:
@@ -105,9 +104,8 @@ def choose(trials: Sequence[Trial], precision: str) -> Trial:
 
 
 def batch_difference(scorer: Scorer, pairs: Sequence[Pair], together: FloatArray) -> float:
-    """How far a pair's logits move when it is scored alone instead of among `pairs`: the largest of some.
-
-    together: the scorer's logits of all pairs, Shape (pairs, labels).
+    """How far a pair's logits move when it is scored alone instead of among `pairs`: the largest of some. together: the
+    scorer's logits of all pairs, Shape (pairs, labels).
     """
     rows = np.unique(np.linspace(0, len(pairs) - 1, min(_ALONE, len(pairs))).astype(int))
     alone = np.concatenate([logits_of(scorer, [pairs[row]]) for row in rows])
@@ -115,16 +113,23 @@ def batch_difference(scorer: Scorer, pairs: Sequence[Pair], together: FloatArray
 
 
 def _seconds(scorers: dict[str, Scorer], pairs: Sequence[Pair]) -> dict[str, float]:
-    """The shortest time that each scorer takes for `pairs`. They take turns, forwards and backwards, so that neither a
-    slower moment of the machine nor the one before it is to the disadvantage of one of them.
-    """
-    best = dict.fromkeys(scorers, float("inf"))
-    order = list(scorers)
-    for _ in range(_ROUNDS):
-        for name in order:
-            scorers[name].predict(list(pairs[:_LEAD_IN_PAIRS]))
+    """What each scorer takes for `pairs`. They take turns, forwards and backwards."""
+    seconds = np.zeros((_ROUNDS, len(scorers)))
+    order = list(enumerate(scorers.values()))
+    for turn in seconds:
+        for place, scorer in order:
+            scorer.predict(list(pairs[:_LEAD_IN_PAIRS]))
             started = time.perf_counter()
-            scorers[name].predict(list(pairs))
-            best[name] = min(best[name], time.perf_counter() - started)
+            scorer.predict(list(pairs))
+            turn[place] = time.perf_counter() - started
         order.reverse()
-    return best
+    return dict(zip(scorers, undisturbed(seconds).tolist(), strict=True))
+
+
+def undisturbed(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The median share that each has in the time of a round, in seconds of the fastest round. So a slow moment of the
+    machine is to nobody's disadvantage. seconds: Shape (rounds, systems).
+    """
+    rounds = seconds.sum(axis=1, keepdims=True)
+    typical: npt.NDArray[np.float64] = rounds.min() * np.median(seconds / rounds, axis=0)
+    return typical

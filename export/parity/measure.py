@@ -35,10 +35,8 @@ class ParitySet:
 def open_unproven(
     folder: Path, precision: str, engine: str = "auto", device: str = "cpu", *, variant: Variant | None = None
 ) -> Scorer:
-    """Open a variant as `Scorer.from_pretrained` does, without the golden rows.
-
-    They would stop a wrong variant before anything could be said about where it is wrong. `variant`: one that the
-    manifest does not hold yet.
+    """Open a variant as `Scorer.from_pretrained` does, without the golden rows. They would stop a wrong variant before
+    anything could be said about where it is wrong. `variant`: one that the manifest does not hold yet.
     """
     bundle = Bundle.open(folder)
     graph = None if variant is None else folder / variant.files[0]

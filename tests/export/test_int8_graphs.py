@@ -11,7 +11,7 @@ from pairscore.export.checkpoint import open_checkpoint
 from pairscore.export.encoder.read import read_encoder
 from pairscore.export.errors import ParityError
 from pairscore.export.model import LogitsModel
-from pairscore.export.parity.gate import Trial, batch_difference, choose
+from pairscore.export.parity.gate import Trial, batch_difference, choose, undisturbed
 from pairscore.export.parity.measure import open_unproven
 from pairscore.export.quantization.calibration import CalibrationPairs, observe
 from pairscore.export.quantization.int8 import candidates, products, quantize, rows_of_weights, sensitivities
@@ -195,6 +195,13 @@ def test_without_one_that_passes_the_most_exact_is_named():
     trials = [trial("far", 100, 0.5, "spearman 0.9"), trial("near", 10, 0.2, "spearman 0.99 (promised 0.999)")]
     with pytest.raises(ParityError, match=r"the most exact is near: 10 pairs/s.*spearman 0\.99 .promised"):
         choose(trials, "int8")
+
+
+def test_slow_moments_are_to_nobodys_disadvantage():
+    """The machine is half as fast for two rounds of five, and in another one while the first alone computes."""
+    seconds = np.outer([2, 2, 1, 1, 1], [1.0, 1.1])
+    seconds[3, 0] = 3.0
+    np.testing.assert_allclose(undisturbed(seconds), [1.0, 1.1])
 
 
 def test_a_scorer_whose_scores_depend_on_their_neighbours_is_seen(exported, tmp_path):

@@ -258,7 +258,7 @@ def _encode(
         )
         by_head = [each.reshape(plan.heads, size, -1) for each in (queries.T, keys, values)]
         context = [state_attention(query.T @ key, x) @ value.T for query, key, value in zip(*by_head, strict=True)]
-        return np.hstack(context) + tensors[f"{layer}.value.bias"]
+        return np.hstack(context) + np.asarray(tensors[f"{layer}.value.bias"], np.float32)
 
     def attend(layer: str, x: Floats, number: int) -> Floats:
         queries, keys, values = (product(f"{layer}.{name}", x, f"{layer}.query") for name in ("query", "key", "value"))
