@@ -3,13 +3,13 @@
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define INLINE_MEMBER __forceinline
-#define NOINLINE static __declspec(noinline)
+#define NOINLINE_MEMBER __declspec(noinline)
 #define INLINE_LAMBDA
 #define PAIRSCORE_UNROLL
 #else
 #define INLINE_MEMBER inline __attribute__((always_inline))
 #define INLINE_LAMBDA __attribute__((always_inline))
-#define NOINLINE static __attribute__((noinline))
+#define NOINLINE_MEMBER __attribute__((noinline))
 #if defined(__clang__)
 #define PAIRSCORE_UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -19,6 +19,7 @@
 
 // Of a function; INLINE_MEMBER is for those of a class, INLINE_LAMBDA stands between the arguments of a lambda and its body.
 #define INLINE static INLINE_MEMBER
+#define NOINLINE static NOINLINE_MEMBER
 
 // KEEP(sum, factor) holds two vectors in registers at this point of the program and moves no later work before it. GCC
 // otherwise collects the loads of several rows first, runs out of registers and keeps the sums of the innermost loops

@@ -38,6 +38,7 @@ struct QuantizedRows {
 };
 
 constexpr std::size_t kGroupsAtOnce = 4;
+constexpr std::size_t kMostTileRows = 32;  // rows of the largest tile of any instruction set
 
 // 8-bit keys or queries of relative positions for one head, as the plan's tensors give them: scale * values.
 struct PositionTable {
@@ -86,7 +87,8 @@ struct Kernels {
   void (*quantize_gated)(Activation activation, float* rows, std::size_t stride, std::size_t count, std::size_t inputs,
                          std::size_t group_size, const float* smooth, std::size_t rotation,
                          const QuantizedRows& quantized);
-  // out = activation(rows * weights + bias) + residual (null: nothing). `scratch` holds panel_scratch() bytes.
+  // out = activation(rows * weights + bias) + residual (null: nothing). `scratch` holds panel_scratch() bytes. Values are read
+  // up to a multiple of kMostTileRows rows.
   void (*linear)(const QuantizedRows& rows, std::size_t count, const LinearWeights& weights, Activation activation,
                  const float* residual, std::size_t residual_stride, float* out, std::size_t out_stride,
                  unsigned char* scratch);

@@ -92,7 +92,7 @@ void PackedDense::run(const Kernels& kernels, const float* rows, std::size_t str
 void RowsBuffer::reserve(const Kernels& kernels, std::size_t count, std::size_t inputs, std::size_t group_size) {
   std::size_t groups = inputs / group_size;
   view_.row_bytes = quantized_row_bytes(kernels, inputs);
-  values_.reserve(count * view_.row_bytes);
+  values_.reserve(round_up(count, kMostTileRows) * view_.row_bytes);
   scales_.reserve(count * groups);
   zero_points_.reserve(count * groups);
   prepared_.reserve(kGroupsAtOnce * group_size);
