@@ -1,7 +1,7 @@
 """Where the time of the native engine goes: samples of one computing thread, by operation.
 
 `perf` (Debian: apt install linux-perf) samples this process while it scores. The kernels have to be built with the
-names of their functions: `make kernels-profile` does that, and runs this.
+names of their functions: `make kernels-profile` does that, and runs this. The output's name gets the processor's kind.
 """
 
 import os
@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pairscore.benchmarks.environment import processor_kind
 from pairscore.benchmarks.loaders import Pairs
 from pairscore.benchmarks.samples import long_pairs, sample
 from pairscore.benchmarks.tables.table import Row, Table
@@ -70,7 +71,9 @@ def main() -> None:
     for kind, pairs in {"short": [rows[row] for row in sample(rows, 1000)], "long": long}.items():
         tokens = float(scorer.tokenize(pairs).lengths.mean())
         found[kind] = {"mean_tokens": tokens, "shares": profile(scorer, pairs)}
-    write_result(options.output, study_result(options, {"pairs": len(rows)}, kinds=found))
+    result = study_result(options, {"pairs": len(rows)}, kinds=found)
+    kind = processor_kind(result["environment"]["instruction_sets"])
+    write_result(options.output.with_stem(f"{options.output.stem}-{kind}"), result)
 
 
 def profile_table(result: dict[str, Any]) -> Table:

@@ -40,6 +40,10 @@ def agreement_lines(kind: str) -> str:
     return "\n\n".join(lines) or "No other run of this commit is published."
 
 
+def _profile(kind: str) -> Table:
+    return kernel_profile.profile_table(load(f"kernel-profile-{kind}"))
+
+
 def tables() -> dict[str, Callable[[], Table | str]]:
     """Name -> what renders it."""
     found: dict[str, Callable[[], Table | str]] = {
@@ -52,7 +56,6 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         "large": lambda: chapters.large_table(load("large")),
         "gpu": lambda: chapters.gpu_line(load("gpu")),
         "gpu-systems": lambda: chapters.gpu_table(load("gpu")),
-        "kernel-profile": lambda: kernel_profile.profile_table(load("kernel-profile")),
         "sizes": lambda: sizes.sizes_table(load("sizes")),
         "fuzz": lambda: chapters.fuzz_table(load("fuzz")),
         "refine": lambda: chapters.refine_table(*map(load, ("refine-200000", "refine-20000", "refine"))),
@@ -66,6 +69,7 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         found[f"{kind}-long"] = partial(throughput_table, {**result, **result["long"]})
         found[f"{kind}-limits"] = partial(limits_table, result)
         found[f"{kind}-agreement"] = partial(agreement_lines, kind)
+        found[f"{kind}-profile"] = partial(_profile, kind)
     return found
 
 

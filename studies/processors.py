@@ -186,7 +186,7 @@ def billion_table() -> Table:
 def machines_line() -> str:
     """Which machine, commit and day each kind of processor stands for."""
     found = kinds()
-    results = found | ({} if "amx" in found else {"AMX and GPU": load("gpu")})
+    results = found | {"GPU" if "amx" in found else "AMX and GPU": load("gpu")}
     return "\n".join(f"- {KINDS.get(kind, kind)}: {where(result)}" for kind, result in results.items())
 
 
