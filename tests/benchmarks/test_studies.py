@@ -3,7 +3,7 @@
 import pyarrow.parquet as pq
 import pytest
 
-from studies import harness, kernel_profile
+from studies import harness, kernel_profile, processors
 from tests.pairs_files import write_pairs
 
 
@@ -41,3 +41,10 @@ def test_samples_are_counted_by_operation():
     assert list(found) == list(kernel_profile.OPERATIONS)
     with pytest.raises(SystemExit, match="perf took no samples"):
         kernel_profile.shares("")
+
+
+def test_every_processor_of_the_first_table_has_its_machine():
+    named = [line.removeprefix("- ").split(":")[0].split(" and ") for line in processors.machines_line().splitlines()]
+    assert {row.processor.split(":")[0] for row in processors.measured_rates()} == {
+        name for names in named for name in names
+    }
