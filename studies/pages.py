@@ -69,7 +69,8 @@ def tables() -> dict[str, Callable[[], Table | str]]:
         found[f"{kind}-long"] = partial(throughput_table, {**result, **result["long"]})
         found[f"{kind}-limits"] = partial(limits_table, result)
         found[f"{kind}-agreement"] = partial(agreement_lines, kind)
-        found[f"{kind}-profile"] = partial(_profile, kind)
+        if (RESULTS / f"kernel-profile-{kind}.json").is_file():
+            found[f"{kind}-profile"] = partial(_profile, kind)
     return found
 
 
